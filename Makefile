@@ -1,0 +1,35 @@
+# make demo   the main job on synthetic data, from an empty machine
+# make test   the tests, from an empty machine
+# make setup  only the environment, in .venv
+#             PYTHON=python3.12   another interpreter (3.10 to 3.12)
+#             TORCH=2.12.0        another torch release
+#             TORCH_INDEX=URL     another package index for torch, e.g. PyTorch's CPU-only one
+PYTHON ?= python3
+TORCH ?=
+TORCH_INDEX ?=
+RUN := .venv/bin/python
+
+.PHONY: setup demo test test-all lint format clean
+
+setup:
+	@$(PYTHON) tools/setup_env.py $(if $(TORCH),--torch $(TORCH)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+demo: setup
+	@$(RUN) tools/demo.py
+
+test: setup
+	$(RUN) -m pytest -m 'not slow and not cuda'
+
+test-all: setup
+	$(RUN) -m pytest
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: setup
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

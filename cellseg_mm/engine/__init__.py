@@ -1,0 +1,3 @@
+from .hooks import AnchorFitHook
+
+__all__ = ['AnchorFitHook']

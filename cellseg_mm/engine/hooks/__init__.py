@@ -1,0 +1,3 @@
+from .anchor_fit_hook import AnchorFitHook
+
+__all__ = ['AnchorFitHook']

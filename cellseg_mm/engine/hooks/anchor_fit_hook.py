@@ -1,0 +1,77 @@
+import math
+
+import torch
+from mmcv import rescale_size
+from mmdet.datasets.transforms import Resize
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from cellseg_mm.models.task_modules import best_anchor_iou
+
+
+@HOOKS.register_module()
+class AnchorFitHook(Hook):
+    """Before training, tell which share of the training cells no anchor fits, and warn when it is large.
+
+    A cell whose best anchor IoU is below the RPN's negative threshold is never a positive, and its anchors are trained
+    as background. Boxes are looked at after the pipeline's Resize; other geometric transforms are left out.
+
+    Args:
+        iou_thr (float): Best IoU below which a cell counts as missed: mmdet's ``neg_iou_thr``.
+        max_share (float): Share of missed cells above which to warn.
+    """
+
+    def __init__(self, iou_thr: float = 0.3, max_share: float = 0.1) -> None:
+        self.iou_thr = iou_thr
+        self.max_share = max_share
+
+    def before_train(self, runner: Runner) -> None:
+        """Compute and log the share."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        best = dataset_anchor_iou(runner.train_dataloader.dataset, model.rpn_head.prior_generator)
+        if not len(best):
+            return
+        share = (best < self.iou_thr).float().mean().item()
+        message = f'anchors: best IoU below {self.iou_thr} for {share:.1%} of {len(best):,} training cells'
+        if share <= self.max_share:
+            runner.logger.info(message)
+        else:
+            runner.logger.warning(
+                f'{message}; these cannot be learnt. Smaller anchors (model.rpn_head.anchor_generator.scales) or a '
+                "larger input (the pipelines' Resize) fit small cells better"
+            )
+
+
+def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
+    """Best anchor IoU of each cell of a dataset after its pipeline's Resize.
+
+    Args:
+        dataset (BaseDetDataset): Annotations in px of the stored images; wrappers (repeated, concatenated) are looked
+            through.
+        prior_generator (AnchorGenerator): Of the model's RPN.
+
+    Returns:
+        Tensor: (N,) float32 over all cells of all images, in their order.
+    """
+    inner = getattr(dataset, 'datasets', [dataset.dataset] if hasattr(dataset, 'dataset') else [])
+    if inner:
+        return torch.cat([dataset_anchor_iou(entry, prior_generator) for entry in inner])
+    resize = next((step for step in dataset.pipeline.transforms if isinstance(step, Resize)), None)
+    results = [torch.zeros(0)]
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        boxes = torch.tensor([instance['bbox'] for instance in info['instances']], dtype=torch.float32)
+        if not len(boxes):
+            continue
+        width, height = new_width, new_height = info['width'], info['height']
+        if resize is not None and resize.keep_ratio:
+            new_width, new_height = rescale_size((width, height), resize.scale)
+        elif resize is not None:
+            new_width, new_height = resize.scale
+        boxes = boxes * torch.tensor([new_width / width, new_height / height] * 2)
+        sizes = [(math.ceil(new_height / y), math.ceil(new_width / x)) for x, y in prior_generator.strides]
+        anchors = [level.cpu().float() for level in prior_generator.base_anchors]
+        results.append(best_anchor_iou(boxes, anchors, prior_generator.strides, sizes))
+    return torch.cat(results)

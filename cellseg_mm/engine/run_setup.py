@@ -1,0 +1,249 @@
+"""What turns a config into a run: the prepared set's numbers, the weights to start from, the device's precision.
+
+The configs hold none of it, for they must load without data, and a config that reads files cannot be dumped.
+"""
+
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.runner.checkpoint import get_torch_safe_globals
+
+from cellseg_mm.utils import UserError, parse_config_text
+from cellseg_mm.visualization.draw import class_colors
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> None:
+    """``work_dir`` if given, else the config's own, else ``work_dirs/<config's name>`` in the project."""
+    cfg.work_dir = str(work_dir or cfg.get('work_dir') or PROJECT_ROOT / 'work_dirs' / Path(config_path).stem)
+
+
+def set_data_root(cfg: Config) -> Path:
+    """Make the config's ``data_root`` absolute wherever it stands: dataloaders and evaluators.
+
+    A relative one is looked for from the current directory, then from the project's root.
+
+    Returns:
+        Path: The prepared set.
+
+    Raises:
+        UserError: If there is no prepared set.
+    """
+    given = Path(cfg.data_root)
+    root = next((base for base in (Path.cwd() / given, PROJECT_ROOT / given) if _is_prepared(base)), None)
+    if root is None:
+        raise UserError(
+            f'{given}: no prepared data there. Make it by `python tools/prepare_data.py SOURCE --out {given}`, or '
+            'point to it by --cfg-options data_root=FOLDER'
+        )
+    cfg.data_root = f'{root}/'
+    for loader in LOADERS:
+        for dataset in _datasets(cfg[loader].dataset):
+            dataset.data_root = cfg.data_root
+    for split in ('val', 'test'):
+        evaluators = cfg[f'{split}_evaluator']
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            if 'ann_file' in evaluator:
+                evaluator.ann_file = str(root / cfg[f'{split}_dataloader'].dataset.ann_file)
+    return root
+
+
+def _is_prepared(root: Path) -> bool:
+    return (root / 'statistics.json').is_file()
+
+
+def _datasets(dataset: dict) -> Iterator:
+    """A dataset's config, or those that a wrapper holds."""
+    inner = dataset.get('datasets', [dataset['dataset']] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for entry in inner:
+        yield from _datasets(entry)
+
+
+def read_statistics(root: Path) -> dict:
+    """What tools/prepare_data.py wrote into the set's ``statistics.json``."""
+    return json.loads((root / 'statistics.json').read_text('utf-8'))
+
+
+def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
+    """Put the normalisation and the classes of a prepared set where the config needs them.
+
+    Args:
+        cfg (Config): Changed in place.
+        mean (list[float]): Of R, G and B, 0..255.
+        std (list[float]): Likewise.
+        classes (list[str]): Names, in the order of the labels.
+    """
+    cfg.model.data_preprocessor.mean = list(mean)
+    cfg.model.data_preprocessor.std = list(std)
+    cfg.num_classes = len(classes)
+    _set_everywhere(cfg.model, 'num_classes', len(classes))
+    for loader in LOADERS:
+        for dataset in _datasets(cfg[loader].dataset):
+            dataset.metainfo = dict(classes=tuple(classes), palette=class_colors(len(classes)))
+
+
+def _set_everywhere(value: object, key: str, new: object) -> None:
+    if isinstance(value, dict):
+        if key in value:
+            value[key] = new
+        for entry in value.values():
+            _set_everywhere(entry, key, new)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            _set_everywhere(entry, key, new)
+
+
+def read_checkpoint(path: str) -> dict:
+    """A checkpoint's content on the CPU, without running code from it.
+
+    Raises:
+        UserError: If it is missing, broken, or holds more than weights and plain values.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path}: no such checkpoint')
+    try:
+        with torch.serialization.safe_globals(get_torch_safe_globals()):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises many kinds here
+        reason = str(error).splitlines()[0]
+        raise UserError(f'{path}: not a whole checkpoint of plain weights ({reason})') from error
+    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+        raise UserError(f'{path}: holds no state_dict, so it is no checkpoint of tools/train.py')
+    return checkpoint
+
+
+def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
+    """Arguments for :func:`set_data_facts` as the checkpoint's own training had them.
+
+    Raises:
+        UserError: If the checkpoint carries no config with normalisation and classes.
+    """
+    try:
+        meta = checkpoint['meta']
+        preprocessor = parse_config_text(meta['cfg'])['model']['data_preprocessor']
+        facts = dict(mean=preprocessor['mean'], std=preprocessor['std'], classes=list(meta['dataset_meta']['classes']))
+    except (KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise UserError(f'{path}: carries no config of tools/train.py ({error!r})') from error
+    if facts['mean'] is None:
+        raise UserError(f'{path}: its config has no mean and std; it was not trained by tools/train.py')
+    return facts
+
+
+def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:
+    """Refuse a checkpoint of another model, where mmengine would go on with random weights and a warning.
+
+    Raises:
+        UserError: Naming the first parameter that is missing or of another shape.
+    """
+    given = checkpoint['state_dict']
+    for name, value in model.state_dict().items():
+        shape = tuple(given[name].shape) if name in given else 'absent'
+        if shape != tuple(value.shape):
+            raise UserError(
+                f'{path}: is not of the model in {config_path}: {name} is {shape} in the checkpoint, '
+                f'{tuple(value.shape)} in the model'
+            )
+
+
+def check_test_labels(cfg: Config, root: Path) -> bool:
+    """Whether the test split has labels to score against.
+
+    Raises:
+        UserError: If its classes are not those that the config, filled by :func:`set_data_facts`, predicts.
+    """
+    path = root / cfg.test_dataloader.dataset.ann_file
+    if not path.is_file():
+        raise UserError(f'{path}: no such annotation file')
+    content = json.loads(path.read_text('utf-8'))
+    found, expected = [entry['name'] for entry in content['categories']], cfg.test_dataloader.dataset.metainfo.classes
+    if list(expected) != found:
+        raise UserError(
+            f'{path}: its classes are {", ".join(found)}, the checkpoint predicts {", ".join(expected)}; prepare the '
+            'data with --classes as for training'
+        )
+    return bool(content['annotations'])
+
+
+def train_from_scratch(cfg: Config) -> None:
+    """No pretrained weights, nothing frozen, BatchNorm trains; alike for every row of the ablation."""
+    cfg.model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
+    cfg.model.backbone.norm_cfg.requires_grad = True
+
+
+def use_backbone_weights(cfg: Config, path: str) -> None:
+    """Start the backbone from a file of ImageNet weights.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path}: no such file of backbone weights')
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(Path(path).absolute()))
+
+
+def start_from_checkpoint(cfg: Config, path: str) -> None:
+    """Fine-tune: all weights from a checkpoint, so that the backbone's own are not fetched.
+
+    Raises:
+        UserError: See :func:`read_checkpoint`.
+    """
+    read_checkpoint(path)
+    cfg.load_from = str(path)
+    cfg.model.backbone.init_cfg = None
+
+
+def fetch_backbone_weights(cfg: Config) -> None:
+    """Download pretrained weights into torch's cache, where the model then finds them.
+
+    Raises:
+        UserError: If that fails, naming the ways around it.
+    """
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    url = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
+    if not url.startswith(('http://', 'https://')):
+        return
+    cached = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[-1]
+    if cached.exists():
+        return
+    digest = re.search(r'-([0-9a-f]{8,})\.', cached.name)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        print(f'downloading {url}', flush=True)
+        torch.hub.download_url_to_file(url, str(cached), digest[1] if digest else None)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f'ImageNet weights could not be fetched from {url} ({error}); give a file by --backbone-weights FILE, or '
+            'train without by --from-scratch'
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def fit_precision_to_device(cfg: Config) -> None:
+    """Mixed precision needs an accelerator: without one, AmpOptimWrapper becomes OptimWrapper, and that is said."""
+    if cfg.optim_wrapper.type != 'AmpOptimWrapper' or torch.cuda.is_available():
+        return
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        cfg.optim_wrapper.pop(key, None)
+    print('no CUDA device: training in fp32 in place of mixed precision', flush=True)
+
+
+def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
+    """As MMDetection's tools do; without CUDA, processes talk by gloo."""
+    cfg.launcher = launcher
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    if not torch.cuda.is_available():
+        cfg.env_cfg.dist_cfg.backend = 'gloo'

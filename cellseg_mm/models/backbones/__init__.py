@@ -1,0 +1,3 @@
+from .cbam_resnet import CBAMResNet
+
+__all__ = ['CBAMResNet']

@@ -1,0 +1,113 @@
+"""ResNet with an attention module after each stage or inside each residual block."""
+
+from mmdet.models.backbones import ResNet
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
+from mmdet.models.layers import ResLayer
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class _AttentionBlock:
+    """Mixin for mmdet's residual blocks: attention on the residual branch, after the last norm, before the add."""
+
+    def __init__(self, *args, attention: dict, planes: int, **kwargs) -> None:
+        super().__init__(*args, planes=planes, **kwargs)
+        self.attention = MODELS.build(dict(channels=planes * self.expansion, **attention))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            residual = checkpoint(self.residual, x, use_reentrant=False)
+        else:
+            residual = self.residual(x)
+        identity = x if self.downsample is None else self.downsample(x)
+        return self.relu(identity + self.attention(residual))
+
+
+class AttentionBasicBlock(_AttentionBlock, BasicBlock):
+    """The block of ResNet-18 and -34 with attention before the add."""
+
+    def residual(self, x: Tensor) -> Tensor:
+        out = self.relu(self.norm1(self.conv1(x)))
+        return self.norm2(self.conv2(out))
+
+
+class AttentionBottleneck(_AttentionBlock, Bottleneck):
+    """The block of ResNet-50, -101 and -152 with attention before the add."""
+
+    def residual(self, x: Tensor) -> Tensor:
+        out = self.relu(self.norm1(self.conv1(x)))
+        out = self.relu(self.norm2(self.conv2(out)))
+        return self.norm3(self.conv3(out))
+
+
+@MODELS.register_module()
+class CBAMResNet(ResNet):
+    """mmdet's ResNet with attention. Weights of a plain ResNet load with only the attention's keys missing.
+
+    Attention is never frozen: it and its BatchNorm train under ``frozen_stages`` and ``norm_eval``, for they are new
+    where the rest is pretrained.
+
+    Args:
+        depth (int): 18, 34, 50, 101 or 152.
+        attention (dict): Config of a registered module that takes ``channels`` and keeps the shape (N, C, H, W).
+        placement (str): ``'stage'``, one module after each of the stages, as in the report; or ``'block'``, one in
+            each residual block before the add, as in the CBAM paper.
+        **kwargs: As for :class:`mmdet.models.ResNet`. ``dcn`` and ``plugins`` go with ``'stage'`` alone.
+
+    Raises:
+        ValueError: For another ``placement``, or for ``dcn`` or ``plugins`` with ``'block'``.
+    """
+
+    _attention_blocks = {BasicBlock: AttentionBasicBlock, Bottleneck: AttentionBottleneck}
+
+    def __init__(self, depth: int, *, attention: dict, placement: str = 'stage', **kwargs) -> None:
+        if placement not in ('stage', 'block'):
+            raise ValueError(f"placement must be 'stage' or 'block', not {placement!r}")
+        if placement == 'block' and (kwargs.get('dcn') or kwargs.get('plugins')):
+            raise ValueError("placement='block' does not go with dcn or plugins")
+        # ResNet's constructor calls make_res_layer, which reads these two
+        self.attention = attention
+        self.placement = placement
+        super().__init__(depth, **kwargs)
+        if placement == 'stage':
+            # beside layer1..layer4, not inside them: their names, and what frozen_stages freezes, stay as they are
+            widths = [self.base_channels * 2**stage * self.block.expansion for stage in range(self.num_stages)]
+            self.stage_attention = nn.ModuleList(MODELS.build(dict(channels=width, **attention)) for width in widths)
+        self._unfreeze_attention()
+
+    def make_res_layer(self, block: type, **kwargs) -> ResLayer:
+        """One stage, of blocks with attention if that is the placement."""
+        if self.placement == 'block':
+            return super().make_res_layer(block=self._attention_blocks[block], attention=self.attention, **kwargs)
+        return super().make_res_layer(block=block, **kwargs)
+
+    def attention_modules(self) -> list:
+        """The attention modules from the input to the output."""
+        if self.placement == 'stage':
+            return list(self.stage_attention)
+        return [module.attention for module in self.modules() if isinstance(module, _AttentionBlock)]
+
+    def _unfreeze_attention(self) -> None:
+        for module in self.attention_modules():
+            module.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> None:
+        """Training mode by ResNet's rules for all but the attention, which follows ``mode``."""
+        super().train(mode)
+        for module in self.attention_modules():
+            module.train(mode)
+        self._unfreeze_attention()
+
+    def forward(self, x: Tensor) -> tuple:
+        """(N, 3, H, W) to one (N, C, H / stride, W / stride) for each of ``out_indices``."""
+        if self.placement == 'block':
+            return super().forward(x)
+        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        x = self.maxpool(x)
+        outs = []
+        for stage, (name, attention) in enumerate(zip(self.res_layers, self.stage_attention, strict=True)):
+            x = attention(getattr(self, name)(x))
+            if stage in self.out_indices:
+                outs.append(x)
+        return tuple(outs)

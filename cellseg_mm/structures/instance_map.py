@@ -1,0 +1,119 @@
+"""Instance-id maps: integer arrays (H, W) in which 0 is background and each positive id is one instance.
+
+Coordinates are pixel indices, x to the right and y down; boxes are half-open, ``[x1, y1, x2, y2)``, as in mmdet.
+"""
+
+import itertools
+
+import cv2
+import numpy as np
+from pycocotools import mask as mask_utils
+from scipy import ndimage
+
+
+def relabel(instance_map: np.ndarray) -> tuple:
+    """Renumber the ids to 1..N in rising order.
+
+    Args:
+        instance_map (ndarray): (H, W) of integers from 0 on.
+
+    Returns:
+        tuple: The map, (H, W) int32, and N.
+    """
+    # a look-up table is much faster than sorting the pixels, unless ids are so large that it would fill the memory
+    if instance_map.max(initial=0) < 2**24:
+        present = np.bincount(instance_map.ravel()) > 0
+        present[:1] = False
+        return np.where(present, np.cumsum(present), 0).astype(np.int32)[instance_map], int(present.sum())
+    ids, inverse = np.unique(instance_map, return_inverse=True)
+    first = int(ids[0] > 0)  # 0 where the first id is the background
+    return (inverse.reshape(instance_map.shape) + first).astype(np.int32), len(ids) - 1 + first
+
+
+def instance_boxes(instance_map: np.ndarray, num_instances: int) -> np.ndarray:
+    """Tight boxes of the ids 1..N, as (N, 4) int64 [x1, y1, x2, y2), all zero for an id that is not in the map."""
+    boxes = np.zeros((num_instances, 4), np.int64)
+    for index, window in enumerate(ndimage.find_objects(instance_map, max_label=num_instances)):
+        if window is not None:
+            rows, cols = window
+            boxes[index] = cols.start, rows.start, cols.stop, rows.stop
+    return boxes
+
+
+def encode_instances(instance_map: np.ndarray, num_instances: int) -> list:
+    """COCO run-length codes of the ids 1..N.
+
+    Runs are read off the whole map at once (column by column, as COCO has it), so the cost is that of the map and not
+    of N masks of its size.
+
+    Args:
+        instance_map (ndarray): (H, W) of integers in 0..N.
+        num_instances (int): N.
+
+    Returns:
+        list[dict]: N times ``{'size': [H, W], 'counts': str}``.
+    """
+    height, width = instance_map.shape
+    flat = instance_map.T.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=-1))
+    ends = np.append(starts[1:], flat.size)
+    run_ids = flat[starts]
+    order = np.argsort(run_ids, kind='stable')
+    order = order[np.searchsorted(run_ids[order], 1) :]
+    starts, ends, run_ids = starts[order], ends[order], run_ids[order]
+    bounds = np.searchsorted(run_ids, np.arange(1, num_instances + 2))
+    codes = []
+    for begin, end in itertools.pairwise(bounds):
+        # gap before, length, gap before, length, ..., gap after
+        edges = np.stack([starts[begin:end], ends[begin:end]], axis=1).ravel()
+        counts = np.diff(edges, prepend=0, append=flat.size)
+        code = mask_utils.frPyObjects({'size': [height, width], 'counts': counts.tolist()}, height, width)
+        codes.append({'size': [height, width], 'counts': code['counts'].decode()})
+    return codes
+
+
+def stack_layers(masks: list) -> tuple:
+    """Lay id maps over one another without loss: where two instances overlap, the later goes to a further layer.
+
+    Args:
+        masks (list[ndarray]): K maps (H, W) of int32, each with ids 1..n_k.
+
+    Returns:
+        tuple: (L, H, W) int32 layers in which the instances are numbered 1..N in the order of the maps and, within a
+        map, of its ids; and their numbers a map, (K,) int64. L is 1 where nothing overlaps.
+    """
+    counts = np.array([mask.max(initial=0) for mask in masks], np.int64)
+    layers = [np.zeros(masks[0].shape, np.int32)]
+    for mask, offset in zip(masks, np.cumsum(counts) - counts, strict=True):
+        left = np.where(mask > 0, mask + np.int32(offset), 0)
+        for layer in layers:
+            taken = np.unique(left[(layer > 0) & (left > 0)])
+            fits = (left > 0) & ~np.isin(left, taken)
+            layer[fits] = left[fits]
+            left[fits] = 0
+        if left.any():
+            layers.append(left)
+    return np.stack(layers), counts
+
+
+def write_layers(path: str, layers: np.ndarray) -> None:
+    """Write (L, H, W) id layers as a TIFF, a page a layer: uint16, or int32 where an id is above 65,535.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    dtype = np.uint16 if layers.max(initial=0) <= np.iinfo(np.uint16).max else np.int32
+    if not cv2.imwritemulti(str(path), list(layers.astype(dtype))):
+        raise OSError(f'{path}: cannot be written')
+
+
+def read_layers(path: str) -> np.ndarray:
+    """Read what :func:`write_layers` wrote: (L, H, W) int32.
+
+    Raises:
+        OSError: If the file is missing or broken.
+    """
+    found, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
+    if not found:
+        raise OSError(f'{path}: no readable instance map')
+    return np.stack(pages).astype(np.int32)

@@ -1,0 +1,90 @@
+"""Reading and comparing configs."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .errors import UserError
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """A config file with ``--cfg-options`` merged in.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path}: no such config file; the configs are in configs/')
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    return cfg
+
+
+def parse_config_text(text: str) -> dict:
+    """The content of a dumped config, such as a checkpoint carries, without running it as a program.
+
+    Args:
+        text (str): Assignments of literals and ``dict(...)`` calls: what ``Config.pretty_text`` writes.
+
+    Raises:
+        ValueError: If the text holds anything else.
+    """
+    content = {}
+    for statement in ast.parse(text).body:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            raise ValueError(f'line {statement.lineno}: not an assignment of a literal')
+        content[statement.targets[0].id] = ast.literal_eval(_DictCalls().visit(statement.value))
+    return content
+
+
+class _DictCalls(ast.NodeTransformer):
+    """``dict(a=1)`` to ``{'a': 1}``, and ``dict({...}, a=1)`` likewise."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node = self.generic_visit(node)
+        if not isinstance(node.func, ast.Name) or node.func.id != 'dict':
+            raise ValueError(f'line {node.lineno}: a call other than dict(...)')
+        merged = ast.Dict(keys=[], values=[])
+        for part in node.args:
+            if not isinstance(part, ast.Dict):
+                raise ValueError(f'line {node.lineno}: dict(...) of something that is no literal')
+            merged.keys += part.keys
+            merged.values += part.values
+        merged.keys += [ast.Constant(keyword.arg) for keyword in node.keywords]
+        merged.values += [keyword.value for keyword in node.keywords]
+        return ast.copy_location(merged, node)
+
+
+def flatten(value: object, prefix: str = '') -> Iterator:
+    """Dotted keys and their leaves. Lists of dicts are opened up by index; other lists are leaves."""
+    if isinstance(value, dict) and value:
+        items = [(f'{prefix}.{key}' if prefix else str(key), entry) for key, entry in value.items()]
+    elif isinstance(value, (list, tuple)) and any(isinstance(entry, dict) for entry in value):
+        items = [(f'{prefix}[{index}]', entry) for index, entry in enumerate(value)]
+    else:
+        yield prefix, value
+        return
+    for key, entry in items:
+        yield from flatten(entry, key)
+
+
+MISSING = '(absent)'
+
+
+def diff_configs(old: dict, new: dict) -> list:
+    """The dotted keys in which two configs differ.
+
+    Returns:
+        list[tuple]: (key, old value, new value), sorted by key; :data:`MISSING` where a side has no such key.
+    """
+    old_values, new_values = dict(flatten(old)), dict(flatten(new))
+    keys = sorted(old_values.keys() | new_values.keys())
+    rows = [(key, old_values.get(key, MISSING), new_values.get(key, MISSING)) for key in keys]
+    return [row for row in rows if _plain(row[1]) != _plain(row[2])]
+
+
+def _plain(value: object) -> object:
+    """Tuples as lists: a dumped and reloaded config may hold either."""
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,63 @@
+"""Drawing of instances as outlines coloured by class. Images are (H, W, 3) uint8 RGB."""
+
+import cv2
+import numpy as np
+from matplotlib import colormaps
+
+# Bright hues that stand out from purple and pink stains.
+COLORS = [(0, 235, 100), (255, 235, 0), (0, 225, 255), (255, 110, 0)]
+
+
+def class_colors(num_classes: int) -> list:
+    """RGB colours, 0..255, one a class; four hand-picked, further ones from matplotlib's tab20."""
+    more = [tuple(round(255 * value) for value in colormaps['tab20'](index % 20)[:3]) for index in range(num_classes)]
+    return [*COLORS, *more][:num_classes]
+
+
+def draw_outlines(image: np.ndarray, masks: np.ndarray, colors: list, scale: int = 1) -> np.ndarray:
+    """Outline each mask.
+
+    Args:
+        image (ndarray): (H, W, 3).
+        masks (ndarray): (N, H, W) bool.
+        colors (list[tuple]): N RGB colours.
+        scale (int): The picture is enlarged so many times, lines stay thin.
+
+    Returns:
+        ndarray: (H * scale, W * scale, 3), a new image.
+    """
+    canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    for mask, color in zip(masks, colors, strict=True):
+        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            continue
+        window = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].astype(np.uint8)
+        window = cv2.resize(window, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+        offset = int(cols[0] * scale), int(rows[0] * scale)
+        contours, _ = cv2.findContours(window, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset)
+        cv2.drawContours(canvas, contours, -1, tuple(int(value) for value in color), 1 if scale == 1 else 2)
+    return canvas
+
+
+def add_caption(image: np.ndarray, title: str, classes: list, colors: list) -> np.ndarray:
+    """A white strip below with a title and the legend of class colours, wrapped to the image's width."""
+    font, size, height = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 22
+    entries = [(title, None), *zip(classes, colors, strict=True)]
+    rows, x = [[]], 6
+    for text, color in entries:
+        advance = cv2.getTextSize(text, font, size, 1)[0][0] + (12 if color is None else 34)
+        if rows[-1] and x + advance > image.shape[1]:
+            rows.append([])
+            x = 6
+        rows[-1].append((x, text, color))
+        x += advance
+    strip = np.full((height * len(rows), image.shape[1], 3), 255, np.uint8)
+    for index, row in enumerate(rows):
+        base = height * index + 15
+        for x, text, color in row:
+            if color is not None:
+                color = tuple(int(value) for value in color)
+                cv2.rectangle(strip, (x, base - 10), (x + 14, base + 1), color, cv2.FILLED)
+                cv2.rectangle(strip, (x, base - 10), (x + 14, base + 1), (90, 90, 90), 1)
+            cv2.putText(strip, text, (x if color is None else x + 20, base), font, size, (30, 30, 30), 1, cv2.LINE_AA)
+    return np.vstack([image, strip])

@@ -1,0 +1,4 @@
+# Row 3 of the ablation, the flagship: + CBAM after each of the four stages.
+_base_ = './maskrcnn_r50_fpn.py'
+
+model = dict(backbone=dict(type='CBAMResNet', attention=dict(type='CBAM', reduction=16), placement='stage'))

@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+import cellseg_mm  # noqa: F401  (registers)
+from cellseg_mm.datasets import make_sample_data, prepare
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `cuda` need a device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker('cuda'):
+                item.add_marker(pytest.mark.skip(reason='no CUDA device'))
+
+
+@pytest.fixture(autouse=True)
+def _mmdet_scope():
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def sample(tmp_path_factory) -> Path:
+    """A small synthetic set in the task's layout."""
+    out = tmp_path_factory.mktemp('sample')
+    make_sample_data(out, num_images=12, size=96, seed=1)
+    return out
+
+
+@pytest.fixture(scope='session')
+def prepared(sample, tmp_path_factory) -> Path:
+    """The prepared form of `sample`."""
+    out = tmp_path_factory.mktemp('prepared') / 'cells'
+    prepare(sample, out, workers=1)
+    return out
+
+
+@pytest.fixture
+def run_tool(tmp_path):
+    """Run a tool as a user does, from a directory that is not the project's."""
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+
+    return run
+
+
+@pytest.fixture
+def one_line_error(run_tool):
+    """Run a tool that must fail on a user's mistake; return its one line."""
+
+    def run(name: str, *arguments: object) -> str:
+        result = run_tool(name, *arguments)
+        assert result.returncode == 2, result.stderr
+        assert 'Traceback' not in result.stderr
+        lines = [line for line in result.stderr.splitlines() if line.startswith('error: ')]
+        assert len(lines) == 1, result.stderr
+        return lines[0]
+
+    return run
+
+
+def write_class_folder(folder: Path, image: np.ndarray, **masks: np.ndarray) -> None:
+    """image.tif from (H, W, 3 or 4) in the file's channel order, and classN.tif from arrays named classN."""
+    folder.mkdir(parents=True)
+    order = [2, 1, 0, 3][: image.shape[2]]
+    cv2.imwrite(str(folder / 'image.tif'), image[..., order])
+    for name, mask in masks.items():
+        cv2.imwrite(str(folder / f'{name}.tif'), mask.astype(np.float64))
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text('utf-8'))

@@ -1,0 +1,253 @@
+import shutil
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from conftest import read_json, write_class_folder
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.datasets import prepare
+from cellseg_mm.structures import read_layers
+from cellseg_mm.utils import UserError
+
+SPLITS = ('train', 'val', 'test')
+
+
+def he_image(rng, cells):
+    """A small true-RGB image: nuclei blue, ground pink."""
+    image = np.where(cells[..., None], [90, 60, 150], [225, 150, 190]) + rng.integers(-9, 10, (*cells.shape, 3))
+    return image.astype(np.uint8)
+
+
+def make_source(root, num_images=6, swap=False, alpha=False, **kwargs):
+    rng = np.random.default_rng(0)
+    for index in range(num_images):
+        mask = np.zeros((40, 50))
+        mask[5:15, 5:15], mask[20:30, 30:45] = 1, 2
+        image = he_image(rng, mask > 0)
+        image = image[..., ::-1] if swap else image
+        if alpha:
+            image = np.dstack([image, np.full(mask.shape, 255, np.uint8)])
+        write_class_folder(
+            root / 'train' / f'image_{index}', image, class1=mask * (mask == 1), class3=mask * (mask == 2)
+        )
+    return root
+
+
+@pytest.fixture
+def source(tmp_path):
+    return make_source(tmp_path / 'source')
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def test_every_cell_arrives_whole(sample, prepared):
+    """Independent route: pycocotools decodes what tifffile reads from the source."""
+    found = 0
+    for split in SPLITS:
+        content = read_json(prepared / 'annotations' / f'{split}.json')
+        for image in content['images']:
+            stem = image['file_name'][:-4]
+            folder = sample / ('test' if split == 'test' else 'train') / stem
+            entries = [entry for entry in content['annotations'] if entry['image_id'] == image['id']]
+            layers = read_layers(prepared / 'instances' / image['instance_map'])
+            expected = {}
+            for path in sorted(folder.glob('class*.tif')):
+                mask = tifffile.imread(path)
+                for number in np.unique(mask[mask > 0]):
+                    expected[len(expected) + 1] = (int(path.stem[5:]), mask == number)
+            assert [entry['instance_id'] for entry in entries] == list(expected)
+            for entry in entries:
+                category, mask = expected[entry['instance_id']]
+                rows, cols = np.nonzero(mask)
+                assert entry['category_id'] == category
+                assert np.array_equal(mask_utils.decode(entry['segmentation']).astype(bool), mask)
+                assert np.array_equal((layers == entry['instance_id']).any(axis=0), mask)
+                assert entry['area'] == mask.sum()
+                assert entry['bbox'] == [cols.min(), rows.min(), np.ptp(cols) + 1, np.ptp(rows) + 1]
+            found += len(entries)
+    assert found > 100
+
+
+def test_annotation_ids_are_unique_and_statistics_count_them(prepared):
+    statistics = read_json(prepared / 'statistics.json')
+    image_ids = []
+    for split in SPLITS:
+        content = read_json(prepared / 'annotations' / f'{split}.json')
+        ids = [entry['id'] for entry in content['annotations']]
+        assert len(ids) == len(set(ids))
+        image_ids += [image['id'] for image in content['images']]
+        assert statistics['images'][split] == len(content['images'])
+        for category in content['categories']:
+            count = sum(entry['category_id'] == category['id'] for entry in content['annotations'])
+            assert statistics['instances'][split][category['name']] == count
+    assert len(image_ids) == len(set(image_ids))
+
+
+def test_test_images_keep_the_ids_of_the_submission(sample, prepared):
+    given = {entry['file_name'][:-4]: entry['id'] for entry in read_json(sample / 'test_image_name_to_ids.json')}
+    content = read_json(prepared / 'annotations' / 'test.json')
+    assert {image['file_name'][:-4]: image['id'] for image in content['images']} == given
+
+
+def test_mean_and_std_are_those_of_the_training_pixels(prepared):
+    statistics = read_json(prepared / 'statistics.json')
+    images = read_json(prepared / 'annotations' / 'train.json')['images']
+    pixels = np.concatenate(
+        [cv2.imread(str(prepared / 'images' / image['file_name']))[..., ::-1].reshape(-1, 3) for image in images]
+    )
+    assert statistics['mean'] == pytest.approx(pixels.mean(axis=0), abs=1e-3)
+    assert statistics['std'] == pytest.approx(pixels.std(axis=0), abs=1e-3)
+
+
+@pytest.mark.parametrize('alpha', [False, True])
+@pytest.mark.parametrize('swap', [False, True])
+def test_channel_order_is_found(tmp_path, swap, alpha):
+    source = make_source(tmp_path / 'source', swap=swap, alpha=alpha)
+    statistics = prepare(source, tmp_path / 'out', workers=1)
+    assert statistics['channel_order'] == ('bgr' if swap else 'rgb')
+    straight = make_source(tmp_path / 'straight')
+    prepare(straight, tmp_path / 'expected', order='rgb', workers=1)
+    for path in (tmp_path / 'expected' / 'images').iterdir():
+        assert np.array_equal(cv2.imread(str(path)), cv2.imread(str(tmp_path / 'out' / 'images' / path.name)))
+
+
+def test_channel_order_can_be_given(source, tmp_path):
+    assert prepare(source, tmp_path / 'out', order='bgr', workers=1)['channel_order_reason'] == 'as given'
+    red_blue = cv2.imread(str(tmp_path / 'out' / 'images' / 'image_0.png'))
+    assert red_blue[0, 0, 0] > red_blue[0, 0, 2]  # pink ground: red above blue, now exchanged
+
+
+def test_overlapping_class_files_lose_nothing(source, tmp_path):
+    mask = np.zeros((40, 50))
+    mask[8:20, 8:20] = 7
+    cv2.imwrite(str(source / 'train' / 'image_0' / 'class2.tif'), mask)
+    prepare(source, tmp_path / 'out', workers=1)
+    layers = read_layers(tmp_path / 'out' / 'instances' / 'image_0.tif')
+    assert layers.shape == (2, 40, 50)
+    assert [(layers == number).sum() for number in (1, 2, 3)] == [100, 144, 150]
+
+
+def test_classes_of_ones_own(source, tmp_path):
+    statistics = prepare(source, tmp_path / 'out', classes=('a', 'b', 'c'), workers=1)
+    assert statistics['classes'] == ['a', 'b', 'c']
+    assert [
+        category['name'] for category in read_json(tmp_path / 'out' / 'annotations' / 'val.json')['categories']
+    ] == [
+        'a',
+        'b',
+        'c',
+    ]
+
+
+def test_unlabelled_test_images(source, tmp_path):
+    (source / 'test_release').mkdir()
+    shutil.copy(source / 'train' / 'image_0' / 'image.tif', source / 'test_release' / 'x.tif')
+    statistics = prepare(source, tmp_path / 'out', workers=1)
+    assert statistics['images']['test'] == 1 and statistics['labelled_images']['test'] == 0
+    content = read_json(tmp_path / 'out' / 'annotations' / 'test.json')
+    assert [image['file_name'] for image in content['images']] == ['x.png'] and not content['annotations']
+
+
+def test_running_twice_gives_the_same_files(source, tmp_path):
+    prepare(source, tmp_path / 'out', workers=2)
+    first = contents(tmp_path / 'out')
+    prepare(source, tmp_path / 'out', workers=1)
+    assert contents(tmp_path / 'out') == first
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith('.')] == []
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def foreign_truncated(path):
+    """A file whose directory comes first, so that only the pixels are cut."""
+    tifffile.imwrite(path, np.ones((40, 50)))
+    truncated(path)
+
+
+BROKEN = {
+    'truncated mask': ('class1.tif', truncated, 'not readable as a mask'),
+    'truncated mask of another writer': ('class1.tif', foreign_truncated, 'not readable as a mask'),
+    'empty mask file': ('class1.tif', lambda path: path.write_bytes(b''), 'not readable as a mask'),
+    'mask of another size': ('class1.tif', lambda path: cv2.imwrite(str(path), np.ones((40, 49))), '49x40 px'),
+    'fractional ids': ('class1.tif', lambda path: cv2.imwrite(str(path), np.full((40, 50), 1.5)), 'found 1.5 at row 0'),
+    'nan ids': ('class1.tif', lambda path: cv2.imwrite(str(path), np.full((40, 50), np.nan)), 'found nan'),
+    'negative ids': ('class1.tif', lambda path: cv2.imwrite(str(path), np.full((40, 50), -1.0)), 'not be negative'),
+    'colour mask': ('class1.tif', lambda path: cv2.imwrite(str(path), np.ones((40, 50, 3), np.uint8)), 'one channel'),
+    'no image': ('image.tif', lambda path: path.unlink(), 'no image.tif'),
+    'truncated image': ('image.tif', truncated, 'not readable as an image'),
+    'text as image': ('image.tif', lambda path: path.write_text('hello'), 'not readable as an image'),
+    'grey image': ('image.tif', lambda path: cv2.imwrite(str(path), np.ones((40, 50), np.uint8)), '1 channels'),
+    '16-bit image': ('image.tif', lambda path: cv2.imwrite(str(path), np.ones((40, 50, 3), np.uint16)), 'uint16'),
+}
+
+
+@pytest.mark.parametrize('kind', BROKEN)
+def test_broken_files_are_named(source, tmp_path, kind):
+    name, damage, reason = BROKEN[kind]
+    folder = source / 'train' / 'image_3'
+    damage(folder / name)
+    with pytest.raises(UserError, match=reason) as caught:
+        prepare(source, tmp_path / 'out', workers=1)
+    assert str(folder) in str(caught.value) and '\n' not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['source']
+
+
+def test_a_failed_run_keeps_the_older_set(source, tmp_path):
+    prepare(source, tmp_path / 'out', workers=1)
+    first = contents(tmp_path / 'out')
+    truncated(source / 'train' / 'image_3' / 'class1.tif')
+    with pytest.raises(UserError):
+        prepare(source, tmp_path / 'out', workers=1)
+    assert contents(tmp_path / 'out') == first
+
+
+def test_refusals(source, tmp_path):
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    with pytest.raises(UserError, match='no folder train/'):
+        prepare(empty, tmp_path / 'out')
+    (empty / 'train').mkdir()
+    with pytest.raises(UserError, match='0 image folders, at least 2'):
+        prepare(empty, tmp_path / 'out')
+    with pytest.raises(UserError, match='class 3, but 2 class names'):
+        prepare(source, tmp_path / 'out', classes=('a', 'b'))
+    with pytest.raises(UserError, match='name of its own'):
+        prepare(source, tmp_path / 'out', classes=('a', 'a', 'b'))
+    with pytest.raises(UserError, match='above 0 and below 1'):
+        prepare(source, tmp_path / 'out', val_fraction=0)
+    with pytest.raises(UserError, match='not a prepared set'):
+        prepare(source, source)
+    shutil.copytree(source / 'train' / 'image_0', source / 'test' / 'image_0')
+    with pytest.raises(UserError, match='in train/ too'):
+        prepare(source, tmp_path / 'out')
+    (source / 'test_image_name_to_ids.json').write_text('{"a": 1}')
+    with pytest.raises(UserError, match=r'test_image_name_to_ids\.json'):
+        prepare(source, tmp_path / 'out')
+
+
+@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGKILL])
+def test_interruption_leaves_nothing_that_trains(source, tmp_path, kind):
+    """Stopped in the middle (a worker that sleeps stands for slow disks); the next run is not in the way of it."""
+    script = (
+        'import time; from pathlib import Path; from cellseg_mm.datasets import prepare as _; '
+        'import sys; module = sys.modules["cellseg_mm.datasets.prepare"]; write = module._write_json; '
+        'slow = lambda *a: (write(*a), print("writing", flush=True), time.sleep(30)); module._write_json = slow; '
+        f'module.prepare(Path({str(source)!r}), Path({str(tmp_path / "out")!r}), workers=1)'
+    )
+    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout.readline().strip() == b'writing'
+    process.send_signal(kind)
+    assert process.wait(timeout=20) != 0
+    assert not (tmp_path / 'out').exists()
+    prepare(source, tmp_path / 'out', workers=1)
+    assert (tmp_path / 'out' / 'statistics.json').exists()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith('.')] == []

@@ -1,0 +1,63 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import read_json
+from mmdet.models.task_modules import AnchorGenerator
+from mmdet.registry import DATASETS
+from mmdet.structures.bbox import bbox_overlaps
+
+from cellseg_mm.engine import AnchorFitHook
+from cellseg_mm.engine.hooks.anchor_fit_hook import dataset_anchor_iou
+
+
+def make_dataset(prepared, **resize):
+    classes = read_json(prepared / 'statistics.json')['classes']
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
+    pipeline += [dict(type='Resize', **resize)] if resize else []
+    return DATASETS.build(
+        dict(
+            type='CocoDataset',
+            data_root=str(prepared),
+            ann_file='annotations/train.json',
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=classes),
+            pipeline=pipeline,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    'resize', [{}, dict(scale=(300, 200), keep_ratio=True), dict(scale=(150, 90), keep_ratio=False)]
+)
+def test_boxes_are_those_that_the_pipeline_makes(prepared, resize):
+    dataset = make_dataset(prepared, **resize)
+    generator = AnchorGenerator(strides=[8, 16], scales=[2], ratios=[1.0])
+    found = dataset_anchor_iou(dataset, generator)
+    expected = []
+    for item in map(dataset.__getitem__, range(len(dataset))):
+        height, width = item['img'].shape[:2]
+        sizes = [(-(-height // stride), -(-width // stride)) for stride in (8, 16)]
+        anchors = torch.cat(generator.grid_priors(sizes, device='cpu'))
+        boxes = item['gt_bboxes'].tensor
+        if len(boxes):
+            expected.append(bbox_overlaps(boxes, anchors).amax(dim=1))
+    # the pipeline clips boxes to the image after rounding, hence the tolerance
+    torch.testing.assert_close(found, torch.cat(expected), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize('scales, level', [([2], 'info'), ([40], 'warning')])
+def test_warns_when_anchors_miss_many_cells(prepared, scales, level):
+    messages = []
+    logger = SimpleNamespace(
+        info=lambda text: messages.append(('info', text)), warning=lambda text: messages.append(('warning', text))
+    )
+    model = SimpleNamespace(
+        rpn_head=SimpleNamespace(prior_generator=AnchorGenerator(strides=[8], scales=scales, ratios=[1.0]))
+    )
+    runner = SimpleNamespace(
+        model=model, logger=logger, train_dataloader=SimpleNamespace(dataset=make_dataset(prepared))
+    )
+    AnchorFitHook().before_train(runner)
+    assert [kind for kind, _ in messages] == [level]
+    assert 'best IoU below 0.3 for' in messages[0][1]

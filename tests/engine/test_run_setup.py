@@ -1,0 +1,136 @@
+import json
+
+import pytest
+import torch
+from conftest import ROOT, read_json
+from mmengine.config import Config
+
+from cellseg_mm.engine import run_setup
+from cellseg_mm.utils import UserError
+
+FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
+
+
+@pytest.fixture
+def cfg():
+    return Config.fromfile(FLAGSHIP)
+
+
+def test_data_root_goes_everywhere(cfg, prepared):
+    cfg.data_root = str(prepared)
+    assert run_setup.set_data_root(cfg) == prepared
+    for split in ('train', 'val', 'test'):
+        assert cfg[f'{split}_dataloader'].dataset.data_root == f'{prepared}/'
+    assert cfg.val_evaluator.ann_file == str(prepared / 'annotations/val.json')
+    assert cfg.test_evaluator.ann_file == str(prepared / 'annotations/test.json')
+
+
+def test_data_root_relative_to_the_current_directory(cfg, prepared, monkeypatch):
+    monkeypatch.chdir(prepared.parent)
+    cfg.data_root = prepared.name
+    assert run_setup.set_data_root(cfg) == prepared
+
+
+def test_no_data_names_the_command(cfg, tmp_path):
+    cfg.data_root = str(tmp_path)
+    with pytest.raises(UserError, match=r'tools/prepare_data\.py SOURCE --out'):
+        run_setup.set_data_root(cfg)
+
+
+def test_facts_of_the_data_fill_the_config(cfg):
+    run_setup.set_data_facts(cfg, [1, 2, 3], [4, 5, 6], ['a', 'b'])
+    assert cfg.model.data_preprocessor.mean == [1, 2, 3] and cfg.model.data_preprocessor.std == [4, 5, 6]
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 2
+    for split in ('train', 'val', 'test'):
+        assert cfg[f'{split}_dataloader'].dataset.metainfo.classes == ('a', 'b')
+    assert Config.fromstring(cfg.pretty_text, '.py').model.data_preprocessor.mean == [1, 2, 3]
+
+
+@pytest.mark.parametrize('name', ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam'])
+def test_from_scratch_freezes_nothing_in_any_row(name):
+    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    run_setup.train_from_scratch(cfg)
+    backbone = cfg.model.backbone
+    assert backbone.init_cfg is None and backbone.frozen_stages == -1 and backbone.norm_eval is False
+
+
+def test_backbone_weights(cfg, tmp_path):
+    with pytest.raises(UserError, match='no such file of backbone weights'):
+        run_setup.use_backbone_weights(cfg, str(tmp_path / 'x.pth'))
+    (tmp_path / 'x.pth').touch()
+    run_setup.use_backbone_weights(cfg, str(tmp_path / 'x.pth'))
+    assert cfg.model.backbone.init_cfg.checkpoint == str(tmp_path / 'x.pth')
+
+
+def test_no_network_names_the_switches(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+
+    def refuse(*_):
+        raise OSError('no route')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
+    with pytest.raises(UserError, match=r'--backbone-weights FILE.*--from-scratch'):
+        run_setup.fetch_backbone_weights(cfg)
+    (tmp_path / 'checkpoints').mkdir(exist_ok=True)
+    (tmp_path / 'checkpoints' / cfg.model.backbone.init_cfg.checkpoint.rsplit('/', 1)[1]).touch()
+    run_setup.fetch_backbone_weights(cfg)  # cached: nothing to fetch
+
+
+def test_precision_follows_the_device(cfg, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    run_setup.fit_precision_to_device(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and not capsys.readouterr().out
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    cfg.optim_wrapper.dtype = 'float16'
+    run_setup.fit_precision_to_device(cfg)
+    assert cfg.optim_wrapper.type == 'OptimWrapper' and 'dtype' not in cfg.optim_wrapper
+    assert capsys.readouterr().out.count('\n') == 1
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ('code ran',))
+
+
+def test_checkpoints_that_are_none(tmp_path, capsys):
+    path = tmp_path / 'x.pth'
+    with pytest.raises(UserError, match='no such checkpoint'):
+        run_setup.read_checkpoint(str(path))
+    path.write_bytes(b'hello')
+    with pytest.raises(UserError, match='not a whole checkpoint'):
+        run_setup.read_checkpoint(str(path))
+    torch.save(dict(state_dict={}, extra=Evil()), path)
+    with pytest.raises(UserError, match='not a whole checkpoint'):
+        run_setup.read_checkpoint(str(path))
+    assert 'code ran' not in capsys.readouterr().out
+    torch.save([1], path)
+    with pytest.raises(UserError, match='holds no state_dict'):
+        run_setup.read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize('meta', [{}, dict(cfg='import os', dataset_meta=dict(classes=['a']))])
+def test_checkpoints_without_a_config(meta):
+    with pytest.raises(UserError, match=r'carries no config of tools/train\.py'):
+        run_setup.checkpoint_data_facts(dict(meta=meta), 'x.pth')
+
+
+def test_weights_of_another_model():
+    model = torch.nn.Linear(2, 3)
+    run_setup.check_weights_fit(model, dict(state_dict=model.state_dict()), 'a.py', 'x.pth')
+    with pytest.raises(UserError, match=r'weight is \(3, 4\) in the checkpoint, \(3, 2\) in the model'):
+        run_setup.check_weights_fit(model, dict(state_dict=torch.nn.Linear(4, 3).state_dict()), 'a.py', 'x.pth')
+    with pytest.raises(UserError, match='weight is absent'):
+        run_setup.check_weights_fit(model, dict(state_dict={}), 'a.py', 'x.pth')
+
+
+def test_labels_of_other_classes(cfg, prepared, tmp_path):
+    classes = read_json(prepared / 'statistics.json')['classes']
+    run_setup.set_data_facts(cfg, [0] * 3, [1] * 3, classes)
+    assert run_setup.check_test_labels(cfg, prepared)
+    (tmp_path / 'annotations').mkdir()
+    content = read_json(prepared / 'annotations/test.json')
+    (tmp_path / 'annotations/test.json').write_text(json.dumps(dict(content, annotations=[])))
+    assert not run_setup.check_test_labels(cfg, tmp_path)
+    run_setup.set_data_facts(cfg, [0] * 3, [1] * 3, ['a', 'b'])
+    with pytest.raises(UserError, match='the checkpoint predicts a, b'):
+        run_setup.check_test_labels(cfg, prepared)

@@ -1,0 +1,106 @@
+"""The ablation as the configs tell it."""
+
+import pytest
+import torch
+from conftest import ROOT
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+
+from cellseg_mm.utils import diff_configs
+
+ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
+DEMO_ROWS = ['demo/maskrcnn_r18', 'demo/maskrcnn_r18_fpn', 'demo/maskrcnn_r18_fpn_cbam']
+
+
+def load(name):
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def build(name):
+    cfg = load(name)
+    cfg.model.backbone.init_cfg = None
+    return MODELS.build(cfg.model)
+
+
+def changed_keys(old, new):
+    return [key for key, *_ in diff_configs(load(old).to_dict(), load(new).to_dict())]
+
+
+@pytest.mark.parametrize('rows', [ROWS, DEMO_ROWS], ids=['full', 'demo'])
+def test_each_row_differs_in_one_idea(rows):
+    plain, fpn, cbam = rows
+    parts = ('model.backbone.', 'model.neck.', 'model.rpn_head.anchor_generator.')
+    parts += tuple(f'model.roi_head.{branch}_roi_extractor.featmap_strides' for branch in ('bbox', 'mask'))
+    assert all(key.startswith(parts) for key in changed_keys(plain, fpn))
+    assert changed_keys(plain, fpn)
+    assert set(changed_keys(fpn, cbam)) == {
+        f'model.backbone.{key}' for key in ('type', 'placement', 'attention.type', 'attention.reduction')
+    }
+
+
+@pytest.mark.parametrize('name', ROWS + DEMO_ROWS)
+def test_rows_are_short(name):
+    lines = (ROOT / 'configs' / f'{name}.py').read_text().splitlines()
+    assert len([line for line in lines if line and not line.startswith('#')]) < 15
+
+
+@pytest.mark.parametrize('name, count', [('maskrcnn_r50_fpn', 43_987_304), ('maskrcnn_r50_fpn_cbam', 44_688_104)])
+def test_parameters_of_the_detector(name, count):
+    assert sum(parameter.numel() for parameter in build(name).parameters()) == count
+
+
+@pytest.mark.parametrize('rows', [ROWS, DEMO_ROWS], ids=['full', 'demo'])
+def test_all_rows_have_the_same_anchor_sizes(rows):
+    sizes = []
+    for name in rows:
+        generator = build(name).rpn_head.prior_generator
+        shapes = torch.cat([level[:, 2:] - level[:, :2] for level in generator.base_anchors])
+        sizes.append(sorted(map(tuple, shapes.round().int().tolist())))
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_the_reports_training():
+    cfg = load('maskrcnn_r50_fpn_cbam')
+    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', optimizer=dict(type='AdamW', lr=2e-4, weight_decay=1e-4))
+    assert cfg.param_scheduler == [dict(type='CosineAnnealingLR', T_max=40, eta_min=5e-6, by_epoch=True)]
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval, cfg.train_dataloader.batch_size) == (40, 1, 2)
+    assert cfg.model.test_cfg.rcnn.score_thr == 0.5 and cfg.model.test_cfg.rcnn.nms.iou_threshold == 0.5
+    assert cfg.model.test_cfg.rcnn.max_per_img == 1000
+    for split in ('train', 'val', 'test'):
+        steps = cfg[f'{split}_dataloader'].dataset.pipeline
+        resize = next(step for step in steps if step.type == 'Resize')
+        assert tuple(resize.scale) == (1333, 800) and resize.keep_ratio
+
+
+def test_num_classes_stands_in_one_place():
+    cfg = Config.fromfile(ROOT / 'configs/_base_/models/maskrcnn_r50.py')
+    text = (ROOT / 'configs/_base_/models/maskrcnn_r50.py').read_text()
+    assert text.count('num_classes = 4') == 1 and 'num_classes=4' not in text
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 4
+
+
+@pytest.mark.parametrize('name', ROWS + DEMO_ROWS)
+def test_loss_and_predict(name):
+    model = build(name)
+    batch = demo_mm_inputs(2, [[3, 96, 96], [3, 64, 128]], num_items=[3, 0], num_classes=4, with_mask=True)
+    data = model.data_preprocessor(batch, training=True)
+    model.train()
+    losses = model(**data, mode='loss')
+    total = sum(
+        value
+        for key, entry in losses.items()
+        if 'loss' in key
+        for value in (entry if isinstance(entry, list) else [entry])
+    )
+    total.backward()
+    assert total.isfinite()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    model.eval()
+    model.test_cfg.rcnn.score_thr = model.roi_head.test_cfg.score_thr = 0.0
+    with torch.no_grad():
+        results = model(**model.data_preprocessor(batch, training=False), mode='predict')
+    assert len(results) == 2
+    for result in results:
+        instances = result.pred_instances
+        assert instances.masks.shape == (len(instances.bboxes), *result.ori_shape)

@@ -1,0 +1,224 @@
+"""The tools as a user runs them, from a directory that is not the project's."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, read_json
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.datasets import prepare
+from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
+from cellseg_mm.utils import parse_config_text
+
+FLAGSHIP = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+
+# The demo's flagship for a few steps on small images.
+TINY = f"""
+_base_ = '{FLAGSHIP.as_posix()}'
+resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
+train_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.train_pipeline]
+test_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.test_pipeline]
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        _delete_=True,
+        type='RepeatDataset',
+        times={{times}},
+        dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline),
+    ),
+)
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1, val_interval=1)
+param_scheduler = [dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=10)]
+"""
+
+
+def write_config(path, times):
+    path.write_text(TINY.format(times=times))
+    return path
+
+
+@pytest.fixture(scope='module')
+def two_images(tmp_path_factory):
+    """A prepared set that validates and tests on its two training images."""
+    root = tmp_path_factory.mktemp('two')
+    for index in range(3):
+        image, instance_map, labels = draw_tissue(np.random.default_rng([9, index]), 96, 96)
+        _write_sample(root / 'source' / 'train' / f'image_{index}', image, instance_map, labels)
+    prepare(root / 'source', root / 'cells', workers=1)
+    for split in ('val', 'test'):
+        shutil.copy(root / 'cells/annotations/train.json', root / f'cells/annotations/{split}.json')
+    return root / 'cells'
+
+
+@pytest.fixture(scope='module')
+def overfitted(two_images, tmp_path_factory):
+    """Config and work dir of a training run on two images."""
+    root = tmp_path_factory.mktemp('overfitted')
+    config = write_config(root / 'tiny.py', times=90)
+    command = [sys.executable, ROOT / 'tools/train.py', config, '--from-scratch', '--work-dir', root / 'run']
+    command += ['--cfg-options', f'data_root={two_images}', 'optim_wrapper.optimizer.lr=1e-3']
+    result = subprocess.run(list(map(str, command)), cwd=root, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert 'training in fp32' in result.stdout or torch.cuda.is_available()
+    assert 'anchors: best IoU below 0.3 for' in result.stdout + result.stderr
+    return config, root / 'run'
+
+
+def test_overfits_two_images(overfitted, two_images, run_tool, tmp_path):
+    config, work_dir = overfitted
+    result = run_tool(
+        *('test', config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path / 'test'),
+        *('--out', tmp_path / 'predictions.pkl', '--show-dir', tmp_path / 'shown'),
+        *('--cfg-options', f'data_root={two_images}'),
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    metrics = read_json(tmp_path / 'test' / 'test_metrics.json')
+    assert metrics['coco/segm_mAP_50'] > 0.9
+    images = read_json(two_images / 'annotations/test.json')['images']
+    for image in images:
+        assert cv2.imread(str(tmp_path / 'shown' / image['file_name'])) is not None
+    predictions = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
+    assert {entry['img_id'] for entry in predictions} == {image['id'] for image in images}
+    masks = mask_utils.decode(predictions[0]['pred_instances']['masks'])
+    assert masks.shape[:2] == predictions[0]['ori_shape']
+
+
+def test_statistics_are_in_the_dump_and_the_checkpoint(overfitted, two_images):
+    config, work_dir = overfitted
+    statistics = read_json(two_images / 'statistics.json')
+    checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
+    for text in ((work_dir / config.name).read_text(), checkpoint['meta']['cfg']):
+        preprocessor = parse_config_text(text)['model']['data_preprocessor']
+        assert preprocessor['mean'] == statistics['mean'] and preprocessor['std'] == statistics['std']
+    assert list(checkpoint['meta']['dataset_meta']['classes']) == statistics['classes']
+
+
+def test_test_normalises_as_training_did(overfitted, two_images, run_tool, tmp_path):
+    """Statistics of the tested data must not matter."""
+    config, work_dir = overfitted
+    shutil.copytree(two_images, tmp_path / 'cells')
+    statistics = read_json(two_images / 'statistics.json')
+    (tmp_path / 'cells/statistics.json').write_text(json.dumps(dict(statistics, mean=[0, 0, 0], std=[1, 1, 1])))
+    metrics = []
+    for data in (two_images, tmp_path / 'cells'):
+        arguments = [
+            'test',
+            config,
+            work_dir / 'epoch_1.pth',
+            '--work-dir',
+            tmp_path,
+            '--cfg-options',
+            f'data_root={data}',
+        ]
+        assert run_tool(*arguments).returncode == 0
+        metrics.append(read_json(tmp_path / 'test_metrics.json'))
+    assert metrics[0] == metrics[1]
+
+
+def test_curves(overfitted, run_tool, tmp_path):
+    result = run_tool('plot_curves', overfitted[1], '--out', tmp_path / 'curves.png')
+    assert result.returncode == 0, result.stderr
+    assert cv2.imread(str(tmp_path / 'curves.png')).std() > 10
+
+
+def test_mistakes_at_test(overfitted, two_images, one_line_error, tmp_path):
+    config, work_dir = overfitted
+    checkpoint, data = work_dir / 'epoch_1.pth', ['--cfg-options', f'data_root={two_images}']
+    other = ROOT / 'configs/demo/maskrcnn_r18_fpn.py'
+    assert 'no such checkpoint' in one_line_error('test', config, tmp_path / 'x.pth', *data)
+    assert 'is not of the model in' in one_line_error('test', ROOT / 'configs/demo/maskrcnn_r18.py', checkpoint, *data)
+    assert 'stage_attention' not in one_line_error('test', tmp_path / 'x.py', checkpoint, *data)
+    assert '.pkl' in one_line_error('test', other, checkpoint, '--out', 'x.json', *data)
+    shutil.copytree(two_images, tmp_path / 'cells')
+    path = tmp_path / 'cells/annotations/test.json'
+    path.write_text(json.dumps(dict(read_json(path), annotations=[])))
+    options = ['--cfg-options', f'data_root={tmp_path / "cells"}']
+    assert 'no labels to score' in one_line_error('test', config, checkpoint, *options)
+
+
+def test_mistakes_at_training(one_line_error, two_images, tmp_path):
+    options = ['--cfg-options', f'data_root={two_images}']
+    missing = one_line_error('train', FLAGSHIP, '--cfg-options', f'data_root={tmp_path}')
+    assert 'tools/prepare_data.py SOURCE --out' in missing
+    assert 'no such config' in one_line_error('train', tmp_path / 'x.py')
+    assert 'backbone weights' in one_line_error('train', FLAGSHIP, '--backbone-weights', tmp_path / 'x', *options)
+    assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--load-from', tmp_path / 'x', *options)
+
+
+def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):
+    _, work_dir = overfitted
+    shutil.copytree(work_dir, tmp_path / 'run')
+    short = write_config(tmp_path / 'tiny.py', times=2)
+    options = ['--cfg-options', f'data_root={two_images}']
+    result = run_tool(
+        'train', short, '--from-scratch', '--resume', '--work-dir', tmp_path / 'run', *options, 'train_cfg.max_epochs=2'
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / 'run' / 'epoch_2.pth').exists()
+    result = run_tool(
+        'train', short, '--load-from', work_dir / 'epoch_1.pth', '--work-dir', tmp_path / 'tuned', *options
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    metrics = json.loads((next((tmp_path / 'tuned').glob('*/vis_data/scalars.json'))).read_text().splitlines()[-1])
+    assert metrics['coco/segm_mAP_50'] > 0.8  # it did not start from nothing
+
+
+def test_diff_configs(run_tool, one_line_error):
+    rows = [ROOT / 'configs' / f'maskrcnn_r50{row}.py' for row in ('', '_fpn', '_fpn_cbam')]
+    result = run_tool('diff_configs', rows[1], rows[2])
+    assert result.returncode == 1
+    assert [line.split(':')[0] for line in result.stdout.splitlines()] == [
+        f'model.backbone.{key}' for key in ('attention.reduction', 'attention.type', 'placement', 'type')
+    ]
+    assert "model.backbone.type: 'ResNet' -> 'CBAMResNet'" in result.stdout
+    assert run_tool('diff_configs', rows[0], rows[0]).returncode == 0
+    assert 'no such config' in one_line_error('diff_configs', rows[0], 'x.py')
+
+
+def test_data_tools(run_tool, one_line_error, tmp_path):
+    result = run_tool('make_sample_data', tmp_path / 'sample', '--images', 8, '--size', 64)
+    assert result.returncode == 0, result.stderr
+    result = run_tool('prepare_data', tmp_path / 'sample', '--out', tmp_path / 'cells', '--workers', 2)
+    assert result.returncode == 0, result.stderr
+    statistics = read_json(tmp_path / 'cells/statistics.json')
+    total = sum(sum(counts.values()) for counts in statistics['instances'].values())
+    assert f'cells in all: {total:,}' in result.stdout and 'channel order of the files: bgr' in result.stdout
+    assert 'image/s' in result.stderr  # progress
+    assert 'no folder train/' in one_line_error('prepare_data', tmp_path / 'cells', '--out', tmp_path / 'x')
+    assert 'at least 8 images' in one_line_error('make_sample_data', tmp_path / 'y', '--images', 2)
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun(two_images, tmp_path):
+    config = write_config(tmp_path / 'tiny.py', times=4)
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '29533']
+    command = [*torchrun, ROOT / 'tools/train.py', config, '--from-scratch', '--launcher', 'pytorch']
+    command += ['--work-dir', tmp_path / 'run', '--cfg-options', f'data_root={two_images}']
+    result = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / 'run' / 'epoch_1.pth').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('row', ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam'])
+def test_full_size_rows_train_and_test(row, prepared, run_tool, tmp_path):
+    config, options = (
+        ROOT / f'configs/{row}.py',
+        ['--cfg-options', f'data_root={prepared}', 'val_dataloader.dataset.indices=1'],
+    )
+    options += ['train_dataloader.dataset.indices=2', 'test_dataloader.dataset.indices=2', 'train_cfg.max_epochs=1']
+    result = run_tool('train', config, '--from-scratch', '--work-dir', tmp_path / 'run', *options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    result = run_tool('test', config, tmp_path / 'run/epoch_1.pth', '--work-dir', tmp_path, *options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert 'coco/segm_mAP_50' in read_json(tmp_path / 'test_metrics.json')

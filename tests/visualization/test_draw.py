@@ -1,0 +1,32 @@
+import numpy as np
+
+from cellseg_mm.visualization.draw import add_caption, class_colors, draw_outlines
+
+
+def test_outline_lies_on_the_masks_rim_and_nowhere_else():
+    image = np.zeros((20, 20, 3), np.uint8)
+    mask = np.zeros((1, 20, 20), bool)
+    mask[0, 5:12, 6:14] = True
+    drawn = draw_outlines(image, mask, [(10, 20, 30)])
+    rim = mask[0].copy()
+    rim[6:11, 7:13] = False
+    assert (drawn[rim] == (10, 20, 30)).all() and not drawn[~rim].any()
+    assert not image.any()
+
+
+def test_enlarged_and_empty():
+    image = np.full((8, 10, 3), 7, np.uint8)
+    assert draw_outlines(image, np.zeros((1, 8, 10), bool), [(1, 2, 3)], scale=3).shape == (24, 30, 3)
+
+
+def test_caption_keeps_the_picture_and_shows_each_colour():
+    image = np.full((30, 200, 3), 128, np.uint8)
+    colors = class_colors(4)
+    captioned = add_caption(image, 'title', ['a', 'b', 'c', 'd'], colors)
+    assert np.array_equal(captioned[:30], image) and captioned.shape[1] == 200
+    for color in colors:
+        assert (captioned[30:] == color).all(axis=2).any()
+
+
+def test_colours_differ():
+    assert len(set(class_colors(12))) == 12

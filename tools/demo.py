@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""The main job on synthetic data: draw, prepare, train, test, plot, sum up; each step is a command to type."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cellseg_mm.utils import UserError, one_line_errors
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+
+
+def run(title: str, tool: str, *arguments: object) -> float:
+    """Run one tool with its output shown; return its seconds."""
+    print(f'\n=== {title}: python tools/{tool}.py {" ".join(map(str, arguments))}', flush=True)
+    start = time.monotonic()
+    if subprocess.run([sys.executable, ROOT / 'tools' / f'{tool}.py', *map(str, arguments)]).returncode:
+        raise UserError(f'the demo stopped at tools/{tool}.py; its reason is above')
+    return time.monotonic() - start
+
+
+@one_line_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo')
+    parser.add_argument('--data', type=Path, default=ROOT / 'data/demo', help='where the prepared set goes')
+    args = parser.parse_args()
+    sample, work_dir, shown = args.data.with_name('demo_sample'), args.work_dir, args.work_dir / 'predictions'
+    data_option = ['--cfg-options', f'data_root={args.data}']
+    for old in [*work_dir.glob('best_*.pth'), *shown.glob('*.png')]:
+        old.unlink()  # of an earlier demo
+    seconds = {
+        'draw tissue': run('1/5 draw tissue', 'make_sample_data', sample, '--images', 64, '--size', 256),
+        'prepare': run('2/5 prepare', 'prepare_data', sample, '--out', args.data, '--val-fraction', 0.125),
+        'train': run('3/5 train', 'train', CONFIG, '--from-scratch', '--work-dir', work_dir, *data_option),
+    }
+    checkpoint = next(work_dir.glob('best_*.pth'))
+    test = ['test', CONFIG, checkpoint, '--work-dir', work_dir, '--show-dir', shown, *data_option]
+    seconds['test'] = run('4/5 test', *test)
+    seconds['plot'] = run('5/5 plot', 'plot_curves', work_dir)
+
+    metrics = json.loads((work_dir / 'test_metrics.json').read_text('utf-8'))
+    print('\n=== done')
+    print('test split: images of drawn tissue that were never trained on')
+    print(f'segm AP50 {metrics["coco/segm_mAP_50"]:.3f}')
+    print(f'segm mAP {metrics["coco/segm_mAP"]:.3f} (100 detections an image at most)')
+    print(f'bbox AP50 {metrics["coco/bbox_mAP_50"]:.3f}')
+    print('seconds: ' + ', '.join(f'{name} {value:.0f}' for name, value in seconds.items()))
+    print(f'curves: {work_dir / "curves.png"}')
+    print(f'ground truth beside predictions: {shown}/')
+    print(f'checkpoint: {checkpoint}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Print the dotted keys in which two configs differ, one a line. Exit status 0 if they are equal, 1 if not."""
+
+import argparse
+import sys
+
+from cellseg_mm.utils import diff_configs, load_config, one_line_errors
+from cellseg_mm.utils.config import MISSING
+
+
+def shown(value: object) -> str:
+    return value if value is MISSING else repr(value)
+
+
+@one_line_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('old', metavar='A')
+    parser.add_argument('new', metavar='B')
+    args = parser.parse_args()
+    rows = diff_configs(load_config(args.old).to_dict(), load_config(args.new).to_dict())
+    for key, old, new in rows:
+        print(f'{key}: {shown(old)} -> {shown(new)}')
+    sys.exit(1 if rows else 0)
+
+
+if __name__ == '__main__':
+    main()

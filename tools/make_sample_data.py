@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Draw synthetic H&E-like tissue with labelled cells, in the layout of the real data and with all its quirks."""
+
+import argparse
+from pathlib import Path
+
+from cellseg_mm.datasets import make_sample_data
+from cellseg_mm.utils import one_line_errors
+
+
+@one_line_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('out', type=Path, help='folder to write train/, test/ and test_release/ into')
+    parser.add_argument('--images', type=int, default=40, help='labelled images in all, a quarter for the test split')
+    parser.add_argument('--size', type=int, default=256, help='height and width of most images in px')
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    make_sample_data(args.out, args.images, args.size, args.seed)
+    print(f'written to {args.out}; next: python tools/prepare_data.py {args.out} --out data/cells')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Train a detector, MMDetection's way.
+
+Start from: ImageNet weights (default), --backbone-weights FILE (ImageNet weights at hand), --from-scratch (no weights,
+nothing frozen, BatchNorm trains), or --load-from CHECKPOINT (fine-tune).
+"""
+
+import argparse
+
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+
+from cellseg_mm.engine import run_setup
+from cellseg_mm.utils import load_config, one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config>)')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help="go on from the work dir's last checkpoint, or from the given one",
+    )
+    parser.add_argument('--seed', type=int, help="in place of the config's")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
+    weights.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbone, as a file')
+    weights.add_argument('--load-from', metavar='CHECKPOINT', help='fine-tune this checkpoint')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')
+    return parser.parse_args()
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    run_setup.set_work_dir(cfg, args.work_dir, args.config)
+    run_setup.set_launcher(cfg, args.launcher, args.local_rank)
+    statistics = run_setup.read_statistics(run_setup.set_data_root(cfg))
+    run_setup.set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
+    if args.seed is not None:
+        cfg.randomness.seed = args.seed
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.from_scratch:
+        run_setup.train_from_scratch(cfg)
+    elif args.backbone_weights:
+        run_setup.use_backbone_weights(cfg, args.backbone_weights)
+    elif args.load_from:
+        run_setup.start_from_checkpoint(cfg, args.load_from)
+    run_setup.fetch_backbone_weights(cfg)
+    run_setup.fit_precision_to_device(cfg)
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
