@@ -64,9 +64,11 @@ def encode_instances(instance_map: np.ndarray, num_instances: int) -> list:
     bounds = np.searchsorted(run_ids, np.arange(1, num_instances + 2))
     codes = []
     for begin, end in itertools.pairwise(bounds):
-        # gap before, length, gap before, length, ..., gap after
+        # gap before, length, gap before, length, ..., and a gap after if there is one
         edges = np.stack([starts[begin:end], ends[begin:end]], axis=1).ravel()
-        counts = np.diff(edges, prepend=0, append=flat.size)
+        if begin == end or edges[-1] < flat.size:
+            edges = np.append(edges, flat.size)
+        counts = np.diff(edges, prepend=0)
         code = mask_utils.frPyObjects({'size': [height, width], 'counts': counts.tolist()}, height, width)
         codes.append({'size': [height, width], 'counts': code['counts'].decode()})
     return codes

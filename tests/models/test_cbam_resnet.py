@@ -11,6 +11,12 @@ def build(depth=18, **kwargs):
     return MODELS.build(dict(type='CBAMResNet', depth=depth, attention=dict(type='CBAM'), **kwargs))
 
 
+def build_plain(depth):
+    plain = ResNet(depth)
+    plain.eval()  # returns None in mmdet
+    return plain
+
+
 def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -26,14 +32,14 @@ def test_every_depth_and_placement_keeps_the_shapes(depth, placement):
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         outs = build(depth, placement=placement).eval()(x)
-        expected = ResNet(depth).eval()(x)
+        expected = build_plain(depth)(x)
     assert [out.shape for out in outs] == [out.shape for out in expected]
 
 
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('placement', ['stage', 'block'])
 def test_plain_weights_load_and_identity_start_gives_the_plain_output(depth, placement):
-    plain = ResNet(depth).eval()
+    plain = build_plain(depth)
     attended = build(depth, placement=placement).eval()
     missing, unexpected = attended.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
@@ -65,7 +71,7 @@ class Double(nn.Module):
 def test_block_attention_acts_on_the_branch_before_the_add(depth):
     MODELS.register_module('Double', module=Double, force=True)
     attended = CBAMResNet(depth, attention=dict(type='Double'), placement='block').eval()
-    plain = ResNet(depth).eval()
+    plain = build_plain(depth)
     plain.load_state_dict(attended.state_dict())
     last = 'norm2' if depth == 18 else 'norm3'
     with torch.no_grad():  # doubling the last norm's scale and shift doubles the branch
@@ -81,7 +87,7 @@ def test_block_attention_acts_on_the_branch_before_the_add(depth):
 def test_attention_trains_under_frozen_stages_and_norm_eval(placement):
     backbone = build(18, placement=placement, frozen_stages=4, norm_eval=True)
     for mode in (True, True):  # freezing happens again at each call
-        assert backbone.train(mode) is None
+        assert backbone.train(mode) is backbone
     attention = {id(module) for root in backbone.attention_modules() for module in root.modules()}
     assert len(backbone.attention_modules()) == (4 if placement == 'stage' else 8)
     for module in backbone.modules():

@@ -38,7 +38,10 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=1, val_interval=1)
-param_scheduler = [dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=10)]
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=10),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=120),
+]
 """
 
 
@@ -64,7 +67,7 @@ def two_images(tmp_path_factory):
 def overfitted(two_images, tmp_path_factory):
     """Config and work dir of a training run on two images."""
     root = tmp_path_factory.mktemp('overfitted')
-    config = write_config(root / 'tiny.py', times=90)
+    config = write_config(root / 'tiny.py', times=120)
     command = [sys.executable, ROOT / 'tools/train.py', config, '--from-scratch', '--work-dir', root / 'run']
     command += ['--cfg-options', f'data_root={two_images}', 'optim_wrapper.optimizer.lr=1e-3']
     result = subprocess.run(list(map(str, command)), cwd=root, capture_output=True, text=True)

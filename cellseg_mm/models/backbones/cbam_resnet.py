@@ -92,12 +92,13 @@ class CBAMResNet(ResNet):
         for module in self.attention_modules():
             module.requires_grad_(True)
 
-    def train(self, mode: bool = True) -> None:
+    def train(self, mode: bool = True) -> 'CBAMResNet':
         """Training mode by ResNet's rules for all but the attention, which follows ``mode``."""
         super().train(mode)
         for module in self.attention_modules():
             module.train(mode)
         self._unfreeze_attention()
+        return self  # mmdet's returns None
 
     def forward(self, x: Tensor) -> tuple:
         """(N, 3, H, W) to one (N, C, H / stride, W / stride) for each of ``out_indices``."""
