@@ -1,4 +1,6 @@
+from . import transforms
+from .cell_dataset import CellDataset, inner_datasets
 from .prepare import CLASSES, prepare
 from .synthetic import make_sample_data
 
-__all__ = ['CLASSES', 'make_sample_data', 'prepare']
+__all__ = ['CLASSES', 'CellDataset', 'inner_datasets', 'make_sample_data', 'prepare', 'transforms']

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_mm.structures import encode_instances, instance_boxes, write_layers
+from cellseg_mm.structures import encode_instances, instance_extents, write_layers
 from cellseg_mm.utils import UserError
 
 from .class_folders import Sample, find_samples, read_image, read_instances
@@ -179,12 +179,12 @@ def _convert_labels(sample: Sample, out: Path) -> dict:
     result['stain_difference'] = stain_difference(image, layers.any(axis=0))
     codes, boxes, areas = [None] * len(labels), np.zeros((len(labels), 4), int), np.zeros(len(labels), int)
     for layer in layers:
-        own = np.bincount(layer.ravel(), minlength=len(labels) + 1)[1:]
+        layer_boxes, layer_areas = instance_extents(layer, np.arange(1, len(labels) + 1))
         layer_codes = encode_instances(layer, len(labels))
-        for index in np.flatnonzero(own):
+        for index in np.flatnonzero(layer_areas):
             codes[index] = layer_codes[index]
-        boxes += instance_boxes(layer, len(labels))
-        areas += own
+        boxes += layer_boxes
+        areas += layer_areas
     for index, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
         result['annotations'].append(
             dict(

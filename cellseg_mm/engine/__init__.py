@@ -1,3 +1,3 @@
-from .hooks import AnchorFitHook
+from .hooks import AnchorFitHook, DatasetEpochHook
 
-__all__ = ['AnchorFitHook']
+__all__ = ['AnchorFitHook', 'DatasetEpochHook']

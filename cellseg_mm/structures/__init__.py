@@ -1,3 +1,19 @@
-from .instance_map import encode_instances, instance_boxes, read_layers, relabel, stack_layers, write_layers
+from .instance_map import (
+    encode_instances,
+    instance_extents,
+    read_layers,
+    relabel,
+    stack_layers,
+    write_layers,
+)
+from .instance_map_masks import InstanceMapMasks
 
-__all__ = ['encode_instances', 'instance_boxes', 'read_layers', 'relabel', 'stack_layers', 'write_layers']
+__all__ = [
+    'InstanceMapMasks',
+    'encode_instances',
+    'instance_extents',
+    'read_layers',
+    'relabel',
+    'stack_layers',
+    'write_layers',
+]

@@ -1,5 +1,4 @@
 import numpy as np
-import torch
 from mmdet.registry import VISUALIZERS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
@@ -8,6 +7,7 @@ from .draw import add_caption, class_colors, draw_outlines
 
 # Smaller images are enlarged, so that outlines of 20-px cells can be told apart.
 MIN_SIDE = 512
+MAX_SIDE = 1024
 
 
 @VISUALIZERS.register_module()
@@ -24,11 +24,8 @@ class CellVisualizer(DetLocalVisualizer):
         num_classes = len(classes) if classes else int(labels.max(initial=0)) + 1
         classes = list(classes or map(str, range(num_classes)))
         palette = palette or class_colors(num_classes)
-        masks = instances.get('masks', np.zeros((0, *image.shape[:2]), bool))
-        if not isinstance(masks, (np.ndarray, torch.Tensor)):
-            masks = masks.to_ndarray()
-        masks = np.asarray(masks, bool)
-        scale = max(1, round(MIN_SIDE / min(image.shape[:2])))
+        masks = instances.get('masks', [])
+        scale = max(1, min(round(MIN_SIDE / min(image.shape[:2])), MAX_SIDE // max(image.shape[:2])))
         drawn = draw_outlines(image, masks, [palette[label] for label in labels[: len(masks)]], scale)
         title = f'{"predicted" if "scores" in instances else "ground truth"}: {len(masks)} cells'
         return add_caption(drawn, title, classes, palette)

@@ -1,5 +1,7 @@
 """Drawing of instances as outlines coloured by class. Images are (H, W, 3) uint8 RGB."""
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from matplotlib import colormaps
@@ -14,12 +16,12 @@ def class_colors(num_classes: int) -> list:
     return [*COLORS, *more][:num_classes]
 
 
-def draw_outlines(image: np.ndarray, masks: np.ndarray, colors: list, scale: int = 1) -> np.ndarray:
+def draw_outlines(image: np.ndarray, masks: Iterable, colors: list, scale: int = 1) -> np.ndarray:
     """Outline each mask.
 
     Args:
         image (ndarray): (H, W, 3).
-        masks (ndarray): (N, H, W) bool.
+        masks (Iterable): N masks (H, W), array or tensor; not zero inside.
         colors (list[tuple]): N RGB colours.
         scale (int): The picture is enlarged so many times, lines stay thin.
 
@@ -28,6 +30,7 @@ def draw_outlines(image: np.ndarray, masks: np.ndarray, colors: list, scale: int
     """
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     for mask, color in zip(masks, colors, strict=True):
+        mask = np.asarray(mask) != 0
         rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
             continue
@@ -61,3 +64,24 @@ def add_caption(image: np.ndarray, title: str, classes: list, colors: list) -> n
                 cv2.rectangle(strip, (x, base - 10), (x + 14, base + 1), (90, 90, 90), 1)
             cv2.putText(strip, text, (x if color is None else x + 20, base), font, size, (30, 30, 30), 1, cv2.LINE_AA)
     return np.vstack([image, strip])
+
+
+def contact_sheet(rows: list, titles: list, gap: int = 8) -> np.ndarray:
+    """Pictures in rows under column titles, each fitted into a cell of the largest one's size.
+
+    Args:
+        rows (list[list[ndarray]]): R rows of C pictures (H, W, 3), of any sizes.
+        titles (list[str]): C column titles.
+        gap (int): White px between cells.
+    """
+    height, width = np.max([picture.shape[:2] for row in rows for picture in row], axis=0)
+    header = 24
+    sheet = np.full((header + len(rows) * (height + gap), len(titles) * (width + gap), 3), 255, np.uint8)
+    for column, title in enumerate(titles):
+        origin = (column * (width + gap) + 2, 16)
+        cv2.putText(sheet, title, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1, cv2.LINE_AA)
+        for index, row in enumerate(rows):
+            top, left = header + index * (height + gap), column * (width + gap)
+            picture = row[column]
+            sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet

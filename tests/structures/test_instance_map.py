@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.structures import encode_instances, instance_boxes, read_layers, relabel, stack_layers, write_layers
+from cellseg_mm.structures import encode_instances, instance_extents, read_layers, relabel, stack_layers, write_layers
 
 maps = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 6))
 
@@ -20,11 +20,12 @@ def test_codes_are_those_of_pycocotools_mask_by_mask(instance_map):
 
 
 @given(maps)
-def test_boxes_are_the_extent_of_each_mask(instance_map):
-    for number, box in enumerate(instance_boxes(instance_map, 6), start=1):
+def test_boxes_and_areas_are_the_extent_of_each_mask(instance_map):
+    boxes, areas = instance_extents(instance_map, np.arange(1, 7))
+    for number, (box, area) in enumerate(zip(boxes, areas, strict=True), start=1):
         rows, cols = np.nonzero(instance_map == number)
         expected = [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1] if len(rows) else [0, 0, 0, 0]
-        assert box.tolist() == expected
+        assert box.tolist() == expected and area == len(rows)
 
 
 @given(maps, st.sampled_from([1, 1000, 10**9]))

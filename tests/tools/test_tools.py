@@ -19,11 +19,13 @@ from cellseg_mm.utils import parse_config_text
 
 FLAGSHIP = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
 
-# The demo's flagship for a few steps on small images.
+# The demo's flagship for a few steps on small images, without augmentation.
 TINY = f"""
 _base_ = '{FLAGSHIP.as_posix()}'
 resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
-train_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.train_pipeline]
+plain = ('LoadImageFromFile', 'LoadCellAnnotations', 'Resize', 'PackDetInputs')
+train_pipeline = [step for step in _base_.train_pipeline if step['type'] in plain]
+train_pipeline = [resize if step['type'] == 'Resize' else step for step in train_pipeline]
 test_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.test_pipeline]
 train_dataloader = dict(
     num_workers=0,

@@ -36,3 +36,5 @@ def test_no_instances():
     )
     drawn = visualizer._draw_instances(np.zeros((32, 48, 3), np.uint8), instances, ['a'], None)
     assert drawn.shape[1] == 48 * 16
+    drawn = visualizer._draw_instances(np.zeros((32, 480, 3), np.uint8), instances[:0], ['a'], None)
+    assert drawn.shape[1] == 960  # a long image is not blown up beyond 1024 px

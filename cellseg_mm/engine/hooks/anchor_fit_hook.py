@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.models.task_modules import best_anchor_iou
 
 
@@ -30,7 +31,8 @@ class AnchorFitHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Compute and log the share."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        best = dataset_anchor_iou(runner.train_dataloader.dataset, model.rpn_head.prior_generator)
+        datasets = inner_datasets(runner.train_dataloader.dataset)
+        best = torch.cat([dataset_anchor_iou(dataset, model.rpn_head.prior_generator) for dataset in datasets])
         if not len(best):
             return
         share = (best < self.iou_thr).float().mean().item()
@@ -48,16 +50,12 @@ def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
     """Best anchor IoU of each cell of a dataset after its pipeline's Resize.
 
     Args:
-        dataset (BaseDetDataset): Annotations in px of the stored images; wrappers (repeated, concatenated) are looked
-            through.
+        dataset (BaseDetDataset): Annotations in px of the stored images.
         prior_generator (AnchorGenerator): Of the model's RPN.
 
     Returns:
         Tensor: (N,) float32 over all cells of all images, in their order.
     """
-    inner = getattr(dataset, 'datasets', [dataset.dataset] if hasattr(dataset, 'dataset') else [])
-    if inner:
-        return torch.cat([dataset_anchor_iou(entry, prior_generator) for entry in inner])
     resize = next((step for step in dataset.pipeline.transforms if isinstance(step, Resize)), None)
     results = [torch.zeros(0)]
     for index in range(len(dataset)):

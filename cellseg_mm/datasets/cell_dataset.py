@@ -1,0 +1,81 @@
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+
+
+@contextmanager
+def fixed_randomness(*key: int) -> Iterator:
+    """Within the block, ``random`` and ``numpy.random`` draw from a stream that ``key`` alone decides.
+
+    torch's generator is left alone: transforms do not draw from it, and the model does.
+
+    Args:
+        *key (int): Numbers from 0 on, such as (seed, epoch, index).
+    """
+    states = random.getstate(), np.random.get_state()
+    words = np.random.SeedSequence(key).generate_state(4)
+    random.seed(words.tobytes())
+    np.random.seed(words)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@DATASETS.register_module()
+class CellDataset(CocoDataset):
+    """A prepared set: COCO annotations, with an instance-id map an image.
+
+    Augmentation draws from (seed, epoch, index of the image), so that runs repeat and resume exactly with any number of
+    workers; stock datasets draw from the workers' streams. An image that a wrapper repeats within an epoch is augmented
+    alike each time. :class:`DatasetEpochHook` sets seed and epoch.
+
+    Args:
+        *args: As for :class:`mmdet.datasets.CocoDataset`.
+        instance_prefix (str): Folder of the id maps, below ``data_root``.
+        **kwargs: Likewise.
+    """
+
+    def __init__(self, *args, instance_prefix: str = 'instances', **kwargs) -> None:
+        self.instance_prefix = instance_prefix
+        # in shared memory, because workers that live over several epochs hold copies of the dataset
+        self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
+        super().__init__(*args, **kwargs)
+
+    def set_randomness(self, seed: int, epoch: int) -> None:
+        """Seed of the run and the epoch, from 0 on, that augmentation draws from; workers see it too."""
+        self._seed_and_epoch.copy_(torch.tensor([seed, epoch]))
+
+    def __getitem__(self, index: int) -> dict:
+        """The image at ``index`` through the pipeline."""
+        with fixed_randomness(*self._seed_and_epoch.tolist(), index):
+            return super().__getitem__(index)
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """mmdet's; where there is an id map, also ``instance_map_path``, and ``instance_id`` and ``area`` of each."""
+        info = super().parse_data_info(raw_data_info)
+        name = raw_data_info['raw_img_info'].get('instance_map')
+        if name:
+            info['instance_map_path'] = str(Path(self.data_root or '') / self.instance_prefix / name)
+            # mmdet drops what is empty or of another class; what it kept, it kept with the very same segmentation
+            entries = {id(entry['segmentation']): entry for entry in raw_data_info['raw_ann_info']}
+            for instance in info['instances']:
+                entry = entries[id(instance['mask'])]
+                instance.update(instance_id=entry['instance_id'], area=entry['area'])
+        return info
+
+
+def inner_datasets(dataset: object) -> Iterator:
+    """A dataset, or those that a wrapper (repeated, concatenated) holds."""
+    inner = getattr(dataset, 'datasets', [dataset.dataset] if hasattr(dataset, 'dataset') else [])
+    if not inner:
+        yield dataset
+    for entry in inner:
+        yield from inner_datasets(entry)

@@ -1,0 +1,15 @@
+from .geometric import ApplyAffine, RandomResizedCrop, RandomRotation, RandomZoom
+from .loading import LoadCellAnnotations
+from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
+
+__all__ = [
+    'ApplyAffine',
+    'ColorJitter',
+    'LoadCellAnnotations',
+    'RandomGamma',
+    'RandomGaussianBlur',
+    'RandomGaussianNoise',
+    'RandomResizedCrop',
+    'RandomRotation',
+    'RandomZoom',
+]

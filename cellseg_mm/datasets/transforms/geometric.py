@@ -1,0 +1,250 @@
+"""The report's geometric augmentations.
+
+Rotation, zoom and resized crop each only write down a matrix; :class:`ApplyAffine` then warps image and masks once, so
+that the image is interpolated once and the cost does not grow with the number of transforms.
+
+Matrices are (3, 3) float64 and act on continuous coordinates (x, y, 1), in which the centre of the upper left pixel is
+(0.5, 0.5) and the image spans (0, 0) to (width, height). Image and masks share them.
+"""
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmdet.registry import TRANSFORMS
+
+from cellseg_mm.structures import InstanceMapMasks
+
+
+def rotation_matrix(angle: float, height: int, width: int) -> np.ndarray:
+    """Counter-clockwise by ``angle`` degrees, as seen on the screen, about the image's centre."""
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    x, y = width / 2, height / 2
+    return np.array([[cos, sin, x - cos * x - sin * y], [-sin, cos, y + sin * x - cos * y], [0, 0, 1]])
+
+
+def zoom_matrix(scale: float, height: int, width: int) -> np.ndarray:
+    """Enlarged ``scale`` times about the image's centre."""
+    return np.array([[scale, 0, (1 - scale) * width / 2], [0, scale, (1 - scale) * height / 2], [0, 0, 1]])
+
+
+def crop_matrix(left: float, top: float, crop_height: float, crop_width: float, height: int, width: int) -> np.ndarray:
+    """The box at (left, top) stretched to the whole image."""
+    x, y = width / crop_width, height / crop_height
+    return np.array([[x, 0, -x * left], [0, y, -y * top], [0, 0, 1]])
+
+
+def to_pixel_indices(matrix: np.ndarray) -> np.ndarray:
+    """The (2, 3) matrix for ``cv2.warpAffine``, where pixel centres have whole coordinates."""
+    shift = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    return (np.linalg.inv(shift) @ matrix @ shift)[:2]
+
+
+class _RandomAffine(BaseTransform):
+    """With probability ``prob``, put a matrix after those that wait for :class:`ApplyAffine`."""
+
+    def __init__(self, prob: float) -> None:
+        self.prob = prob
+
+    @cache_randomness
+    def draw_applied(self) -> bool:
+        """Whether to act."""
+        return np.random.rand() < self.prob
+
+    def draw_matrix(self, height: int, width: int) -> np.ndarray:
+        """A matrix with random parameters."""
+        raise NotImplementedError
+
+    def transform(self, results: dict) -> dict:
+        """Change ``affine_matrix``."""
+        if self.draw_applied():
+            matrix = self.draw_matrix(*results['img_shape'])
+            results['affine_matrix'] = matrix @ results.get('affine_matrix', np.eye(3))
+        return results
+
+    def __repr__(self) -> str:
+        arguments = ', '.join(f'{name}={value}' for name, value in vars(self).items() if not name.startswith('_'))
+        return f'{type(self).__name__}({arguments})'
+
+
+@TRANSFORMS.register_module()
+class RandomRotation(_RandomAffine):
+    """Rotation about the centre by an angle uniform in +-``max_angle`` degrees.
+
+    Required Keys:
+
+    - img_shape
+
+    Added or Modified Keys:
+
+    - affine_matrix
+
+    Args:
+        max_angle (float): In degrees.
+        prob (float): Of acting.
+    """
+
+    def __init__(self, max_angle: float = 15.0, prob: float = 0.4) -> None:
+        super().__init__(prob)
+        self.max_angle = max_angle
+
+    @cache_randomness
+    def draw_angle(self) -> float:
+        """In degrees."""
+        return np.random.uniform(-self.max_angle, self.max_angle)
+
+    def draw_matrix(self, height: int, width: int) -> np.ndarray:
+        """See :func:`rotation_matrix`."""
+        return rotation_matrix(self.draw_angle(), height, width)
+
+
+@TRANSFORMS.register_module()
+class RandomZoom(_RandomAffine):
+    """Zoom about the centre by a factor uniform in ``scale_range``; the size stays.
+
+    Required Keys:
+
+    - img_shape
+
+    Added or Modified Keys:
+
+    - affine_matrix
+
+    Args:
+        scale_range (tuple[float]): Smallest and largest factor; above 1 enlarges.
+        prob (float): Of acting.
+    """
+
+    def __init__(self, scale_range: tuple = (0.85, 1.15), prob: float = 0.3) -> None:
+        super().__init__(prob)
+        self.scale_range = scale_range
+
+    @cache_randomness
+    def draw_scale(self) -> float:
+        """The factor."""
+        return np.random.uniform(*self.scale_range)
+
+    def draw_matrix(self, height: int, width: int) -> np.ndarray:
+        """See :func:`zoom_matrix`."""
+        return zoom_matrix(self.draw_scale(), height, width)
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(_RandomAffine):
+    """A random box of the image, stretched to the image's size.
+
+    As torchvision's RandomResizedCrop draws it (area uniform, logarithm of the aspect ratio uniform, ten attempts, else
+    the largest box of the nearest allowed aspect ratio), but with the aspect ratio relative to the image's own. On a
+    square image it is the same; on a long one torchvision's would cut most of the image off.
+
+    Required Keys:
+
+    - img_shape
+
+    Added or Modified Keys:
+
+    - affine_matrix
+
+    Args:
+        area_range (tuple[float]): Area of the box relative to the image's.
+        aspect_range (tuple[float]): Its aspect ratio, width to height, relative to the image's.
+        prob (float): Of acting.
+    """
+
+    def __init__(self, area_range: tuple = (0.8, 1.0), aspect_range: tuple = (0.9, 1.1), prob: float = 0.3) -> None:
+        super().__init__(prob)
+        self.area_range = area_range
+        self.aspect_range = aspect_range
+
+    @cache_randomness
+    def draw_box(self) -> tuple:
+        """(left, top, height, width), each relative to the image's, in 0..1."""
+        for _ in range(10):
+            area = np.random.uniform(*self.area_range)
+            aspect = np.exp(np.random.uniform(*np.log(self.aspect_range)))
+            height, width = np.sqrt(area / aspect), np.sqrt(area * aspect)
+            if height <= 1 and width <= 1:
+                return np.random.uniform(0, 1 - width), np.random.uniform(0, 1 - height), height, width
+        aspect = np.clip(1.0, *self.aspect_range)
+        height, width = min(1.0, 1 / aspect), min(1.0, aspect)
+        return (1 - width) / 2, (1 - height) / 2, height, width
+
+    def draw_matrix(self, height: int, width: int) -> np.ndarray:
+        """See :func:`crop_matrix`."""
+        left, top, crop_height, crop_width = self.draw_box()
+        return crop_matrix(left * width, top * height, crop_height * height, crop_width * width, height, width)
+
+
+@TRANSFORMS.register_module()
+class ApplyAffine(BaseTransform):
+    """Warp image and masks once, by the matrices that the transforms before it wrote down.
+
+    The image is interpolated bilinearly, masks by nearest neighbour; what comes from outside is ``pad_val`` and
+    background. Boxes are tight about the warped masks. A cell is dropped if its area is now less than ``min_visible``
+    of the area before times the matrix's determinant. An image may end without a cell.
+
+    Required Keys:
+
+    - img (np.uint8)
+    - affine_matrix (optional; without it nothing happens)
+    - gt_masks, gt_bboxes, gt_bboxes_labels, gt_ignore_flags (optional)
+
+    Modified Keys:
+
+    - img, gt_masks, gt_bboxes, gt_bboxes_labels, gt_ignore_flags
+
+    Removed Keys:
+
+    - affine_matrix
+
+    Args:
+        min_visible (float): Share of a cell's area, 0 to 1.
+        pad_val (int): Grey value beyond the image's border.
+    """
+
+    def __init__(self, min_visible: float = 0.1, pad_val: int = 0) -> None:
+        self.min_visible = min_visible
+        self.pad_val = pad_val
+
+    def transform(self, results: dict) -> dict:
+        """Act on image and annotations."""
+        matrix = results.pop('affine_matrix', None)
+        if matrix is None:
+            return results
+        height, width = results['img'].shape[:2]
+        results['img'] = cv2.warpAffine(
+            results['img'],
+            to_pixel_indices(matrix),
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+            borderValue=(self.pad_val,) * 3,
+        )
+        if 'gt_masks' in results:
+            self._transform_annotations(results, matrix)
+        return results
+
+    def _transform_annotations(self, results: dict, matrix: np.ndarray) -> None:
+        masks, kept = warp_masks(results['gt_masks'], matrix, self.min_visible)
+        results['gt_masks'] = masks[kept]
+        results['gt_bboxes'] = results['gt_masks'].get_bboxes(type(results['gt_bboxes']))
+        for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
+            results[key] = results[key][kept]
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(min_visible={self.min_visible}, pad_val={self.pad_val})'
+
+
+def warp_masks(masks: InstanceMapMasks, matrix: np.ndarray, min_visible: float) -> tuple:
+    """Masks of one image, warped within its frame, and which of them are still worth keeping.
+
+    Args:
+        masks (InstanceMapMasks): N instances.
+        matrix (ndarray): (3, 3), see the head of this file.
+        min_visible (float): See :class:`ApplyAffine`.
+
+    Returns:
+        tuple: The N warped instances, and (N,) bool.
+    """
+    warped = masks.warp(to_pixel_indices(matrix), (masks.height, masks.width))
+    expected = masks.areas * abs(np.linalg.det(matrix[:2, :2]))
+    return warped, (warped.areas > 0) & (warped.areas >= min_visible * expected)

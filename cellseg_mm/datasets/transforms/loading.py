@@ -1,0 +1,94 @@
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.structures import InstanceMapMasks, read_layers
+from cellseg_mm.utils import UserError
+
+
+@TRANSFORMS.register_module()
+class LoadCellAnnotations(BaseTransform):
+    """Load boxes, labels and the instance-id map.
+
+    The map is read from ``instance_map_path``; where there is none it is built from the instances' COCO masks (RLE or
+    polygons), overlapping ones in further layers.
+
+    Required Keys:
+
+    - height, width
+    - instances (list of dict with bbox, bbox_label, ignore_flag; and instance_id and area, or mask)
+    - instance_map_path (optional)
+
+    Added Keys:
+
+    - gt_bboxes (HorizontalBoxes[torch.float32])
+    - gt_bboxes_labels (np.int64)
+    - gt_ignore_flags (bool)
+    - gt_masks (InstanceMapMasks)
+
+    Raises:
+        UserError: If the map cannot be read or is not of the image's size.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add the annotations."""
+        instances = results['instances']
+        boxes = np.array([instance['bbox'] for instance in instances], np.float32).reshape(-1, 4)
+        results['gt_bboxes'] = HorizontalBoxes(boxes)
+        results['gt_bboxes_labels'] = np.array([instance['bbox_label'] for instance in instances], np.int64)
+        results['gt_ignore_flags'] = np.array([instance['ignore_flag'] for instance in instances], bool)
+        results['gt_masks'] = self._load_masks(results)
+        return results
+
+    def _load_masks(self, results: dict) -> InstanceMapMasks:
+        instances, shape = results['instances'], (results['height'], results['width'])
+        path = results.get('instance_map_path')
+        if not path:
+            return masks_from_coco([instance['mask'] for instance in instances], *shape)
+        try:
+            layers = read_layers(path)
+        except OSError as error:
+            raise UserError(f'{error}; prepare the data again') from error
+        if layers.shape[1:] != shape:
+            raise UserError(
+                f'{path}: {layers.shape[2]}x{layers.shape[1]} px, its image has {shape[1]}x{shape[0]}; prepare the '
+                'data again'
+            )
+        ids, areas = ([instance[key] for instance in instances] for key in ('instance_id', 'area'))
+        return InstanceMapMasks(layers, ids, areas)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+def masks_from_coco(segmentations: list, height: int, width: int) -> InstanceMapMasks:
+    """An id map from COCO segmentations.
+
+    Args:
+        segmentations (list): N, each a list of polygons [x1, y1, x2, y2, ...], or run-length code, compressed or not.
+        height (int): Of the image, in px.
+        width (int): Likewise.
+
+    Returns:
+        InstanceMapMasks: N instances, with ids 1..N; an empty mask keeps its place.
+    """
+    if not segmentations:
+        return InstanceMapMasks(np.zeros((1, height, width), np.uint16))
+    layers = [np.zeros((height, width), np.int32)]
+    for number, segmentation in enumerate(segmentations, start=1):
+        code = segmentation
+        if isinstance(segmentation, list):
+            code = mask_utils.merge(mask_utils.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation['counts'], list):
+            code = mask_utils.frPyObjects(segmentation, height, width)
+        x, y, w, h = mask_utils.toBbox(code).astype(int)
+        inside = mask_utils.decode(code)[y : y + h, x : x + w] > 0
+        windows = (layer[y : y + h, x : x + w] for layer in layers)
+        free = next((window for window in windows if not window[inside].any()), None)
+        if free is None:
+            layers.append(np.zeros((height, width), np.int32))
+            free = layers[-1][y : y + h, x : x + w]
+        free[inside] = number
+    return InstanceMapMasks(np.stack(layers), np.arange(1, len(segmentations) + 1))

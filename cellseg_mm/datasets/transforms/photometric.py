@@ -1,0 +1,207 @@
+"""The report's photometric augmentations, on uint8 BGR images as mmcv loads them.
+
+Definitions are torchvision's (its documentation of ``torchvision.transforms``), rounding to uint8 after each step.
+"""
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmdet.registry import TRANSFORMS
+
+LEVELS = np.arange(256, dtype=np.float64)
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 luma, 0.299 R + 0.587 G + 0.114 B."""
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+
+
+def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """``factor * image``. Args: (H, W, 3) uint8 BGR. Returns: likewise."""
+    return cv2.LUT(image, _table(factor * LEVELS))
+
+
+def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """``factor * image + (1 - factor) * mean``, the mean that of the image's luma. (H, W, 3) uint8 BGR."""
+    return cv2.LUT(image, _table(factor * LEVELS + (1 - factor) * _grey(image).mean()))
+
+
+def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """``factor * image + (1 - factor) * luma`` of each pixel. (H, W, 3) uint8 BGR."""
+    grey = cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2BGR)
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+
+
+def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    """Hue turned by ``shift`` of the circle, -0.5 to 0.5, in steps of 1/256. (H, W, 3) uint8 BGR."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV_FULL)
+    hsv[..., 0] += np.uint8(round(shift * 256) % 256)  # wraps round, as hue does
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL)
+
+
+def adjust_gamma(image: np.ndarray, gamma: float) -> np.ndarray:
+    """``255 * (image / 255) ** gamma``. (H, W, 3) uint8."""
+    return cv2.LUT(image, _table(255 * (LEVELS / 255) ** gamma))
+
+
+def add_gaussian_noise(image: np.ndarray, std: float, seed: int) -> np.ndarray:
+    """Independent noise of standard deviation ``std * 255`` on each value. (H, W, 3) uint8."""
+    noise = np.random.default_rng(seed).standard_normal(image.shape, np.float32)
+    noise *= np.float32(std * 255)
+    noise += image
+    return np.clip(np.rint(noise, out=noise), 0, 255, out=noise).astype(np.uint8)
+
+
+def blur(image: np.ndarray, kernel_size: int, sigma: float) -> np.ndarray:
+    """Gaussian blur, reflected at the border. (H, W, 3) uint8."""
+    return cv2.GaussianBlur(image, (kernel_size, kernel_size), sigma, borderType=cv2.BORDER_REFLECT_101)
+
+
+class _RandomPhotometric(BaseTransform):
+    """With probability ``prob``, change ``img``; geometry and annotations stay.
+
+    Required and Modified Keys:
+
+    - img (np.uint8)
+    """
+
+    def __init__(self, prob: float) -> None:
+        self.prob = prob
+
+    @cache_randomness
+    def draw_applied(self) -> bool:
+        """Whether to act."""
+        return np.random.rand() < self.prob
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """The image, changed by random parameters."""
+        raise NotImplementedError
+
+    def transform(self, results: dict) -> dict:
+        """Change the image."""
+        if self.draw_applied():
+            results['img'] = self.apply(results['img'])
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({", ".join(f"{name}={value}" for name, value in vars(self).items())})'
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(_RandomPhotometric):
+    """Brightness, contrast, saturation and hue, each by a random amount, in random order.
+
+    Args:
+        brightness (float): Factor uniform in 1 +- this.
+        contrast (float): Likewise.
+        saturation (float): Likewise.
+        hue (float): Shift uniform in +- this, in turns of the hue circle.
+        prob (float): Of acting.
+    """
+
+    def __init__(
+        self,
+        brightness: float = 0.3,
+        contrast: float = 0.3,
+        saturation: float = 0.3,
+        hue: float = 0.15,
+        prob: float = 1.0,
+    ) -> None:
+        super().__init__(prob)
+        self.brightness = brightness
+        self.contrast = contrast
+        self.saturation = saturation
+        self.hue = hue
+
+    @cache_randomness
+    def draw_amounts(self) -> list:
+        """(function, amount) of the four steps in the order to take them."""
+        steps = [
+            (adjust_brightness, 1 + np.random.uniform(-self.brightness, self.brightness)),
+            (adjust_contrast, 1 + np.random.uniform(-self.contrast, self.contrast)),
+            (adjust_saturation, 1 + np.random.uniform(-self.saturation, self.saturation)),
+            (adjust_hue, np.random.uniform(-self.hue, self.hue)),
+        ]
+        return [steps[index] for index in np.random.permutation(4)]
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """See the class."""
+        for function, amount in self.draw_amounts():
+            image = function(image, amount)
+        return image
+
+
+@TRANSFORMS.register_module()
+class RandomGaussianNoise(_RandomPhotometric):
+    """Gaussian noise.
+
+    Args:
+        std (float): Of the range 0..1.
+        prob (float): Of acting.
+    """
+
+    def __init__(self, std: float = 0.02, prob: float = 0.2) -> None:
+        super().__init__(prob)
+        self.std = std
+
+    @cache_randomness
+    def draw_seed(self) -> int:
+        """Of the noise."""
+        return int(np.random.randint(2**31))
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """See :func:`add_gaussian_noise`."""
+        return add_gaussian_noise(image, self.std, self.draw_seed())
+
+
+@TRANSFORMS.register_module()
+class RandomGaussianBlur(_RandomPhotometric):
+    """Gaussian blur.
+
+    Args:
+        kernel_size (int): Odd, in px.
+        sigma_range (tuple[float]): Standard deviation in px, uniform in this range.
+        prob (float): Of acting.
+    """
+
+    def __init__(self, kernel_size: int = 3, sigma_range: tuple = (0.1, 1.0), prob: float = 0.2) -> None:
+        super().__init__(prob)
+        self.kernel_size = kernel_size
+        self.sigma_range = sigma_range
+
+    @cache_randomness
+    def draw_sigma(self) -> float:
+        """In px."""
+        return np.random.uniform(*self.sigma_range)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """See :func:`blur`."""
+        return blur(image, self.kernel_size, self.draw_sigma())
+
+
+@TRANSFORMS.register_module()
+class RandomGamma(_RandomPhotometric):
+    """Gamma correction.
+
+    Args:
+        gamma_range (tuple[float]): Exponent, uniform in this range.
+        prob (float): Of acting.
+    """
+
+    def __init__(self, gamma_range: tuple = (0.8, 1.2), prob: float = 0.3) -> None:
+        super().__init__(prob)
+        self.gamma_range = gamma_range
+
+    @cache_randomness
+    def draw_gamma(self) -> float:
+        """The exponent."""
+        return np.random.uniform(*self.gamma_range)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """See :func:`adjust_gamma`."""
+        return adjust_gamma(image, self.draw_gamma())

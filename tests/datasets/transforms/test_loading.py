@@ -1,0 +1,71 @@
+import copy
+
+import numpy as np
+import pytest
+from conftest import read_json
+from mmdet.registry import DATASETS
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.datasets.transforms import LoadCellAnnotations
+from cellseg_mm.datasets.transforms.loading import masks_from_coco
+from cellseg_mm.utils import UserError
+
+
+@pytest.fixture
+def infos(prepared):
+    classes = read_json(prepared / 'statistics.json')['classes']
+    dataset = DATASETS.build(
+        dict(
+            type='CellDataset',
+            data_root=str(prepared),
+            ann_file='annotations/train.json',
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=classes),
+            pipeline=[],
+        )
+    )
+    return [dataset.get_data_info(index) for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize('use_map', [True, False], ids=['from the map', 'from RLE'])
+def test_masks_are_what_pycocotools_decodes(infos, use_map):
+    assert any(not info['instances'] for info in infos)
+    for info in infos:
+        if not use_map:
+            info.pop('instance_map_path')
+        results = LoadCellAnnotations()(copy.deepcopy(info))
+        masks = results['gt_masks']
+        assert len(masks) == len(info['instances']) == len(results['gt_bboxes']) == len(results['gt_bboxes_labels'])
+        for instance, mask in zip(info['instances'], masks, strict=True):
+            assert np.array_equal(mask, mask_utils.decode(instance['mask']))
+        assert results['gt_bboxes_labels'].tolist() == [instance['bbox_label'] for instance in info['instances']]
+        # tight boxes and areas: from the annotations, from the map, all the same
+        assert np.array_equal(results['gt_bboxes'].tensor.numpy(), masks.get_bboxes('hbox').tensor.numpy())
+        assert masks.areas.tolist() == [mask.sum() for mask in masks]
+        known = masks.areas.copy()
+        masks._measure()
+        assert np.array_equal(masks.areas, known)
+
+
+def test_polygons_and_both_kinds_of_rle_and_overlap():
+    square = np.zeros((20, 30), np.uint8)
+    square[2:12, 3:13] = 1
+    moved = np.zeros((20, 30), np.uint8)
+    moved[5:15, 8:18] = 1
+    polygon = [[3, 2, 13, 2, 13, 12, 3, 12]]
+    runs = np.diff(np.flatnonzero(np.diff(moved.T.ravel(), prepend=2, append=2)))
+    uncompressed = dict(size=[20, 30], counts=runs.tolist())
+    compressed = mask_utils.encode(np.asfortranarray(square))
+    masks = masks_from_coco([polygon, uncompressed, compressed], 20, 30)
+    assert masks.layers.shape[0] == 3  # each overlaps the others
+    for found, expected in zip(masks, (square, moved, square), strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_a_broken_or_foreign_map_is_named(infos, tmp_path):
+    info = dict(infos[1], instance_map_path=str(tmp_path / 'gone.tif'))
+    with pytest.raises(UserError, match=r'gone\.tif.*prepare the data again'):
+        LoadCellAnnotations()(info)
+    info = dict(infos[1], height=infos[1]['height'] + 1)
+    with pytest.raises(UserError, match='its image has'):
+        LoadCellAnnotations()(info)

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Draw training images before and after augmentation, cells outlined by class, so that one can see the masks follow."""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.registry import init_default_scope
+
+from cellseg_mm.datasets.transforms import LoadCellAnnotations
+from cellseg_mm.engine import run_setup
+from cellseg_mm.utils import load_config, one_line_errors
+from cellseg_mm.visualization.draw import contact_sheet, draw_outlines
+
+
+def outlined(image: np.ndarray, masks: object, labels: np.ndarray, palette: list) -> np.ndarray:
+    """An RGB picture, enlarged to 200 px at least."""
+    scale = max(1, round(256 / max(image.shape[:2])))
+    return draw_outlines(image, masks, [palette[label] for label in labels], scale)
+
+
+@one_line_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config')
+    parser.add_argument('--out', type=Path, required=True, help='folder for augmentation.png')
+    parser.add_argument('--images', type=int, default=4, help='rows')
+    parser.add_argument('--draws', type=int, default=4, help='augmented versions of each')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--data-root', help="the prepared set, in place of the config's")
+    args = parser.parse_args()
+    cfg = load_config(args.config, dict(data_root=args.data_root) if args.data_root else None)
+    init_default_scope('mmdet')
+    statistics = run_setup.read_statistics(run_setup.set_data_root(cfg))
+    run_setup.set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    palette = dataset.metainfo['palette']
+
+    rows = []
+    # spread over the set, the odd ones that sample data begin with included
+    for index in np.linspace(0, len(dataset) - 1, min(args.images, len(dataset))).astype(int):
+        info = LoadCellAnnotations()(dataset.get_data_info(index))
+        stored = cv2.imread(info['img_path'])[..., ::-1]
+        row = [outlined(stored, info['gt_masks'], info['gt_bboxes_labels'], palette)]
+        for epoch in range(args.draws):
+            dataset.set_randomness(args.seed, epoch)
+            item = dataset[index]
+            image = np.ascontiguousarray(item['inputs'].permute(1, 2, 0).numpy()[..., ::-1])
+            instances = item['data_samples'].gt_instances
+            row.append(outlined(image, instances.masks, instances.labels.numpy(), palette))
+        rows.append(row)
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / 'augmentation.png'
+    titles = ['stored', *(f'epoch {epoch + 1}' for epoch in range(args.draws))]
+    cv2.imwrite(str(path), contact_sheet(rows, titles)[..., ::-1])
+    print(f'written to {path}')
+
+
+if __name__ == '__main__':
+    main()
