@@ -73,6 +73,24 @@ def test_the_reports_training():
         assert tuple(resize.scale) == (1333, 800) and resize.keep_ratio
 
 
+def test_the_reports_table_1():
+    """Its rows in its order, with its parameters and probabilities."""
+    kept = ('LoadImageFromFile', 'LoadCellAnnotations', 'ApplyAffine', 'Resize', 'PackDetInputs')
+    for name in ROWS + DEMO_ROWS:
+        steps = [dict(step) for step in load(name).train_dataloader.dataset.pipeline if step.type not in kept]
+        assert steps == [
+            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='RandomFlip', prob=0.3, direction='vertical'),
+            dict(type='RandomRotation', max_angle=15, prob=0.4),
+            dict(type='RandomZoom', scale_range=(0.85, 1.15), prob=0.3),
+            dict(type='RandomResizedCrop', area_range=(0.8, 1.0), aspect_range=(0.9, 1.1), prob=0.3),
+            dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.15, prob=1.0),
+            dict(type='RandomGaussianNoise', std=0.02, prob=0.2),
+            dict(type='RandomGaussianBlur', kernel_size=3, sigma_range=(0.1, 1.0), prob=0.2),
+            dict(type='RandomGamma', gamma_range=(0.8, 1.2), prob=0.3),
+        ]
+
+
 def test_num_classes_stands_in_one_place():
     cfg = Config.fromfile(ROOT / 'configs/_base_/models/maskrcnn_r50.py')
     text = (ROOT / 'configs/_base_/models/maskrcnn_r50.py').read_text()

@@ -8,7 +8,7 @@ default_hooks = dict(
     # segm_mAP_50, not segm_mAP: pycocotools caps the latter at 100 detections an image whatever max_per_img says
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='coco/segm_mAP_50', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='DetVisualizationHook', score_thr=0.3),
+    visualization=dict(type='DetVisualizationHook', score_thr=0.5),
 )
 custom_hooks = [dict(type='NumClassCheckHook'), dict(type='AnchorFitHook'), dict(type='DatasetEpochHook')]
 

@@ -46,7 +46,7 @@ def test_boxes_are_those_that_the_pipeline_makes(prepared, resize):
     torch.testing.assert_close(found, torch.cat(expected), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize('scales, level', [([2], 'info'), ([40], 'warning')])
+@pytest.mark.parametrize('scales, level', [([2, 4, 6], 'info'), ([40], 'warning')])
 def test_warns_when_anchors_miss_many_cells(prepared, scales, level):
     messages = []
     logger = SimpleNamespace(

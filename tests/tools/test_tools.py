@@ -203,6 +203,21 @@ def test_data_tools(run_tool, one_line_error, tmp_path):
     assert 'at least 8 images' in one_line_error('make_sample_data', tmp_path / 'y', '--images', 2)
 
 
+def test_browse_augmentation(prepared, run_tool, one_line_error, tmp_path):
+    result = run_tool('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', prepared, '--images', 2)
+    assert result.returncode == 0, result.stderr
+    assert cv2.imread(str(tmp_path / 'augmentation.png')).std() > 10
+    assert 'no prepared data' in one_line_error('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', 'x')
+
+
+def test_benchmark_of_augmentation_prints_its_ratios():
+    command = [sys.executable, str(ROOT / 'benchmarks/augmentation.py'), '--sizes', '64', '--cells', '3', '6']
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    *_, memory, ratio = result.stdout.splitlines()
+    assert memory.startswith('memory_ratio ') and float(ratio.removeprefix('ratio ')) > 0
+
+
 @pytest.mark.slow
 def test_two_processes_under_torchrun(two_images, tmp_path):
     config = write_config(tmp_path / 'tiny.py', times=4)

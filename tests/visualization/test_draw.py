@@ -1,6 +1,6 @@
 import numpy as np
 
-from cellseg_mm.visualization.draw import add_caption, class_colors, draw_outlines
+from cellseg_mm.visualization.draw import add_caption, class_colors, contact_sheet, draw_outlines
 
 
 def test_outline_lies_on_the_masks_rim_and_nowhere_else():
@@ -30,3 +30,10 @@ def test_caption_keeps_the_picture_and_shows_each_colour():
 
 def test_colours_differ():
     assert len(set(class_colors(12))) == 12
+
+
+def test_contact_sheet_holds_each_picture():
+    pictures = [[np.full((5, 9, 3), 10 * (row * 2 + column + 1), np.uint8) for column in range(2)] for row in range(3)]
+    sheet = contact_sheet(pictures, ['a', 'b'])
+    for number in range(1, 7):
+        assert (sheet[24:] == 10 * number).all(axis=2).sum() == 45  # below the titles
