@@ -242,8 +242,13 @@ def fit_precision_to_device(cfg: Config) -> None:
 
 
 def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
-    """As MMDetection's tools do; without CUDA, processes talk by gloo."""
+    """As MMDetection's tools do; without CUDA, processes talk by gloo.
+
+    mmengine assumes a CUDA device in two places, both of which are left to us then: it selects the device when it
+    starts the process group, and names it when it wraps the model.
+    """
     cfg.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    if not torch.cuda.is_available():
-        cfg.env_cfg.dist_cfg.backend = 'gloo'
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

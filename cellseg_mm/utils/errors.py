@@ -17,7 +17,9 @@ def one_line_errors(main: Callable) -> Callable:
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            print(f'error: {error}', file=sys.stderr)
+            # a data worker's error arrives with the worker's trace before it
+            message = str(error).rsplit('UserError: ', 1)[-1].strip()
+            print(f'error: {message}', file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print('stopped', file=sys.stderr)

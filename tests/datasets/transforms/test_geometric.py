@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mmdet.datasets.transforms import RandomFlip
 
 from cellseg_mm.datasets.transforms import ApplyAffine, RandomResizedCrop, RandomRotation, RandomZoom
 from cellseg_mm.datasets.transforms.geometric import crop_matrix, rotation_matrix, to_pixel_indices, zoom_matrix
@@ -143,6 +144,15 @@ def applied_share(transform):
 def test_probabilities(transform, prob):
     np.random.seed(0)
     assert applied_share(transform) == pytest.approx(prob, abs=0.015)  # three standard deviations of 10,000 draws
+
+
+@pytest.mark.parametrize('direction, prob', [('horizontal', 0.5), ('vertical', 0.3)])
+def test_probabilities_of_the_flips(direction, prob):
+    np.random.seed(0)
+    flip = RandomFlip(prob=prob, direction=direction)
+    drawn = [flip._choose_direction() for _ in range(DRAWS)]
+    assert set(drawn) == {None, direction}
+    assert drawn.count(direction) / DRAWS == pytest.approx(prob, abs=0.015)
 
 
 def test_ranges():
