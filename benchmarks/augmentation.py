@@ -173,7 +173,7 @@ def photometry(case: dict) -> object:
     mean, std = np.float32([140, 92, 127]), np.float32([52, 44, 38])
 
     def run() -> object:
-        out = gamma.apply(blurring.apply(noise.apply(jitter.apply(image))))
+        out = gamma.adjust(blurring.adjust(noise.adjust(jitter.adjust(image))))
         return (out - mean) / std
 
     return run

@@ -7,6 +7,8 @@ Matrices are (3, 3) float64 and act on continuous coordinates (x, y, 1), in whic
 (0.5, 0.5) and the image spans (0, 0) to (width, height). Image and masks share them.
 """
 
+from abc import abstractmethod
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -14,6 +16,8 @@ from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
 
 from cellseg_mm.structures import InstanceMapMasks
+
+from .base import RandomTransform
 
 
 def rotation_matrix(angle: float, height: int, width: int) -> np.ndarray:
@@ -40,35 +44,21 @@ def to_pixel_indices(matrix: np.ndarray) -> np.ndarray:
     return (np.linalg.inv(shift) @ matrix @ shift)[:2]
 
 
-class _RandomAffine(BaseTransform):
-    """With probability ``prob``, put a matrix after those that wait for :class:`ApplyAffine`."""
+class RandomAffineStep(RandomTransform):
+    """Put a random matrix after those that wait for :class:`ApplyAffine`."""
 
-    def __init__(self, prob: float) -> None:
-        self.prob = prob
-
-    @cache_randomness
-    def draw_applied(self) -> bool:
-        """Whether to act."""
-        return np.random.rand() < self.prob
-
+    @abstractmethod
     def draw_matrix(self, height: int, width: int) -> np.ndarray:
-        """A matrix with random parameters."""
-        raise NotImplementedError
+        """A (3, 3) matrix with random parameters, for an image of (height, width)."""
 
-    def transform(self, results: dict) -> dict:
+    def apply(self, results: dict) -> None:
         """Change ``affine_matrix``."""
-        if self.draw_applied():
-            matrix = self.draw_matrix(*results['img_shape'])
-            results['affine_matrix'] = matrix @ results.get('affine_matrix', np.eye(3))
-        return results
-
-    def __repr__(self) -> str:
-        arguments = ', '.join(f'{name}={value}' for name, value in vars(self).items() if not name.startswith('_'))
-        return f'{type(self).__name__}({arguments})'
+        matrix = self.draw_matrix(*results['img_shape'])
+        results['affine_matrix'] = matrix @ results.get('affine_matrix', np.eye(3))
 
 
 @TRANSFORMS.register_module()
-class RandomRotation(_RandomAffine):
+class RandomRotation(RandomAffineStep):
     """Rotation about the centre by an angle uniform in +-``max_angle`` degrees.
 
     Required Keys:
@@ -99,7 +89,7 @@ class RandomRotation(_RandomAffine):
 
 
 @TRANSFORMS.register_module()
-class RandomZoom(_RandomAffine):
+class RandomZoom(RandomAffineStep):
     """Zoom about the centre by a factor uniform in ``scale_range``; the size stays.
 
     Required Keys:
@@ -130,7 +120,7 @@ class RandomZoom(_RandomAffine):
 
 
 @TRANSFORMS.register_module()
-class RandomResizedCrop(_RandomAffine):
+class RandomResizedCrop(RandomAffineStep):
     """A random box of the image, stretched to the image's size.
 
     As torchvision's RandomResizedCrop draws it (area uniform, logarithm of the aspect ratio uniform, ten attempts, else

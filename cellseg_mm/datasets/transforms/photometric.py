@@ -3,11 +3,14 @@
 Definitions are torchvision's (its documentation of ``torchvision.transforms``), rounding to uint8 after each step.
 """
 
+from abc import abstractmethod
+
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
+
+from .base import RandomTransform
 
 LEVELS = np.arange(256, dtype=np.float64)
 
@@ -62,38 +65,25 @@ def blur(image: np.ndarray, kernel_size: int, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (kernel_size, kernel_size), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
-class _RandomPhotometric(BaseTransform):
-    """With probability ``prob``, change ``img``; geometry and annotations stay.
+class RandomPhotometricStep(RandomTransform):
+    """Change the image alone; geometry and annotations stay.
 
     Required and Modified Keys:
 
     - img (np.uint8)
     """
 
-    def __init__(self, prob: float) -> None:
-        self.prob = prob
+    @abstractmethod
+    def adjust(self, image: np.ndarray) -> np.ndarray:
+        """The image, (H, W, 3) uint8 BGR, changed by random parameters."""
 
-    @cache_randomness
-    def draw_applied(self) -> bool:
-        """Whether to act."""
-        return np.random.rand() < self.prob
-
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """The image, changed by random parameters."""
-        raise NotImplementedError
-
-    def transform(self, results: dict) -> dict:
-        """Change the image."""
-        if self.draw_applied():
-            results['img'] = self.apply(results['img'])
-        return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}({", ".join(f"{name}={value}" for name, value in vars(self).items())})'
+    def apply(self, results: dict) -> None:
+        """Change ``img``."""
+        results['img'] = self.adjust(results['img'])
 
 
 @TRANSFORMS.register_module()
-class ColorJitter(_RandomPhotometric):
+class ColorJitter(RandomPhotometricStep):
     """Brightness, contrast, saturation and hue, each by a random amount, in random order.
 
     Args:
@@ -129,7 +119,7 @@ class ColorJitter(_RandomPhotometric):
         ]
         return [steps[index] for index in np.random.permutation(4)]
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def adjust(self, image: np.ndarray) -> np.ndarray:
         """See the class."""
         for function, amount in self.draw_amounts():
             image = function(image, amount)
@@ -137,7 +127,7 @@ class ColorJitter(_RandomPhotometric):
 
 
 @TRANSFORMS.register_module()
-class RandomGaussianNoise(_RandomPhotometric):
+class RandomGaussianNoise(RandomPhotometricStep):
     """Gaussian noise.
 
     Args:
@@ -154,13 +144,13 @@ class RandomGaussianNoise(_RandomPhotometric):
         """Of the noise."""
         return int(np.random.randint(2**31))
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def adjust(self, image: np.ndarray) -> np.ndarray:
         """See :func:`add_gaussian_noise`."""
         return add_gaussian_noise(image, self.std, self.draw_seed())
 
 
 @TRANSFORMS.register_module()
-class RandomGaussianBlur(_RandomPhotometric):
+class RandomGaussianBlur(RandomPhotometricStep):
     """Gaussian blur.
 
     Args:
@@ -179,13 +169,13 @@ class RandomGaussianBlur(_RandomPhotometric):
         """In px."""
         return np.random.uniform(*self.sigma_range)
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def adjust(self, image: np.ndarray) -> np.ndarray:
         """See :func:`blur`."""
         return blur(image, self.kernel_size, self.draw_sigma())
 
 
 @TRANSFORMS.register_module()
-class RandomGamma(_RandomPhotometric):
+class RandomGamma(RandomPhotometricStep):
     """Gamma correction.
 
     Args:
@@ -202,6 +192,6 @@ class RandomGamma(_RandomPhotometric):
         """The exponent."""
         return np.random.uniform(*self.gamma_range)
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def adjust(self, image: np.ndarray) -> np.ndarray:
         """See :func:`adjust_gamma`."""
         return adjust_gamma(image, self.draw_gamma())

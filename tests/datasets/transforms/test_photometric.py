@@ -88,7 +88,7 @@ def test_blur_against_a_direct_convolution(image, sigma):
 )
 def test_probabilities(transform, prob):
     np.random.seed(0)
-    transform.apply = lambda image: None
+    transform.adjust = lambda image: None
     hits = sum(transform(dict(img=1))['img'] is None for _ in range(DRAWS))
     assert hits / DRAWS == pytest.approx(prob, abs=0.015)
 
@@ -120,4 +120,4 @@ def test_ranges_and_the_order_of_the_jitter():
 def test_jitter_applies_its_steps_in_the_drawn_order(image):
     jitter = ColorJitter()
     jitter.draw_amounts = lambda: [(adjust_contrast, 1.3), (adjust_brightness, 0.7)]
-    assert np.array_equal(jitter.apply(image), adjust_brightness(adjust_contrast(image, 1.3), 0.7))
+    assert np.array_equal(jitter.adjust(image), adjust_brightness(adjust_contrast(image, 1.3), 0.7))
