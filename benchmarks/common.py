@@ -6,6 +6,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+import cellseg_mm  # noqa: F401  (before mmdet, whose import it keeps quiet)
+
 
 def measure(function: Callable, repeats: int = 1, warm_up: int = 0) -> tuple:
     """Median seconds of a call, and the peak of resident memory above that at the start.
