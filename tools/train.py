@@ -47,7 +47,10 @@ def main() -> None:
         cfg.randomness.seed = args.seed
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = None
+        if args.resume != 'auto':
+            run_setup.read_checkpoint(args.resume)
+            cfg.load_from = args.resume
     if args.from_scratch:
         run_setup.train_from_scratch(cfg)
     elif args.backbone_weights:

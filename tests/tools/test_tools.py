@@ -158,6 +158,7 @@ def test_mistakes_at_training(one_line_error, two_images, tmp_path):
     assert 'no such config' in one_line_error('train', tmp_path / 'x.py')
     assert 'backbone weights' in one_line_error('train', FLAGSHIP, '--backbone-weights', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--load-from', tmp_path / 'x', *options)
+    assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--resume', tmp_path / 'x', *options)
 
 
 def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):
