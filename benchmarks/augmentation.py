@@ -208,7 +208,7 @@ def measure_case(case: dict, size: int, cells: int, figures: dict) -> list:
     ours, stock = our_pipeline(), stock_pipeline(size)
 
     def fresh() -> dict:
-        return dict(loaded, instances=loaded['instances'])
+        return dict(loaded)
 
     result = dict(
         ours=measure(lambda: ours(fresh()), repeats=40, warm_up=3),

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 
 import cellseg_mm  # noqa: F401  (registers)
@@ -69,6 +70,20 @@ def one_line_error(run_tool):
         return lines[0]
 
     return run
+
+
+def build_dataset(prepared: Path, pipeline: list) -> object:
+    """The training split of a prepared set."""
+    return DATASETS.build(
+        dict(
+            type='CellDataset',
+            data_root=str(prepared),
+            ann_file='annotations/train.json',
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=read_json(prepared / 'statistics.json')['classes']),
+            pipeline=pipeline,
+        )
+    )
 
 
 def write_class_folder(folder: Path, image: np.ndarray, **masks: np.ndarray) -> None:

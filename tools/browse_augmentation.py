@@ -16,7 +16,7 @@ from cellseg_mm.visualization.draw import contact_sheet, draw_outlines
 
 
 def outlined(image: np.ndarray, masks: object, labels: np.ndarray, palette: list) -> np.ndarray:
-    """An RGB picture, enlarged to 200 px at least."""
+    """An RGB picture with its cells outlined, enlarged where it is much smaller than 256 px."""
     scale = max(1, round(256 / max(image.shape[:2])))
     return draw_outlines(image, masks, [palette[label] for label in labels], scale)
 
@@ -33,8 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args.config, dict(data_root=args.data_root) if args.data_root else None)
     init_default_scope('mmdet')
-    statistics = run_setup.read_statistics(run_setup.set_data_root(cfg))
-    run_setup.set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
+    run_setup.fill_from_prepared_data(cfg)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     palette = dataset.metainfo['palette']
 

@@ -41,8 +41,7 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options)
     run_setup.set_work_dir(cfg, args.work_dir, args.config)
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
-    statistics = run_setup.read_statistics(run_setup.set_data_root(cfg))
-    run_setup.set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
+    run_setup.fill_from_prepared_data(cfg)
     if args.seed is not None:
         cfg.randomness.seed = args.seed
     if args.resume:

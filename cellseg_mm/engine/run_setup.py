@@ -69,9 +69,14 @@ def _datasets(dataset: dict) -> Iterator:
         yield from _datasets(entry)
 
 
-def read_statistics(root: Path) -> dict:
-    """What tools/prepare_data.py wrote into the set's ``statistics.json``."""
-    return json.loads((root / 'statistics.json').read_text('utf-8'))
+def fill_from_prepared_data(cfg: Config) -> None:
+    """Point the config to its prepared set and put in the set's normalisation and classes.
+
+    Raises:
+        UserError: If there is no prepared set.
+    """
+    statistics = json.loads((set_data_root(cfg) / 'statistics.json').read_text('utf-8'))
+    set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
 
 
 def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:

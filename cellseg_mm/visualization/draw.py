@@ -67,7 +67,7 @@ def add_caption(image: np.ndarray, title: str, classes: list, colors: list) -> n
 
 
 def contact_sheet(rows: list, titles: list, gap: int = 8) -> np.ndarray:
-    """Pictures in rows under column titles, each fitted into a cell of the largest one's size.
+    """Pictures in rows under column titles, each in the corner of a cell of the largest size.
 
     Args:
         rows (list[list[ndarray]]): R rows of C pictures (H, W, 3), of any sizes.

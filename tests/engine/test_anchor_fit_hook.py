@@ -2,9 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import read_json
+from conftest import build_dataset
 from mmdet.models.task_modules import AnchorGenerator
-from mmdet.registry import DATASETS
 from mmdet.structures.bbox import bbox_overlaps
 
 from cellseg_mm.engine import AnchorFitHook
@@ -12,19 +11,8 @@ from cellseg_mm.engine.hooks.anchor_fit_hook import dataset_anchor_iou
 
 
 def make_dataset(prepared, **resize):
-    classes = read_json(prepared / 'statistics.json')['classes']
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
-    pipeline += [dict(type='Resize', **resize)] if resize else []
-    return DATASETS.build(
-        dict(
-            type='CocoDataset',
-            data_root=str(prepared),
-            ann_file='annotations/train.json',
-            data_prefix=dict(img='images/'),
-            metainfo=dict(classes=classes),
-            pipeline=pipeline,
-        )
-    )
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadCellAnnotations')]
+    return build_dataset(prepared, pipeline + ([dict(type='Resize', **resize)] if resize else []))
 
 
 @pytest.mark.parametrize(

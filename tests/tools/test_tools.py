@@ -142,7 +142,7 @@ def test_mistakes_at_test(overfitted, two_images, one_line_error, tmp_path):
     other = ROOT / 'configs/demo/maskrcnn_r18_fpn.py'
     assert 'no such checkpoint' in one_line_error('test', config, tmp_path / 'x.pth', *data)
     assert 'is not of the model in' in one_line_error('test', ROOT / 'configs/demo/maskrcnn_r18.py', checkpoint, *data)
-    assert 'stage_attention' not in one_line_error('test', tmp_path / 'x.py', checkpoint, *data)
+    assert 'no such config' in one_line_error('test', tmp_path / 'x.py', checkpoint, *data)
     assert '.pkl' in one_line_error('test', other, checkpoint, '--out', 'x.json', *data)
     shutil.copytree(two_images, tmp_path / 'cells')
     path = tmp_path / 'cells/annotations/test.json'

@@ -2,8 +2,7 @@ import copy
 
 import numpy as np
 import pytest
-from conftest import read_json
-from mmdet.registry import DATASETS
+from conftest import build_dataset
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets.transforms import LoadCellAnnotations
@@ -13,17 +12,7 @@ from cellseg_mm.utils import UserError
 
 @pytest.fixture
 def infos(prepared):
-    classes = read_json(prepared / 'statistics.json')['classes']
-    dataset = DATASETS.build(
-        dict(
-            type='CellDataset',
-            data_root=str(prepared),
-            ann_file='annotations/train.json',
-            data_prefix=dict(img='images/'),
-            metainfo=dict(classes=classes),
-            pipeline=[],
-        )
-    )
+    dataset = build_dataset(prepared, [])
     return [dataset.get_data_info(index) for index in range(len(dataset))]
 
 
