@@ -17,7 +17,7 @@ except ImportError as error:
 with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that a paid dataset service is not installed
     import mmdet.datasets  # noqa: F401
 
-from . import datasets, engine, models, visualization
+from . import datasets, engine, evaluation, models, visualization
 from .version import __version__
 
-__all__ = ['__version__', 'datasets', 'engine', 'models', 'visualization']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'visualization']

@@ -7,13 +7,18 @@ from .instance_map import (
     write_layers,
 )
 from .instance_map_masks import InstanceMapMasks
+from .run_length import Runs, decode_runs, paint_instances, to_code
 
 __all__ = [
     'InstanceMapMasks',
+    'Runs',
+    'decode_runs',
     'encode_instances',
     'instance_extents',
+    'paint_instances',
     'read_layers',
     'relabel',
     'stack_layers',
+    'to_code',
     'write_layers',
 ]

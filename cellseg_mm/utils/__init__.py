@@ -1,4 +1,14 @@
 from .config import diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
+from .files import write_atomically
+from .table import markdown_table
 
-__all__ = ['UserError', 'diff_configs', 'load_config', 'one_line_errors', 'parse_config_text']
+__all__ = [
+    'UserError',
+    'diff_configs',
+    'load_config',
+    'markdown_table',
+    'one_line_errors',
+    'parse_config_text',
+    'write_atomically',
+]

@@ -4,7 +4,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.structures import InstanceMapMasks, read_layers
+from cellseg_mm.structures import InstanceMapMasks, read_layers, to_code
 from cellseg_mm.utils import UserError
 
 
@@ -78,11 +78,7 @@ def masks_from_coco(segmentations: list, height: int, width: int) -> InstanceMap
         return InstanceMapMasks(np.zeros((1, height, width), np.uint16))
     layers = [np.zeros((height, width), np.int32)]
     for number, segmentation in enumerate(segmentations, start=1):
-        code = segmentation
-        if isinstance(segmentation, list):
-            code = mask_utils.merge(mask_utils.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation['counts'], list):
-            code = mask_utils.frPyObjects(segmentation, height, width)
+        code = to_code(segmentation, height, width)
         x, y, w, h = mask_utils.toBbox(code).astype(int)
         inside = mask_utils.decode(code)[y : y + h, x : x + w] > 0
         windows = (layer[y : y + h, x : x + w] for layer in layers)

@@ -1,0 +1,33 @@
+from .average_precision import AveragePrecision, average_precision
+from .coco_results import DumpCocoResults, encode_predictions, read_ground_truth, read_results
+from .instance_scores import (
+    PanopticCounts,
+    aggregated_jaccard,
+    best_score_threshold,
+    detection_f1,
+    foreground_dice,
+    monusac_pq,
+    pair_centroids,
+    panoptic_counts,
+)
+from .scene import Scene, make_scene, make_scenes
+
+__all__ = [
+    'AveragePrecision',
+    'DumpCocoResults',
+    'PanopticCounts',
+    'Scene',
+    'aggregated_jaccard',
+    'average_precision',
+    'best_score_threshold',
+    'detection_f1',
+    'encode_predictions',
+    'foreground_dice',
+    'make_scene',
+    'make_scenes',
+    'monusac_pq',
+    'pair_centroids',
+    'panoptic_counts',
+    'read_ground_truth',
+    'read_results',
+]

@@ -1,0 +1,108 @@
+"""Predictions as COCO results: the flat list of dicts that the task's submission, COCO tools and our own tools read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.registry import METRICS
+from mmdet.structures.mask import encode_mask_results
+from mmengine.evaluator import BaseMetric
+
+from cellseg_mm.utils import UserError, write_atomically
+
+
+def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -> list:
+    """COCO results of one image.
+
+    Args:
+        image_id (int): As in the annotations.
+        instances (dict): mmdet's ``pred_instances``: bboxes (N, 4) [x1, y1, x2, y2) in px of the image, scores (N,),
+            labels (N,) and masks, (N, H, W) bool or N run-length codes.
+        category_ids (Sequence[int]): Of each class index.
+
+    Returns:
+        list[dict]: image_id, category_id, bbox [x, y, w, h], score and segmentation (run-length code, str).
+    """
+    boxes, scores, labels = (np.asarray(instances[key].cpu()) for key in ('bboxes', 'scores', 'labels'))
+    masks = instances['masks']
+    if isinstance(masks, torch.Tensor):
+        masks = encode_mask_results(masks.cpu().numpy())
+    boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
+    entries = zip(boxes.tolist(), scores.astype(np.float64).tolist(), labels.tolist(), masks, strict=True)
+    return [
+        dict(image_id=image_id, category_id=category_ids[label], bbox=box, score=score, segmentation=_as_text(mask))
+        for box, score, label, mask in entries
+    ]
+
+
+def _as_text(code: dict) -> dict:
+    counts = code['counts']
+    counts = counts.decode() if isinstance(counts, bytes) else counts
+    return dict(size=[int(side) for side in code['size']], counts=counts)
+
+
+def read_results(path: Path) -> list:
+    """The list that :class:`DumpCocoResults` wrote.
+
+    Raises:
+        UserError: If it is missing or not such a list.
+    """
+    try:
+        results = json.loads(Path(path).read_text('utf-8'))
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}; make it by tools/test.py CONFIG CHECKPOINT --out {path}') from error
+    except ValueError as error:
+        raise UserError(f'{path}: is no JSON ({error})') from error
+    needed = {'image_id', 'category_id', 'score', 'segmentation', 'bbox'}
+    if not isinstance(results, list) or not all(isinstance(entry, dict) and needed <= entry.keys() for entry in results):
+        raise UserError(f'{path}: is no list of COCO results; make it by tools/test.py CONFIG CHECKPOINT --out {path}')
+    return results
+
+
+def read_ground_truth(path: Path) -> dict:
+    """COCO annotations with at least one labelled cell.
+
+    Raises:
+        UserError: If they are missing, or are something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text('utf-8'))
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes annotations/SPLIT.json') from error
+    except ValueError as error:
+        raise UserError(f'{path}: is no JSON ({error})') from error
+    parts = ('images', 'annotations', 'categories')
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
+        raise UserError(f'{path}: is no COCO annotation file; it needs {", ".join(parts)}')
+    if not content['annotations']:
+        raise UserError(f'{path}: holds no annotation, so there is nothing to score against')
+    return content
+
+
+@METRICS.register_module()
+class DumpCocoResults(BaseMetric):
+    """Write all predictions of a test as COCO results; it needs no ground truth, and computes no figure.
+
+    Category ids are those that tools/prepare_data.py gives: class index + 1.
+
+    Args:
+        path (str): JSON file.
+        collect_device (str): As for every metric.
+    """
+
+    def __init__(self, path: str, collect_device: str = 'cpu') -> None:
+        super().__init__(collect_device=collect_device)
+        self.path = Path(path)
+
+    def process(self, data_batch: dict, data_samples: Sequence) -> None:
+        """Keep a batch's predictions."""
+        category_ids = range(1, len(self.dataset_meta['classes']) + 1)
+        for sample in data_samples:
+            self.results.append(encode_predictions(sample['img_id'], sample['pred_instances'], category_ids))
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write the file."""
+        write_atomically(self.path, json.dumps([entry for image in results for entry in image]))
+        return {}

@@ -1,0 +1,186 @@
+"""Scores of instance segmentation over a set of images, from their :class:`Scene` s. All are 0..1, nan where undefined.
+
+Which overlap counts as a hit, and over what is averaged, differs between papers and moves figures by tenths. Each
+function says which form it is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from .scene import Scene
+
+
+class PanopticCounts(NamedTuple):
+    """What panoptic quality is made of; arrays of any equal shape.
+
+    Attributes:
+        iou_sum: Sum of the IoU of the matched pairs.
+        matched: Number of matched pairs (TP).
+        predicted: Number of predictions (TP + FP).
+        actual: Number of ground-truth cells (TP + FN).
+    """
+
+    iou_sum: np.ndarray
+    matched: np.ndarray
+    predicted: np.ndarray
+    actual: np.ndarray
+
+    def quality(self) -> tuple:
+        """PQ, DQ and SQ. Kirillov et al., Panoptic Segmentation, CVPR 2019, equation 1; ``PQ = DQ * SQ``.
+
+        ``DQ = TP / (TP + FP/2 + FN/2)``, ``SQ = sum of IoU / TP``. Nan where there is neither prediction nor ground
+        truth; SQ also where nothing matches.
+        """
+        with np.errstate(invalid='ignore', divide='ignore'):
+            pq = 2 * self.iou_sum / (self.predicted + self.actual)
+            dq = 2 * self.matched / (self.predicted + self.actual)
+            return pq, dq, self.iou_sum / self.matched
+
+    def pooled(self) -> 'PanopticCounts':
+        """Sums over the first axis."""
+        return PanopticCounts(*(np.sum(values, axis=0) for values in self))
+
+
+def panoptic_counts(scenes: list, num_classes: int | None = None) -> PanopticCounts:
+    """Counts of each image.
+
+    Args:
+        scenes (list[Scene]): I images.
+        num_classes (int | None): Count each of C classes apart: a match is one of equal class. None: regardless of it.
+
+    Returns:
+        PanopticCounts: Of arrays (I,), or (I, C) where classes are counted apart.
+    """
+    rows = []
+    for scene in scenes:
+        gt, pred, iou = scene.matches()
+        if num_classes is None:
+            rows.append((iou.sum(), len(iou), len(scene.labels), len(scene.gt_labels)))
+            continue
+        equal = scene.gt_labels[gt] == scene.labels[pred]
+        matched = scene.gt_labels[gt[equal]]
+        rows.append(
+            (
+                np.bincount(matched, iou[equal], num_classes),
+                np.bincount(matched, minlength=num_classes),
+                np.bincount(scene.labels, minlength=num_classes),
+                np.bincount(scene.gt_labels, minlength=num_classes),
+            )
+        )
+    return PanopticCounts(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def monusac_pq(counts: PanopticCounts) -> float:
+    """PQ by the protocol of MoNuSAC's script: of each class in each image **that has such a cell**, then averaged.
+
+    Predictions of a class that an image has no cell of are never counted as wrong, so it flatters. The script also
+    takes the wrong ids off its list of false positives, which makes its figure depend on how a submission numbers its
+    cells; that is not repeated here.
+
+    Args:
+        counts (PanopticCounts): (I, C).
+    """
+    pq, _, _ = counts.quality()
+    return _nanmean(pq[counts.actual > 0])
+
+
+def best_score_threshold(scenes: list, candidates: np.ndarray) -> tuple:
+    """The score threshold of the highest class-agnostic PQ, averaged over images.
+
+    Args:
+        scenes (list[Scene]): With all predictions.
+        candidates (ndarray): (T,) thresholds.
+
+    Returns:
+        tuple: The threshold, and (T,) PQ of each. The lowest of equally good ones.
+    """
+    rows = []
+    for scene in scenes:
+        _, pred, iou = scene.matches()
+        iou_of_pred = np.zeros(len(scene.labels))
+        iou_of_pred[pred] = iou
+        sums = np.concatenate([[0], np.cumsum(iou_of_pred)])
+        # of a lower threshold's predictions, those above a higher one are the first: scores fall
+        counts = np.searchsorted(-scene.scores, -np.asarray(candidates), side='right')
+        with np.errstate(invalid='ignore'):
+            rows.append(2 * sums[counts] / (counts + len(scene.gt_labels)))
+    quality = np.array([_nanmean(column) for column in np.transpose(rows)])
+    best = 0 if np.isnan(quality).all() else int(np.nanargmax(quality))
+    return float(candidates[best]), quality
+
+
+def aggregated_jaccard(scene: Scene) -> float:
+    """AJI of one image, regardless of class. Kumar et al., IEEE Trans. Med. Imaging 36 (2017), algorithm 1.
+
+    Each ground-truth cell takes the prediction of highest IoU, which several may share; unused predictions are added
+    to the union. It is not symmetric.
+    """
+    if not len(scene.gt_labels) and not len(scene.labels):
+        return float('nan')
+    order = np.lexsort((scene.pair_pred, -scene.pair_iou, scene.pair_gt))
+    best = order[np.unique(scene.pair_gt[order], return_index=True)[1]]
+    intersection = scene.pair_area[best].sum()
+    union = scene.gt_areas.sum() + scene.areas[scene.pair_pred[best]].sum() - intersection
+    unused = np.setdiff1d(np.arange(len(scene.labels)), scene.pair_pred[best])
+    return float(intersection / (union + scene.areas[unused].sum()))
+
+
+def foreground_dice(scene: Scene) -> float:
+    """Dice of all cells against background, of one image: ``2 |A and B| / (|A| + |B|)``."""
+    total = scene.gt_foreground + scene.foreground.sum()
+    return float(2 * scene.foreground_hits.sum() / total) if total else float('nan')
+
+
+def pair_centroids(scene: Scene, radius: float) -> tuple:
+    """One-to-one pairs of ground truth and predictions whose centroids lie near, regardless of class.
+
+    Least total distance over all, then those farther apart than the radius are taken out: HoVer-Net's pairing (Graham
+    et al., Medical Image Analysis 58 (2019) 101563).
+
+    Args:
+        scene (Scene): One image.
+        radius (float): In px; HoVer-Net takes 12 at 40x.
+
+    Returns:
+        tuple: (M,) indices of ground truth, and (M,) of predictions.
+    """
+    distance = cdist(scene.gt_centroids, scene.centroids)
+    gt, pred = linear_sum_assignment(distance)
+    near = distance[gt, pred] <= radius
+    return gt[near], pred[near]
+
+
+def detection_f1(scenes: list, num_classes: int, radius: float) -> tuple:
+    """F1 by centroids, pooled over the images: HoVer-Net's F_d, and F_c of each class.
+
+    ``F_d = 2 TP / (2 TP + FP + FN)``. For class c, over the pairs, with TP those of class c in both, FP and FN those of
+    class c in one: ``F_c = 2 TP / (2 TP + 2 FP + 2 FN + unpaired predictions of c + unpaired ground truth of c)``.
+
+    Returns:
+        tuple: float, and (C,) float64.
+    """
+    pairs, cells = 0, 0
+    both, wrong, unpaired = np.zeros(num_classes), np.zeros(num_classes), np.zeros(num_classes)
+    for scene in scenes:
+        gt, pred = pair_centroids(scene, radius)
+        pairs += len(gt)
+        gt_labels, labels = scene.gt_labels[gt], scene.labels[pred]
+        equal = gt_labels == labels
+        both += np.bincount(labels[equal], minlength=num_classes)
+        for values in (gt_labels[~equal], labels[~equal]):
+            wrong += np.bincount(values, minlength=num_classes)
+        for values, taken in ((scene.gt_labels, gt), (scene.labels, pred)):
+            unpaired += np.bincount(np.delete(values, taken), minlength=num_classes)
+        cells += len(scene.labels) + len(scene.gt_labels)
+    with np.errstate(invalid='ignore'):
+        by_class = 2 * both / (2 * both + 2 * wrong + unpaired)
+    return (2 * pairs / cells if cells else float('nan')), by_class
+
+
+def _nanmean(values: np.ndarray) -> float:
+    values = np.asarray(values, np.float64)
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float('nan')

@@ -1,0 +1,221 @@
+"""Ground truth and predictions of one image, reduced to what instance scores need: who overlaps whom by how much.
+
+Predictions are laid into one id map, the highest score on top (:func:`paint_instances`): as in a label image, each pixel
+belongs to one cell at most. Lowering the score threshold then only adds cells, so one reduction serves every threshold.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellseg_mm.structures import decode_runs, paint_instances, to_code
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image. G ground-truth cells; P predicted cells in the order of falling score; K pairs of the two that overlap.
+
+    Attributes:
+        gt_labels: (G,) int64 class indices from 0 on.
+        gt_areas: (G,) int64 px.
+        gt_centroids: (G, 2) float64 (x, y) in px.
+        labels: (P,) int64.
+        scores: (P,) float64, falling.
+        areas: (P,) int64 px: what is visible of each in the id map.
+        centroids: (P, 2) float64.
+        pair_gt: (K,) int64.
+        pair_pred: (K,) int64.
+        pair_area: (K,) int64 px of the intersection, from 1 on.
+        gt_foreground: px that any ground-truth cell covers, ignored regions left out.
+        foreground: (P,) int64, of each prediction's visible px those outside ignored regions.
+        foreground_hits: (P,) int64, those that any ground-truth cell covers.
+    """
+
+    gt_labels: np.ndarray
+    gt_areas: np.ndarray
+    gt_centroids: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    centroids: np.ndarray
+    pair_gt: np.ndarray
+    pair_pred: np.ndarray
+    pair_area: np.ndarray
+    gt_foreground: int
+    foreground: np.ndarray
+    foreground_hits: np.ndarray
+
+    @property
+    def pair_iou(self) -> np.ndarray:
+        """(K,) float64."""
+        union = self.gt_areas[self.pair_gt] + self.areas[self.pair_pred] - self.pair_area
+        return self.pair_area / union
+
+    def above(self, score_thr: float) -> 'Scene':
+        """The scene with the predictions of at least this score alone."""
+        count = int(np.searchsorted(-self.scores, -score_thr, side='right'))
+        pairs = self.pair_pred < count
+        predicted = ('labels', 'scores', 'areas', 'centroids', 'foreground', 'foreground_hits')
+        paired = ('pair_gt', 'pair_pred', 'pair_area')
+        changed = {name: getattr(self, name)[:count] for name in predicted}
+        changed |= {name: getattr(self, name)[pairs] for name in paired}
+        return Scene(**(vars(self) | changed))
+
+    def matches(self, iou_thr: float = 0.5) -> tuple:
+        """The pairs of more IoU than ``iou_thr``, which is 0.5 or more, so that they are unique.
+
+        Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4.1. Where ground truth overlaps itself two of its
+        cells may fit one prediction; the better one then has it.
+
+        Returns:
+            tuple: (M,) indices of ground truth, (M,) of predictions, (M,) IoU.
+        """
+        iou = self.pair_iou
+        order = np.flatnonzero(iou > iou_thr)
+        order = order[np.argsort(-iou[order], kind='stable')]
+        order = order[np.sort(np.unique(self.pair_pred[order], return_index=True)[1])]
+        return self.pair_gt[order], self.pair_pred[order], iou[order]
+
+
+def make_scene(
+    size: tuple,
+    gt_codes: list,
+    gt_labels: np.ndarray,
+    gt_ignored: np.ndarray,
+    codes: list,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    min_visible: float = 0.5,
+) -> Scene:
+    """Reduce an image to its :class:`Scene`.
+
+    A prediction of which ignored regions cover more than half, and that matches no cell, is left out, as the panoptic
+    API of COCO does with void regions.
+
+    Args:
+        size (tuple[int]): (H, W) of the image in px.
+        gt_codes (list[dict]): COCO run-length codes of the ground truth. It may overlap.
+        gt_labels (ndarray): Class indices from 0 on.
+        gt_ignored (ndarray): bool; True for a region that is not scored (``iscrowd``).
+        codes (list[dict]): Of the predictions. They may overlap.
+        labels (ndarray): Likewise.
+        scores (ndarray): 0..1.
+        min_visible (float): See :func:`paint_instances`.
+
+    Raises:
+        ValueError: If a code is broken, see :func:`decode_runs`.
+    """
+    height, width = size
+    gt_labels, gt_ignored = np.asarray(gt_labels, np.int64), np.asarray(gt_ignored, bool)
+    order = np.argsort(-np.asarray(scores), kind='stable')
+    labels, scores = np.asarray(labels, np.int64)[order], np.asarray(scores, np.float64)[order]
+    runs = decode_runs([codes[index] for index in order])
+    id_map = paint_instances(runs, len(order), height, width, min_visible).T.ravel()
+    places = np.flatnonzero(id_map)
+    owners = id_map[places] - 1
+    areas = np.bincount(owners, minlength=len(order))
+    with np.errstate(invalid='ignore'):
+        sums = [np.bincount(owners, values, len(order)) for values in (places // height, places % height)]
+        centroids = np.stack(sums, axis=1) / areas[:, None]
+
+    gt_runs = decode_runs(gt_codes)
+    gt_areas = gt_runs.areas(len(gt_codes))
+    gt_places = gt_runs.places()
+    gt_owners = np.repeat(gt_runs.owner, gt_runs.length)
+    pair_gt, pair_pred, pair_area = _count_pairs(gt_owners, id_map[gt_places] - 1, len(order))
+
+    is_ignored_place = gt_ignored[gt_owners]
+    gt_foreground, outside = np.zeros(height * width, bool), np.ones(height * width, bool)
+    gt_foreground[gt_places[~is_ignored_place]] = True
+    outside[gt_places[is_ignored_place]] = False
+    gt_foreground &= outside
+    foreground = np.bincount(owners[outside[places]], minlength=len(order))
+
+    scene = Scene(
+        gt_labels,
+        gt_areas,
+        gt_runs.centroids(len(gt_codes), height),
+        labels,
+        scores,
+        areas,
+        centroids,
+        pair_gt,
+        pair_pred,
+        pair_area,
+        int(np.count_nonzero(gt_foreground)),
+        foreground,
+        np.bincount(owners[gt_foreground[places]], minlength=len(order)),
+    )
+    scene = _select(scene, ~gt_ignored, areas > 0)
+    mostly_ignored = scene.foreground < 0.5 * scene.areas
+    mostly_ignored[scene.matches()[1]] = False
+    return _select(scene, np.ones(len(scene.gt_labels), bool), ~mostly_ignored)
+
+
+def make_scenes(ground_truth: dict, results: list) -> list:
+    """The :class:`Scene` of each image of COCO annotations, in their order.
+
+    Args:
+        ground_truth (dict): COCO content: images, annotations with segmentations of any kind, categories.
+        results (list[dict]): COCO results: image_id, category_id, score and segmentation (compressed run-length code).
+
+    Raises:
+        ValueError: See :func:`make_scene`; it names the image.
+    """
+    label_of = {entry['id']: index for index, entry in enumerate(ground_truth['categories'])}
+    cells, detections = defaultdict(list), defaultdict(list)
+    for entry in ground_truth['annotations']:
+        cells[entry['image_id']].append(entry)
+    for entry in results:
+        detections[entry['image_id']].append(entry)
+    scenes = []
+    for image in ground_truth['images']:
+        size, gt, found = (image['height'], image['width']), cells[image['id']], detections[image['id']]
+        try:
+            scenes.append(
+                make_scene(
+                    size,
+                    [to_code(entry['segmentation'], *size) for entry in gt],
+                    [label_of[entry['category_id']] for entry in gt],
+                    [bool(entry.get('iscrowd', 0)) for entry in gt],
+                    [entry['segmentation'] for entry in found],
+                    [label_of[entry['category_id']] for entry in found],
+                    [entry['score'] for entry in found],
+                )
+            )
+        except ValueError as error:
+            raise ValueError(f'image {image["id"]}: {error}') from error
+    return scenes
+
+
+def _count_pairs(gt_owners: np.ndarray, pred_owners: np.ndarray, num_preds: int) -> tuple:
+    """Pixels that each ground truth shares with each prediction, where any; pred_owners holds -1 for background."""
+    hit = pred_owners >= 0
+    keys = gt_owners[hit] * max(num_preds, 1) + pred_owners[hit]
+    # equal keys mostly follow one another: counted in stretches first, sorting sees a few thousand in place of all px
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    stretches = np.diff(starts, append=len(keys))
+    unique, index = np.unique(keys[starts], return_inverse=True)
+    counts = np.bincount(index, stretches, len(unique)).astype(np.int64)
+    return *np.divmod(unique, max(num_preds, 1)), counts
+
+
+def _select(scene: Scene, gt: np.ndarray, pred: np.ndarray) -> Scene:
+    """The scene with some ground truth and some predictions alone, given as bool arrays; they are renumbered."""
+    pairs = gt[scene.pair_gt] & pred[scene.pair_pred]
+    return Scene(
+        scene.gt_labels[gt],
+        scene.gt_areas[gt],
+        scene.gt_centroids[gt],
+        scene.labels[pred],
+        scene.scores[pred],
+        scene.areas[pred],
+        scene.centroids[pred],
+        (np.cumsum(gt) - 1)[scene.pair_gt[pairs]],
+        (np.cumsum(pred) - 1)[scene.pair_pred[pairs]],
+        scene.pair_area[pairs],
+        scene.gt_foreground,
+        scene.foreground[pred],
+        scene.foreground_hits[pred],
+    )

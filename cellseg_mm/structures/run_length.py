@@ -1,0 +1,169 @@
+"""COCO run-length codes of many instances at once, without a bitmap of each.
+
+A code lists the lengths of alternating runs of background and instance over the image read **column by column**; a
+pixel's place in that order is ``x * H + y``. The compressed text form is that of pycocotools (``rleToString`` in its
+``maskApi.c``): from the fourth on, a length is stored as its difference to the one two before, in groups of five bits,
+lowest first, each plus 48 as a character; bit 5 marks that more groups follow, bit 4 of the last is the sign.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+
+class Runs(NamedTuple):
+    """Runs of instances in an image, ordered by instance and then by place.
+
+    Attributes:
+        owner: (R,) int64, index of the instance.
+        start: (R,) int64, place of the first pixel.
+        length: (R,) int64, from 1 on.
+    """
+
+    owner: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+    def areas(self, num_instances: int) -> np.ndarray:
+        """(N,) int64 areas in px; 0 for an instance without a pixel."""
+        return np.bincount(self.owner, self.length, num_instances).astype(np.int64)
+
+    def centroids(self, num_instances: int, height: int) -> np.ndarray:
+        """(N, 2) float64 means of the pixels' (x, y); nan for an instance without a pixel.
+
+        Args:
+            num_instances (int): N.
+            height (int): Of the image in px. A run over the end of a column is taken apart there.
+        """
+        owner, start, length = _split_at_columns(self, height)
+        area = np.bincount(owner, length, num_instances)
+        x_sum = np.bincount(owner, length * (start // height), num_instances)
+        y_sum = np.bincount(owner, length * (start % height + (length - 1) / 2), num_instances)
+        with np.errstate(invalid='ignore'):
+            return np.stack([x_sum / area, y_sum / area], axis=1)
+
+    def places(self) -> np.ndarray:
+        """(P,) int64, the places of all pixels of all runs, in their order."""
+        first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)
+        return first + np.arange(len(first))
+
+
+def to_code(segmentation: list | dict, height: int, width: int) -> dict:
+    """A COCO segmentation of any kind as a compressed run-length code.
+
+    Args:
+        segmentation (list | dict): Polygons [x1, y1, x2, y2, ...], whose union counts, or a code, compressed or not.
+        height (int): Of the image, in px.
+        width (int): Likewise.
+    """
+    if isinstance(segmentation, list):
+        return mask_utils.merge(mask_utils.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation['counts'], list):
+        return mask_utils.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def decode_runs(codes: list) -> Runs:
+    """The runs of N instances from their compressed codes.
+
+    Args:
+        codes (list[dict]): N times ``{'size': [H, W], 'counts': str | bytes}``, all of one size.
+
+    Raises:
+        ValueError: If a code is broken: bytes outside the alphabet, a length below 0, or lengths that do not add up to
+            H * W; it names the index.
+    """
+    texts = [code['counts'] for code in codes]
+    texts = [text.encode('latin-1', 'replace') if isinstance(text, str) else text for text in texts]
+    chars = np.frombuffer(b''.join(texts), np.uint8).astype(np.int64) - 48
+    code_of_char = np.repeat(np.arange(len(codes)), [len(text) for text in texts])
+    is_last = (chars & 32) == 0
+    wrong = code_of_char[(chars < 0) | (chars > 63)]
+    if len(wrong):
+        raise ValueError(f'code {wrong[0]}: a character that no run-length code has')
+    ends = np.flatnonzero(is_last)
+    owner = code_of_char[ends]
+    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)[: len(ends)]
+    torn = len(chars) != (ends[-1] + 1 if len(ends) else 0) or (code_of_char[starts] != owner).any()
+    if torn:
+        raise ValueError('a code ends within a number')
+
+    # the numbers, from their groups of five bits; more than 12 groups are no length of any image
+    sizes = ends - starts + 1
+    if (sizes > 12).any():
+        raise ValueError(f'code {owner[sizes > 12][0]}: a length beyond any image')
+    group = np.arange(len(chars)) - np.repeat(starts, sizes)
+    numbers = np.add.reduceat((chars & 31) << (5 * group), starts) if len(starts) else np.zeros(0, np.int64)
+    numbers -= np.where(chars[ends] & 16, 1 << (5 * sizes), 0)
+
+    # differences to lengths: a sum over the even and over the odd numbers of a code, where the first stands alone
+    first = np.searchsorted(owner, np.arange(len(codes)))
+    rank = np.arange(len(owner)) - first[owner]
+    lengths = numbers.copy()
+    for chosen in (rank % 2 == 1, (rank % 2 == 0) & (rank > 0)):
+        lengths[chosen] = _cumulative(numbers[chosen], owner[chosen])
+    if (lengths < 0).any():
+        raise ValueError(f'code {owner[lengths < 0][0]}: a run of negative length')
+    covered = np.bincount(owner, lengths, len(codes)).astype(np.int64)
+    pixels = np.array([code['size'][0] * code['size'][1] for code in codes], np.int64)
+    if (covered != pixels).any():
+        index = np.flatnonzero(covered != pixels)[0]
+        raise ValueError(f'code {index}: runs over {covered[index]} px in an image of {pixels[index]}')
+    run_starts = _cumulative(lengths, owner) - lengths
+    inside = (rank % 2 == 1) & (lengths > 0)
+    return Runs(owner[inside], run_starts[inside], lengths[inside])
+
+
+def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min_visible: float = 0.5) -> np.ndarray:
+    """Lay instances that may overlap into one id map: the first has precedence, the others get what is left.
+
+    An instance of which less than ``min_visible`` is left is dropped: the merging of Kirillov et al., Panoptic
+    Segmentation, CVPR 2019, section 4. What an instance gets depends on those before it alone, so that the map of the
+    first k instances is that of all with the ids above k taken away.
+
+    Args:
+        runs (Runs): Of N instances, those of the highest score first.
+        num_instances (int): N.
+        height (int): Of the image, in px.
+        width (int): Likewise.
+        min_visible (float): Share of its own area, 0..1.
+
+    Returns:
+        ndarray: (H, W) int32; instance k of the input is k + 1, 0 is background.
+    """
+    flat = np.zeros(height * width, np.int32)
+    bounds = np.searchsorted(runs.owner, np.arange(num_instances + 1)).tolist()
+    # one instance after another: their places together could fill the memory where a model predicts huge masks
+    for index in range(num_instances):
+        begin, end = bounds[index], bounds[index + 1]
+        if begin == end:
+            continue
+        places = Runs(None, runs.start[begin:end], runs.length[begin:end]).places()
+        free = places[flat[places] == 0]
+        if len(free) >= min_visible * len(places):
+            flat[free] = index + 1
+    return flat.reshape(width, height).T
+
+
+def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Running sums that start anew with each owner; owners are in rising order."""
+    sums = np.cumsum(values)
+    is_first = np.ones(len(owner), bool)
+    is_first[1:] = owner[1:] != owner[:-1]
+    firsts = np.flatnonzero(is_first)
+    before = sums[firsts] - values[firsts]
+    return sums - before[np.cumsum(is_first) - 1] if len(firsts) else sums
+
+
+def _split_at_columns(runs: Runs, height: int) -> Runs:
+    """The same pixels in runs that stay within a column."""
+    first, last = runs.start // height, (runs.start + runs.length - 1) // height
+    pieces = last - first + 1
+    if (pieces == 1).all():
+        return runs
+    index = np.repeat(np.arange(len(pieces)), pieces)
+    column = first[index] + np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    start = np.maximum(runs.start[index], column * height)
+    end = np.minimum(runs.start[index] + runs.length[index], (column + 1) * height)
+    return Runs(runs.owner[index], start, end - start)
