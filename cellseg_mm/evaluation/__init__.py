@@ -1,5 +1,7 @@
 from .average_precision import AveragePrecision, average_precision
+from .cell_metric import CellMetric
 from .coco_results import DumpCocoResults, encode_predictions, read_ground_truth, read_results
+from .figures import class_table, evaluate
 from .instance_scores import (
     PanopticCounts,
     aggregated_jaccard,
@@ -14,14 +16,17 @@ from .scene import Scene, make_scene, make_scenes
 
 __all__ = [
     'AveragePrecision',
+    'CellMetric',
     'DumpCocoResults',
     'PanopticCounts',
     'Scene',
     'aggregated_jaccard',
     'average_precision',
     'best_score_threshold',
+    'class_table',
     'detection_f1',
     'encode_predictions',
+    'evaluate',
     'foreground_dice',
     'make_scene',
     'make_scenes',

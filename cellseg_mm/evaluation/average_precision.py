@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 # both compute the same figures; pycocotools is the reference, and takes ten times as long
 ENGINES = {'faster_coco_eval': (FasterCOCO, COCOeval_faster), 'pycocotools': (COCO, COCOeval)}
-# Square roots of the area in px. Of the task's cells 70 % lie in 16..32 and 20 % below; COCO's own bounds are 32 and 96.
+# Square roots of the area in px. Of the task's cells 70 % lie in 16..32 and 20 % below; COCO's own bounds: 32 and 96.
 SIZE_BANDS = {'all': (0, 1e5), 'under_16px': (0, 16), '16_to_32px': (16, 32), 'over_32px': (32, 1e5)}
 
 

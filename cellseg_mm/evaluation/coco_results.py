@@ -56,7 +56,9 @@ def read_results(path: Path) -> list:
     except ValueError as error:
         raise UserError(f'{path}: is no JSON ({error})') from error
     needed = {'image_id', 'category_id', 'score', 'segmentation', 'bbox'}
-    if not isinstance(results, list) or not all(isinstance(entry, dict) and needed <= entry.keys() for entry in results):
+    if not isinstance(results, list) or not all(
+        isinstance(entry, dict) and needed <= entry.keys() for entry in results
+    ):
         raise UserError(f'{path}: is no list of COCO results; make it by tools/test.py CONFIG CHECKPOINT --out {path}')
     return results
 

@@ -84,7 +84,7 @@ def monusac_pq(counts: PanopticCounts) -> float:
         counts (PanopticCounts): (I, C).
     """
     pq, _, _ = counts.quality()
-    return _nanmean(pq[counts.actual > 0])
+    return nanmean(pq[counts.actual > 0])
 
 
 def best_score_threshold(scenes: list, candidates: np.ndarray) -> tuple:
@@ -95,7 +95,7 @@ def best_score_threshold(scenes: list, candidates: np.ndarray) -> tuple:
         candidates (ndarray): (T,) thresholds.
 
     Returns:
-        tuple: The threshold, and (T,) PQ of each. The lowest of equally good ones.
+        tuple: The threshold, and (T,) PQ of each. The highest of equally good ones; 0.5 if none gives a PQ.
     """
     rows = []
     for scene in scenes:
@@ -107,9 +107,10 @@ def best_score_threshold(scenes: list, candidates: np.ndarray) -> tuple:
         counts = np.searchsorted(-scene.scores, -np.asarray(candidates), side='right')
         with np.errstate(invalid='ignore'):
             rows.append(2 * sums[counts] / (counts + len(scene.gt_labels)))
-    quality = np.array([_nanmean(column) for column in np.transpose(rows)])
-    best = 0 if np.isnan(quality).all() else int(np.nanargmax(quality))
-    return float(candidates[best]), quality
+    quality = np.array([nanmean(column) for column in np.transpose(rows)])
+    if np.isnan(quality).all():
+        return 0.5, quality
+    return float(candidates[np.flatnonzero(quality == np.nanmax(quality))[-1]]), quality
 
 
 def aggregated_jaccard(scene: Scene) -> float:
@@ -180,7 +181,8 @@ def detection_f1(scenes: list, num_classes: int, radius: float) -> tuple:
     return (2 * pairs / cells if cells else float('nan')), by_class
 
 
-def _nanmean(values: np.ndarray) -> float:
+def nanmean(values: np.ndarray) -> float:
+    """The mean of what is defined, nan if nothing is; numpy's warns then."""
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float('nan')

@@ -1,7 +1,8 @@
 """Ground truth and predictions of one image, reduced to what instance scores need: who overlaps whom by how much.
 
-Predictions are laid into one id map, the highest score on top (:func:`paint_instances`): as in a label image, each pixel
-belongs to one cell at most. Lowering the score threshold then only adds cells, so one reduction serves every threshold.
+Predictions are laid into one id map, the highest score on top (:func:`paint_instances`): as in a label image, each
+pixel belongs to one cell at most. Lowering the score threshold then only adds cells, so one reduction serves every
+threshold.
 """
 
 from collections import defaultdict
@@ -14,7 +15,7 @@ from cellseg_mm.structures import decode_runs, paint_instances, to_code
 
 @dataclass(frozen=True)
 class Scene:
-    """One image. G ground-truth cells; P predicted cells in the order of falling score; K pairs of the two that overlap.
+    """One image: G ground-truth cells, P predicted ones in the order of falling score, K pairs of the two that overlap.
 
     Attributes:
         gt_labels: (G,) int64 class indices from 0 on.

@@ -1,0 +1,70 @@
+from collections.abc import Sequence
+
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from cellseg_mm.utils import markdown_table
+
+from .coco_results import encode_predictions, read_ground_truth
+from .figures import CENTROID_RADIUS, class_table, evaluate
+
+
+@METRICS.register_module()
+class CellMetric(BaseMetric):
+    """All figures of :func:`evaluate`, of the images that went through the model.
+
+    Args:
+        ann_file (str): COCO annotations. Its categories are the classes of the dataset.
+        score_thr (float | None): Operating threshold of PQ, AJI, Dice and F1. None chooses it on these data, which is
+            for validation; :class:`OperatingPointHook` keeps it and tools/test.py takes it from there.
+        engine (str): ``'faster_coco_eval'`` or ``'pycocotools'``.
+        centroid_radius (float): In px, of F1.
+        collect_device (str): As for every metric.
+    """
+
+    default_prefix = 'cells'
+
+    def __init__(
+        self,
+        ann_file: str,
+        score_thr: float | None = None,
+        engine: str = 'faster_coco_eval',
+        centroid_radius: float = CENTROID_RADIUS,
+        collect_device: str = 'cpu',
+    ) -> None:
+        super().__init__(collect_device=collect_device)
+        self.ann_file = ann_file
+        self.score_thr = score_thr
+        self.engine = engine
+        self.centroid_radius = centroid_radius
+        self._ground_truth = None
+
+    def _read(self) -> dict:
+        if self._ground_truth is None:
+            self._ground_truth = read_ground_truth(self.ann_file)
+        return self._ground_truth
+
+    def process(self, data_batch: dict, data_samples: Sequence) -> None:
+        """Keep a batch's predictions, as COCO results."""
+        ids = {entry['name']: entry['id'] for entry in self._read()['categories']}
+        category_ids = [ids[name] for name in self.dataset_meta['classes']]
+        for sample in data_samples:
+            image_id = sample['img_id']
+            self.results.append((image_id, encode_predictions(image_id, sample['pred_instances'], category_ids)))
+
+    def compute_metrics(self, results: list) -> dict:
+        """Score them, and log a table of the classes."""
+        seen = {image_id for image_id, _ in results}
+        content = self._read()
+        ground_truth = dict(
+            content,
+            images=[image for image in content['images'] if image['id'] in seen],
+            annotations=[entry for entry in content['annotations'] if entry['image_id'] in seen],
+        )
+        entries = [entry for _, image in results for entry in image]
+        figures = evaluate(ground_truth, entries, self.score_thr, self.engine, self.centroid_radius)
+        classes = [entry['name'] for entry in content['categories']]
+        table = markdown_table(*class_table(figures, classes))
+        print_log(f'{len(entries):,} detections; PQ and F1 at score {figures["score_thr"]:.2f}\n{table}', 'current')
+        return figures

@@ -1,0 +1,108 @@
+"""All figures of instance segmentation of cells, from COCO annotations and COCO results, under names that say which."""
+
+import numpy as np
+
+from .average_precision import SIZE_BANDS, average_precision
+from .instance_scores import (
+    aggregated_jaccard,
+    best_score_threshold,
+    detection_f1,
+    foreground_dice,
+    monusac_pq,
+    nanmean,
+    panoptic_counts,
+)
+from .scene import make_scenes
+
+MAX_DETS = (100, 1000)
+IOU_THRS = {'mAP': None, 'AP50': 0.5, 'AP75': 0.75}
+# HoVer-Net's radius, for 40x: Graham et al., Medical Image Analysis 58 (2019) 101563
+CENTROID_RADIUS = 12
+SCORE_THRS = np.arange(1, 20) / 20
+
+
+def evaluate(
+    ground_truth: dict,
+    results: list,
+    score_thr: float | None = None,
+    engine: str = 'faster_coco_eval',
+    centroid_radius: float = CENTROID_RADIUS,
+) -> dict:
+    """Average precision, and instance scores at one score threshold.
+
+    Names, where ``*`` is a class, ``segm`` scores masks and ``bbox`` boxes, and ``max100`` and ``max1000`` count so
+    many detections an image and class (COCO's maxDets):
+
+    - ``segm_mAP_max1000``, ``segm_AP50_max1000``, ``segm_AP75_max1000``; also ``max100``, ``bbox``, and with ``_*``;
+    - ``segm_mAP_max1000_under_16px``, ``_16_to_32px``, ``_over_32px``: by the square root of the cell's area;
+    - ``score_thr``: the operating threshold, of all that follow;
+    - ``PQ``, ``DQ``, ``SQ``: regardless of class, of each image, averaged (HoVer-Net's);
+    - ``mPQ``, ``mDQ``, ``mSQ``: of each class, pooled over the images, averaged; ``PQ_*``, ``DQ_*``, ``SQ_*`` of each;
+    - ``monusac_PQ``: see :func:`monusac_pq`;
+    - ``AJI``, ``Dice``: regardless of class, of each image, averaged;
+    - ``F1_detection``, ``F1_*``: by the distance of centroids, see :func:`detection_f1`.
+
+    Args:
+        ground_truth (dict): COCO content: images, annotations, categories.
+        results (list[dict]): COCO results with bbox and segmentation (compressed run-length code).
+        score_thr (float | None): 0..1. None: the one of the highest ``PQ`` on these very data, which is for validation.
+        engine (str): ``'faster_coco_eval'`` or ``'pycocotools'``.
+        centroid_radius (float): In px.
+
+    Returns:
+        dict[str, float]: Not rounded; nan where there is no ground truth for a figure.
+    """
+    classes = [entry['name'] for entry in ground_truth['categories']]
+    figures = {}
+    for iou_type in ('segm', 'bbox'):
+        precision = average_precision(ground_truth, results, iou_type, MAX_DETS, engine)
+        for max_dets in MAX_DETS:
+            for name, iou_thr in IOU_THRS.items():
+                key = f'{iou_type}_{name}_max{max_dets}'
+                figures[key] = precision.mean(max_dets, iou_thr)
+                for label, class_name in enumerate(classes):
+                    figures[f'{key}_{class_name}'] = precision.mean(max_dets, iou_thr, label)
+        for band in list(SIZE_BANDS)[1:]:
+            key = f'{iou_type}_mAP_max{MAX_DETS[-1]}_{band}'
+            figures[key] = precision.mean(MAX_DETS[-1], band=band)
+
+    scenes = make_scenes(ground_truth, results)
+    if score_thr is None:
+        score_thr = best_score_threshold(scenes, SCORE_THRS)[0]
+    return figures | instance_figures([scene.above(score_thr) for scene in scenes], classes, score_thr, centroid_radius)
+
+
+def instance_figures(scenes: list, classes: list, score_thr: float, centroid_radius: float = CENTROID_RADIUS) -> dict:
+    """The part of :func:`evaluate` from ``score_thr`` on, from scenes with the predictions above it."""
+    of_image = panoptic_counts(scenes).quality()
+    by_class = panoptic_counts(scenes, len(classes))
+    pooled = by_class.pooled().quality()
+    f1, class_f1 = detection_f1(scenes, len(classes), centroid_radius)
+    figures = dict(score_thr=float(score_thr))
+    figures |= {name: nanmean(values) for name, values in zip(('PQ', 'DQ', 'SQ'), of_image, strict=True)}
+    for name, values in zip(('PQ', 'DQ', 'SQ'), pooled, strict=True):
+        figures[f'm{name}'] = nanmean(values)
+        figures |= {f'{name}_{class_name}': float(value) for class_name, value in zip(classes, values, strict=True)}
+    figures['monusac_PQ'] = monusac_pq(by_class)
+    figures['AJI'] = nanmean([aggregated_jaccard(scene) for scene in scenes])
+    figures['Dice'] = nanmean([foreground_dice(scene) for scene in scenes])
+    figures['F1_detection'] = f1
+    figures |= {f'F1_{class_name}': float(value) for class_name, value in zip(classes, class_f1, strict=True)}
+    return figures
+
+
+def class_table(figures: dict, classes: list) -> tuple:
+    """The main figures by class, for a table.
+
+    Args:
+        figures (dict): Of :func:`evaluate`.
+        classes (list[str]): Names.
+
+    Returns:
+        tuple: Header, and rows: one a class, and one over all.
+    """
+    header = ['class', 'segm AP50', 'segm mAP', 'bbox AP50', 'PQ', 'DQ', 'SQ', 'F1 (centroid)']
+    keys = ['segm_AP50_max1000', 'segm_mAP_max1000', 'bbox_AP50_max1000', 'PQ', 'DQ', 'SQ', 'F1']
+    rows = [[name, *(figures[f'{key}_{name}'] for key in keys)] for name in classes]
+    rows.append(['mean', *(figures[key] for key in [*keys[:3], 'mPQ', 'mDQ', 'mSQ', 'F1_detection'])])
+    return header, rows
