@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw a run's losses and validation metrics over its epochs."""
+"""Draw losses (training and validation in one picture) and validation metrics over the epochs, of a run or several."""
 
 import argparse
 from pathlib import Path
@@ -11,11 +11,12 @@ from cellseg_mm.visualization import plot_curves, read_scalars
 @one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('work_dir', type=Path)
-    parser.add_argument('--out', type=Path, help='PNG file (default: WORK_DIR/curves.png)')
+    parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR')
+    parser.add_argument('--out', type=Path, help='PNG file (default: curves.png in the first WORK_DIR)')
     args = parser.parse_args()
-    out = args.out or args.work_dir / 'curves.png'
-    plot_curves(*read_scalars(args.work_dir)).savefig(out, dpi=120)
+    out = args.out or args.work_dirs[0] / 'curves.png'
+    runs = {str(work_dir): read_scalars(work_dir) for work_dir in args.work_dirs}
+    plot_curves(runs).savefig(out, dpi=120)
     print(f'written to {out}')
 
 

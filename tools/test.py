@@ -2,7 +2,6 @@
 """Test a checkpoint, MMDetection's way. Normalisation and classes come from the checkpoint, not from the data."""
 
 import argparse
-import json
 from pathlib import Path
 
 from mmengine.config import DictAction
@@ -10,7 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
-from cellseg_mm.utils import UserError, load_config, one_line_errors
+from cellseg_mm.utils import UserError, load_config, one_line_errors, write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,14 +17,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--work-dir', help='where the log and test_metrics.json go (default: work_dirs/<config>)')
-    parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions')
+    parser.add_argument('--out', metavar='FILE.json', help='dump the predictions as COCO results')
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        help='of PQ, AJI, Dice, F1 and pictures (default: the one that validation chose, kept in the checkpoint)',
+    )
     parser.add_argument('--show-dir', help='draw ground truth and predictions side by side into this folder')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')
     args = parser.parse_args()
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        raise UserError(f'--out {args.out}: a name that ends in .pkl is needed')
+    if args.out and not args.out.endswith('.json'):
+        raise UserError(f'--out {args.out}: a name that ends in .json is needed')
+    if args.score_thr is not None and not 0 <= args.score_thr <= 1:
+        raise UserError(f'--score-thr {args.score_thr}: scores go from 0 to 1')
     return args
 
 
@@ -38,14 +44,15 @@ def main() -> None:
     root = run_setup.set_data_root(cfg)
     checkpoint = run_setup.read_checkpoint(args.checkpoint)
     run_setup.set_data_facts(cfg, **run_setup.checkpoint_data_facts(checkpoint, args.checkpoint))
+    run_setup.set_operating_threshold(cfg, checkpoint, args.score_thr)
     scored = run_setup.check_test_labels(cfg, root)
     if not scored:
         if not (args.out or args.show_dir):
             raise UserError(f'{root}: its test split has no labels to score; give --out or --show-dir for predictions')
         cfg.test_evaluator = []
     if args.out:
-        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-        cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=args.out)]
+        dump = dict(type='DumpCocoResults', path=str(Path(args.out).absolute()))
+        cfg.test_evaluator = [*run_setup.evaluators(cfg.test_evaluator), dump]
     cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
     cfg.load_from = args.checkpoint
     if args.show_dir:
@@ -55,8 +62,10 @@ def main() -> None:
     metrics = runner.test()
     if scored and is_main_process():
         path = Path(cfg.work_dir) / 'test_metrics.json'
-        path.write_text(json.dumps(metrics, indent=2), encoding='utf-8')
+        write_json(path, metrics)
         print(f'metrics written to {path}')
+    if args.out and is_main_process():
+        print(f'predictions written to {args.out}')
     if args.show_dir and is_main_process():
         print(f'pictures written to {args.show_dir}')
 

@@ -35,7 +35,7 @@ class CellDataset(CocoDataset):
 
     Augmentation draws from (seed, epoch, index of the image), so that runs repeat and resume exactly with any number of
     workers; stock datasets draw from the workers' streams. An image that a wrapper repeats within an epoch is augmented
-    alike each time. :class:`DatasetEpochHook` sets seed and epoch.
+    alike each time. :class:`SeedHook` sets seed and epoch.
 
     Args:
         *args: As for :class:`mmdet.datasets.CocoDataset`.

@@ -1,3 +1,11 @@
-from .hooks import AnchorFitHook, DatasetEpochHook
+from .hooks import AnchorFitHook, OperatingPointHook, ResumeValidationHook, SeedHook, ValLossHook
+from .log_processor import HeadlineLogProcessor
 
-__all__ = ['AnchorFitHook', 'DatasetEpochHook']
+__all__ = [
+    'AnchorFitHook',
+    'HeadlineLogProcessor',
+    'OperatingPointHook',
+    'ResumeValidationHook',
+    'SeedHook',
+    'ValLossHook',
+]

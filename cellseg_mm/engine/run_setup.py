@@ -49,11 +49,15 @@ def set_data_root(cfg: Config) -> Path:
         for dataset in _datasets(cfg[loader].dataset):
             dataset.data_root = cfg.data_root
     for split in ('val', 'test'):
-        evaluators = cfg[f'{split}_evaluator']
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        for evaluator in evaluators(cfg[f'{split}_evaluator']):
             if 'ann_file' in evaluator:
                 evaluator.ann_file = str(root / cfg[f'{split}_dataloader'].dataset.ann_file)
     return root
+
+
+def evaluators(value: dict | list) -> list:
+    """The metrics of an evaluator's config, which may be one metric or a list of them."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _is_prepared(root: Path) -> bool:
@@ -142,6 +146,27 @@ def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
     if facts['mean'] is None:
         raise UserError(f'{path}: its config has no mean and std; it was not trained by tools/train.py')
     return facts
+
+
+def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:
+    """Test and draw at the score threshold that validation chose, and say which.
+
+    Args:
+        cfg (Config): Changed in place.
+        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
+        score_thr (float | None): Another one, 0..1.
+    """
+    point = checkpoint.get('meta', {}).get('operating_point')
+    reason = 'as given'
+    if score_thr is None and point:
+        score_thr, reason = point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
+    elif score_thr is None:
+        score_thr, reason = 0.5, 'the checkpoint carries none, for no validation came before it'
+    print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
+    for evaluator in evaluators(cfg.test_evaluator):
+        if 'score_thr' in evaluator:
+            evaluator.score_thr = score_thr
+    cfg.default_hooks.visualization.score_thr = score_thr
 
 
 def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:

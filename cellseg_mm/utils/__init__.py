@@ -1,6 +1,6 @@
 from .config import diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
-from .files import write_atomically
+from .files import write_atomically, write_json
 from .table import markdown_table
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     'one_line_errors',
     'parse_config_text',
     'write_atomically',
+    'write_json',
 ]

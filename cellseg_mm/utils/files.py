@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+import json
+import math
 import os
 from pathlib import Path
 
@@ -21,3 +23,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically; nan and infinity, which JSON has not, become null."""
+    write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False) + '\n')
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

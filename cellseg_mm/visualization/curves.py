@@ -1,14 +1,24 @@
-"""Curves of a run from the scalars that MMEngine logs."""
+"""Curves of runs from the scalars that MMEngine logs."""
 
 import json
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cellseg_mm.utils import UserError
+
+# of the metrics, name and line style; the first two where several runs are compared
+METRICS = {
+    'segm_AP50_max1000': '-',
+    'PQ': '--',
+    'segm_mAP_max1000': '-.',
+    'bbox_AP50_max1000': ':',
+}
 
 
 def read_scalars(work_dir: Path) -> tuple:
@@ -43,29 +53,54 @@ def read_scalars(work_dir: Path) -> tuple:
     return dict(train), dict(val)
 
 
-def plot_curves(train: dict, val: dict) -> Figure:
-    """Losses on the left, the learning rate below them, validation metrics on the right."""
-    figure = Figure(figsize=(11, 6), layout='constrained')
-    grid = figure.add_gridspec(2, 2, height_ratios=[3, 1])
-    losses, rates, metrics = (figure.add_subplot(grid[at]) for at in ((0, 0), (1, 0), (slice(None), 1)))
-    for name in sorted(train, key=lambda name: (name != 'loss', name)):
-        if name.startswith('loss'):
-            _line(losses, train[name], name, linewidth=2.5 if name == 'loss' else 1.2)
-    losses.set(title='training loss', xlabel='epoch', ylabel='loss', ylim=(0, None))
-    _line(rates, train.get('lr', {}), 'learning rate')
-    rates.set(xlabel='epoch', ylabel='learning rate', ylim=(0, None))
-    for name in ('segm_mAP_50', 'segm_mAP', 'bbox_mAP_50', 'bbox_mAP'):
-        _line(metrics, val.get(f'coco/{name}', {}), name, linestyle='-' if 'segm' in name else '--')
-    metrics.set(title='validation', xlabel='epoch', ylabel='average precision', ylim=(0, 1))
-    for axes in (losses, metrics):
-        if axes.lines:
-            axes.legend(fontsize='small')
+def plot_curves(runs: dict) -> Figure:
+    """Training and validation loss in one picture, and validation metrics beside it.
+
+    One run is drawn with the parts of the loss and the learning rate; several share the two pictures, a colour each.
+
+    Args:
+        runs (dict[str, tuple]): Name of a run to what :func:`read_scalars` gave.
+    """
+    figure = Figure(figsize=(12, 6.5 if len(runs) == 1 else 4.5), layout='constrained')
+    if len(runs) == 1:
+        grid = figure.add_gridspec(2, 2, height_ratios=[3, 2])
+        losses, parts, metrics, rates = (figure.add_subplot(grid[at]) for at in ((0, 0), (1, 0), (0, 1), (1, 1)))
+        _draw_parts(parts, *runs[next(iter(runs))])
+        _line(rates, runs[next(iter(runs))][0].get('lr', {}), None, color='black')
+        rates.set(title='learning rate', ylim=(0, None))
+    else:
+        losses, metrics = figure.subplots(1, 2)
+    colors = colormaps['tab10'].colors
+    for index, (name, (train, val)) in enumerate(runs.items()):
+        prefix = '' if len(runs) == 1 else f'{name}: '
+        color = colors[index % len(colors)]
+        _line(losses, train.get('loss', {}), f'{prefix}training', color=color)
+        val_color = colors[1] if len(runs) == 1 else color
+        _line(losses, val.get('val/loss', {}), f'{prefix}validation', color=val_color, linestyle='--')
+        for number, (metric, style) in enumerate(METRICS.items() if len(runs) == 1 else list(METRICS.items())[:2]):
+            own = colors[number] if len(runs) == 1 else color
+            _line(metrics, val.get(f'cells/{metric}', {}), f'{prefix}{metric}', linestyle=style, color=own)
+    losses.set(title='loss', ylim=(0, None))
+    metrics.set(title='validation metrics', ylim=(0, 1))
     for axes in figure.axes:
         axes.grid(alpha=0.3)
+        axes.set_xlabel('epoch')
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize='small')
     return figure
 
 
-def _line(axes: Axes, series: dict, label: str, **style) -> None:
+def _draw_parts(axes: Axes, train: dict, val: dict) -> None:
+    """The parts of the loss: solid in training, dashed in validation."""
+    names = sorted(name for name in train if name.startswith('loss_'))
+    for name, color in zip(names, colormaps['tab10'].colors, strict=False):
+        _line(axes, train[name], name, color=color, linewidth=1)
+        _line(axes, val.get(f'val/{name}', {}), None, color=color, linewidth=1, linestyle='--')
+    axes.set(title='parts of the loss (dashed: validation)', ylim=(0, None))
+
+
+def _line(axes: Axes, series: dict, label: str | None, **style) -> None:
     if series:
         epochs = sorted(series)
         axes.plot(epochs, [series[epoch] for epoch in epochs], marker='.', label=label, **style)

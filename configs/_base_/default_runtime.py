@@ -5,12 +5,20 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # segm_mAP_50, not segm_mAP: pycocotools caps the latter at 100 detections an image whatever max_per_img says
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='coco/segm_mAP_50', rule='greater'),
+    checkpoint=dict(
+        type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='cells/segm_AP50_max1000', rule='greater'
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook', score_thr=0.5),
 )
-custom_hooks = [dict(type='NumClassCheckHook'), dict(type='AnchorFitHook'), dict(type='DatasetEpochHook')]
+custom_hooks = [
+    dict(type='NumClassCheckHook'),
+    dict(type='AnchorFitHook'),
+    dict(type='SeedHook'),
+    dict(type='ValLossHook'),
+    dict(type='OperatingPointHook'),
+    dict(type='ResumeValidationHook'),
+]
 
 env_cfg = dict(
     cudnn_benchmark=False,
@@ -22,7 +30,12 @@ visualizer = dict(
     name='visualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
 )
-log_processor = dict(type='LogProcessor', window_size=20, by_epoch=True)
+log_processor = dict(
+    type='HeadlineLogProcessor',
+    window_size=20,
+    by_epoch=True,
+    headline=['cells/segm_AP50_max1000', 'cells/segm_mAP_max1000', 'cells/PQ', 'cells/mPQ', 'cells/score_thr'],
+)
 log_level = 'INFO'
 load_from = None
 resume = False

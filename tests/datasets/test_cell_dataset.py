@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.cell_dataset import fixed_randomness
-from cellseg_mm.engine import DatasetEpochHook
+from cellseg_mm.engine import SeedHook
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_the_hook_tells_the_seed_and_the_epoch(dataset_cfg):
         class train_dataloader:
             dataset = DATASETS.build(dict(type='RepeatDataset', times=2, dataset=dataset_cfg))
 
-    DatasetEpochHook().before_train_epoch(Runner)
+    SeedHook().before_train_epoch(Runner)
     (inner,) = inner_datasets(Runner.train_dataloader.dataset)
     assert inner._seed_and_epoch.tolist() == [11, 5]
 

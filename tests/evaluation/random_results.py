@@ -38,7 +38,7 @@ def draw_cells(rng, shape, num_cells):
     """An id map of discs that may touch, and their centres and radii; each has a pixel."""
     cells = np.zeros(shape, np.int32)
     centers = rng.uniform(8, np.array(shape[::-1]) - 8, (num_cells, 2))
-    radii = rng.uniform(3, 8, num_cells)
+    radii = rng.uniform(4, 9, num_cells)
     for number, (center, radius) in enumerate(zip(centers, radii, strict=True), start=1):
         cells[(disc(shape, center, radius) > 0) & (cells == 0)] = number
     kept = np.unique(cells)[1:]
@@ -60,14 +60,15 @@ def random_results(seed, num_images=2, num_cells=60, num_detections=90, shape=(1
         for label, code in zip(labels, encode_instances(cells, len(centers)), strict=True):
             annotations.append(annotation(image_id, int(label), code, iscrowd=int(rng.random() < crowd)))
         for index in range(num_detections):
-            if index < len(centers) and rng.random() < 0.9:
-                center, radius = centers[index] + rng.normal(0, 1.2, 2), radii[index] * rng.uniform(0.8, 1.2)
+            is_found = index < len(centers) and rng.random() < 0.9
+            if is_found:
+                center, radius = centers[index] + rng.normal(0, 0.7, 2), radii[index] * rng.uniform(0.9, 1.1)
                 label = labels[index] if rng.random() < 0.9 else rng.integers(0, num_classes)
             else:
                 center, radius = rng.uniform(0, shape[::-1]), rng.uniform(3, 8)
                 label = rng.integers(0, num_classes)
             mask = disc(shape, center, radius)
             if mask.any():
-                score = round(float(rng.random()), 2)
+                score = round(float(rng.beta(5, 2) if is_found else rng.beta(2, 5)), 2)
                 results.append(annotation(image_id, int(label), encode(mask), score=score))
     return make_ground_truth(shape, annotations, num_images, num_classes), results

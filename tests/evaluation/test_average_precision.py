@@ -31,7 +31,7 @@ def test_250_perfect_detections(engine, iou_type):
 @pytest.mark.parametrize('iou_type', ['segm', 'bbox'])
 @pytest.mark.parametrize('seed, crowd', [(0, 0.0), (1, 0.0), (2, 0.2), (3, 0.5)])
 def test_engines_agree_on_dense_sets(iou_type, seed, crowd):
-    data = random_results(seed, num_images=3, num_cells=110, num_detections=260, num_classes=2, crowd=crowd)
+    data = random_results(seed, 2, num_cells=280, num_detections=420, shape=(300, 360), num_classes=2, crowd=crowd)
     ours, reference = (average_precision(*data, iou_type, engine=engine) for engine in ENGINES)
     assert ours.precision.shape == reference.precision.shape == (10, 101, 2, len(SIZE_BANDS), 2)
     np.testing.assert_allclose(ours.precision, reference.precision, atol=1e-6)

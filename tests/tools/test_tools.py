@@ -1,7 +1,6 @@
 """The tools as a user runs them, from a directory that is not the project's."""
 
 import json
-import pickle
 import shutil
 import subprocess
 import sys
@@ -11,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, read_json
-from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
+from cellseg_mm.evaluation import evaluate, read_results
 from cellseg_mm.utils import parse_config_text
 
 FLAGSHIP = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
@@ -83,19 +82,21 @@ def test_overfits_two_images(overfitted, two_images, run_tool, tmp_path):
     config, work_dir = overfitted
     result = run_tool(
         *('test', config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path / 'test'),
-        *('--out', tmp_path / 'predictions.pkl', '--show-dir', tmp_path / 'shown'),
+        *('--out', tmp_path / 'predictions.json', '--show-dir', tmp_path / 'shown'),
         *('--cfg-options', f'data_root={two_images}'),
     )
     assert result.returncode == 0, result.stderr[-3000:]
     metrics = read_json(tmp_path / 'test' / 'test_metrics.json')
-    assert metrics['coco/segm_mAP_50'] > 0.9
+    assert metrics['cells/segm_AP50_max1000'] > 0.9
     images = read_json(two_images / 'annotations/test.json')['images']
     for image in images:
         assert cv2.imread(str(tmp_path / 'shown' / image['file_name'])) is not None
-    predictions = pickle.loads((tmp_path / 'predictions.pkl').read_bytes())
-    assert {entry['img_id'] for entry in predictions} == {image['id'] for image in images}
-    masks = mask_utils.decode(predictions[0]['pred_instances']['masks'])
-    assert masks.shape[:2] == predictions[0]['ori_shape']
+    predictions = read_results(tmp_path / 'predictions.json')
+    assert {entry['image_id'] for entry in predictions} == {image['id'] for image in images}
+    # the dump scores as the test did, at the threshold that validation chose
+    score_thr = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['meta']['operating_point']['score_thr']
+    figures = evaluate(read_json(two_images / 'annotations/test.json'), predictions, score_thr)
+    assert metrics == pytest.approx({f'cells/{name}': value for name, value in figures.items()})
 
 
 def test_statistics_are_in_the_dump_and_the_checkpoint(overfitted, two_images):
@@ -143,7 +144,8 @@ def test_mistakes_at_test(overfitted, two_images, one_line_error, tmp_path):
     assert 'no such checkpoint' in one_line_error('test', config, tmp_path / 'x.pth', *data)
     assert 'is not of the model in' in one_line_error('test', ROOT / 'configs/demo/maskrcnn_r18.py', checkpoint, *data)
     assert 'no such config' in one_line_error('test', tmp_path / 'x.py', checkpoint, *data)
-    assert '.pkl' in one_line_error('test', other, checkpoint, '--out', 'x.json', *data)
+    assert '.json' in one_line_error('test', other, checkpoint, '--out', 'x.pkl', *data)
+    assert '0 to 1' in one_line_error('test', config, checkpoint, '--score-thr', '2', *data)
     shutil.copytree(two_images, tmp_path / 'cells')
     path = tmp_path / 'cells/annotations/test.json'
     path.write_text(json.dumps(dict(read_json(path), annotations=[])))
@@ -176,7 +178,7 @@ def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     metrics = json.loads((next((tmp_path / 'tuned').glob('*/vis_data/scalars.json'))).read_text().splitlines()[-1])
-    assert metrics['coco/segm_mAP_50'] > 0.8  # it did not start from nothing
+    assert metrics['cells/segm_AP50_max1000'] > 0.8  # it did not start from nothing
 
 
 def test_diff_configs(run_tool, one_line_error):
@@ -240,4 +242,4 @@ def test_full_size_rows_train_and_test(row, prepared, run_tool, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     result = run_tool('test', config, tmp_path / 'run/epoch_1.pth', '--work-dir', tmp_path, *options)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert 'coco/segm_mAP_50' in read_json(tmp_path / 'test_metrics.json')
+    assert 'cells/segm_AP50_max1000' in read_json(tmp_path / 'test_metrics.json')

@@ -1,4 +1,7 @@
 from .anchor_fit_hook import AnchorFitHook
-from .dataset_epoch_hook import DatasetEpochHook
+from .operating_point_hook import OperatingPointHook
+from .resume_validation_hook import ResumeValidationHook
+from .seed_hook import SeedHook
+from .val_loss_hook import ValLossHook
 
-__all__ = ['AnchorFitHook', 'DatasetEpochHook']
+__all__ = ['AnchorFitHook', 'OperatingPointHook', 'ResumeValidationHook', 'SeedHook', 'ValLossHook']

@@ -65,10 +65,6 @@ val_dataloader = dict(
 )
 test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file='annotations/test.json'))
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/val.json',
-    metric=['bbox', 'segm'],
-    proposal_nums=(100, 300, 1000),
-)
+# chooses the score threshold of PQ and F1; tools/test.py puts in that of the checkpoint
+val_evaluator = dict(type='CellMetric', ann_file=data_root + 'annotations/val.json', score_thr=None)
 test_evaluator = dict(val_evaluator, ann_file=data_root + 'annotations/test.json')

@@ -1,0 +1,33 @@
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class OperatingPointHook(Hook):
+    """Keep the score threshold that validation chose: checkpoints carry ``meta['operating_point']``.
+
+    It is a dict of ``score_thr`` and ``epoch``, the epoch whose validation chose it. A checkpoint that is saved before
+    its own epoch is validated carries that of the validation before; the best checkpoint carries its own.
+
+    Args:
+        key (str): The metric that holds the threshold.
+    """
+
+    def __init__(self, key: str = 'cells/score_thr') -> None:
+        self.key = key
+        self._operating_point = None
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Note the threshold, before CheckpointHook, of lower priority, saves the best checkpoint."""
+        if metrics and self.key in metrics:
+            self._operating_point = dict(score_thr=float(metrics[self.key]), epoch=runner.epoch)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Put it in."""
+        if self._operating_point:
+            checkpoint['meta']['operating_point'] = self._operating_point
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take it over from a run that is resumed."""
+        self._operating_point = checkpoint.get('meta', {}).get('operating_point')

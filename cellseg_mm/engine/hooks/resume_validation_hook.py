@@ -1,0 +1,22 @@
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class ResumeValidationHook(Hook):
+    """Make up for a validation that an interrupted run did not finish.
+
+    An epoch's checkpoint is saved before the epoch is validated. A run that is killed in between would go on with the
+    next epoch: this one would have no figures, and could not become the best.
+    """
+
+    # after CheckpointHook has looked up the best checkpoint so far
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Validate the epoch that the run goes on from, if its turn was due; again, where it was validated already."""
+        loop, epoch = runner.train_loop, runner.epoch
+        is_due = epoch % loop.val_interval == 0 or epoch == loop.max_epochs
+        if runner.val_loop is not None and epoch >= max(loop.val_begin, 1) and is_due:
+            runner.val_loop.run()

@@ -1,0 +1,90 @@
+import copy
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+
+@contextmanager
+def untouched_randomness(seed: int) -> Iterator:
+    """Within the block random numbers follow ``seed``; after it Python's, numpy's and torch's streams are as before."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def loss_dataloader(val_dataloader: dict) -> dict:
+    """The validation loader's config, for losses: annotations are loaded before the image is resized.
+
+    For scores they are loaded after it, so that they stay at the image's own size, where predictions are compared; a
+    loss on these would compare two geometries. No image is repeated to give all ranks as many.
+    """
+    loader = copy.deepcopy(val_dataloader)
+    loader.update(persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
+    loader.dataset.pipeline = sorted(loader.dataset.pipeline, key=lambda step: not step.type.startswith('Load'))
+    return loader
+
+
+@torch.no_grad()
+def mean_losses(model: torch.nn.Module, dataloader: torch.utils.data.DataLoader) -> dict:
+    """Losses in eval mode, averaged over the images of all ranks.
+
+    Args:
+        model (BaseDetector): Its mode is restored.
+        dataloader (DataLoader): Of this rank's images.
+
+    Returns:
+        dict[str, float]: ``loss``, the sum, and its parts.
+    """
+    was_training = model.training
+    model.eval()
+    sums, num_images = defaultdict(float), 0
+    for batch in dataloader:
+        data = model.data_preprocessor(batch, training=False)
+        _, parts = model.parse_losses(model(**data, mode='loss'))
+        for name, value in parts.items():
+            sums[name] += float(value) * len(data['data_samples'])
+        num_images += len(data['data_samples'])
+    model.train(was_training)
+    gathered = all_gather_object((dict(sums), num_images))
+    total = sum(count for _, count in gathered)
+    names = dict.fromkeys(name for part, _ in gathered for name in part)
+    return {name: sum(part.get(name, 0.0) for part, _ in gathered) / total for name in names}
+
+
+@HOOKS.register_module()
+class ValLossHook(Hook):
+    """Log the loss on the validation images after each epoch, as ``val/loss`` and its parts.
+
+    mmdet's validation predicts and scores, and computes no loss. The samplers draw the same anchors and proposals each
+    time, so that epochs can be compared, and training's own random numbers are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._dataloader = None
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Compute and log."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with untouched_randomness(runner.seed):
+            if self._dataloader is None:
+                config = loss_dataloader(runner.cfg.val_dataloader)
+                self._dataloader = runner.build_dataloader(config, seed=runner.seed)
+            losses = mean_losses(model, self._dataloader)
+        runner.visualizer.add_scalars({f'val/{name}': value for name, value in losses.items()}, step=runner.epoch + 1)
+        runner.logger.info(
+            f'Epoch(val) [{runner.epoch + 1}]  ' + '  '.join(f'{name}: {value:.4f}' for name, value in losses.items())
+        )

@@ -1,0 +1,207 @@
+"""How sure a difference between runs is: figures of resampled test images, without scoring masks again.
+
+A run is reduced to its :class:`Evidence`: what each test image adds to average precision and to panoptic quality. The
+figures of any multiset of images follow from it by weighting.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.structures import to_code
+
+from .figures import MAX_DETS
+from .instance_scores import panoptic_counts
+from .scene import make_scenes
+
+# COCO's
+IOU_THRS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One run's masks on I test images with C classes: D detections in the order of falling score.
+
+    Attributes:
+        image: (D,) int64 index of the image.
+        label: (D,) int64 class index.
+        hits: (D, 10) bool, whether it is a true positive at each of :data:`IOU_THRS`.
+        ignored: (D, 10) bool, whether it counts as neither right nor wrong, for it lies in an ignored region.
+        actual: (I, C) int64, ground-truth cells.
+        pq: (I,) float64, panoptic quality regardless of class at the operating threshold; nan for a blank image.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    hits: np.ndarray
+    ignored: np.ndarray
+    actual: np.ndarray
+    pq: np.ndarray
+
+    def to_dict(self) -> dict:
+        """For JSON; the thresholds of a detection as the bits of a number, the lowest threshold first."""
+        bits = 1 << np.arange(len(IOU_THRS))
+        return dict(
+            image=self.image.tolist(),
+            label=self.label.tolist(),
+            hits=(self.hits @ bits).tolist(),
+            ignored=(self.ignored @ bits).tolist(),
+            actual=self.actual.tolist(),
+            pq=[None if np.isnan(value) else value for value in self.pq],
+        )
+
+    @classmethod
+    def from_dict(cls, content: dict) -> 'Evidence':
+        """From what :meth:`to_dict` gave."""
+        image, label, hits, ignored = (
+            np.array(content[key], np.int64) for key in ('image', 'label', 'hits', 'ignored')
+        )
+        bits = np.arange(len(IOU_THRS))
+        pq = np.array([np.nan if value is None else value for value in content['pq']], np.float64)
+        unpacked = [(value[:, None] >> bits & 1).astype(bool) for value in (hits, ignored)]
+        return cls(image, label, *unpacked, np.array(content['actual'], np.int64), pq)
+
+
+def gather_evidence(ground_truth: dict, results: list, score_thr: float) -> Evidence:
+    """Evidence from COCO annotations and COCO results, of at most 1,000 detections an image and class.
+
+    Args:
+        ground_truth (dict): COCO content.
+        results (list[dict]): COCO results.
+        score_thr (float): Operating threshold of PQ.
+    """
+    label_of = {entry['id']: index for index, entry in enumerate(ground_truth['categories'])}
+    cells, detections = defaultdict(list), defaultdict(list)
+    for group, entries in ((cells, ground_truth['annotations']), (detections, results)):
+        for entry in entries:
+            group[entry['image_id'], label_of[entry['category_id']]].append(entry)
+    images = ground_truth['images']
+    actual = np.zeros((len(images), len(label_of)), np.int64)
+    scores, columns = [np.zeros(0)], [np.zeros((0, 2 + 2 * len(IOU_THRS)), np.int64)]
+    for index, image in enumerate(images):
+        for label in range(len(label_of)):
+            own = cells[image['id'], label]
+            is_ignored = np.array([bool(entry.get('iscrowd', 0)) for entry in own], bool)
+            actual[index, label] = np.count_nonzero(~is_ignored)
+            found = sorted(detections[image['id'], label], key=lambda entry: -entry['score'])[: MAX_DETS[-1]]
+            if not found:
+                continue
+            codes = [to_code(entry['segmentation'], image['height'], image['width']) for entry in own]
+            iou = mask_utils.iou([entry['segmentation'] for entry in found], codes, is_ignored) if own else []
+            flags = match_detections(np.reshape(iou, (len(found), len(own))), is_ignored)
+            place = np.tile([index, label], (len(found), 1))
+            columns.append(np.concatenate([place, *flags], axis=1))
+            scores.append([entry['score'] for entry in found])
+    table = np.concatenate(columns)[np.argsort(-np.concatenate(scores), kind='stable')]
+    hits, ignored = np.split(table[:, 2:].astype(bool), 2, axis=1)
+    pq = panoptic_counts([scene.above(score_thr) for scene in make_scenes(ground_truth, results)]).quality()[0]
+    return Evidence(table[:, 0], table[:, 1], hits, ignored, actual, pq)
+
+
+def match_detections(iou: np.ndarray, is_ignored: np.ndarray) -> tuple:
+    """COCO's greedy matching of one image and class, at all :data:`IOU_THRS`.
+
+    In the order of falling score, each detection takes the free cell of highest IoU that reaches the threshold, the
+    last of equal ones; where there is none, an ignored region, which stays free (``COCOeval.evaluateImg``).
+
+    Args:
+        iou (ndarray): (D, G) float64 of detections and ground truth; with an ignored region it is the share of the
+            detection inside.
+        is_ignored (ndarray): (G,) bool.
+
+    Returns:
+        tuple: (D, 10) bool each: matched to a cell, matched to an ignored region.
+    """
+    hits, ignored = np.zeros((2, len(iou), len(IOU_THRS)), bool)
+    thresholds = np.arange(len(IOU_THRS))
+    is_free = np.ones((len(IOU_THRS), iou.shape[1]), bool)
+    reaches = iou[:, None, :] >= np.minimum(IOU_THRS, 1 - 1e-10)[:, None]
+    for index in np.flatnonzero(reaches.any(axis=(1, 2))):
+        cells = reaches[index] & is_free & ~is_ignored
+        best = iou.shape[1] - 1 - np.where(cells, iou[index], -1)[:, ::-1].argmax(axis=1)
+        hits[index] = cells[thresholds, best]
+        is_free[thresholds[hits[index]], best[hits[index]]] = False
+        ignored[index] = ~hits[index] & (reaches[index] & is_ignored).any(axis=1)
+    return hits, ignored
+
+
+def resampled_figures(evidence: Evidence, weights: np.ndarray) -> dict:
+    """Figures of a run on resampled test images.
+
+    Args:
+        evidence (Evidence): Of I images.
+        weights (ndarray): (R, I) float64 or integers, how often each image is drawn; all ones give the run's figures.
+
+    Returns:
+        dict[str, ndarray]: (R,) float64 of ``segm_AP50_max1000``, ``segm_mAP_max1000`` and ``PQ``; nan if undefined.
+    """
+    by_class = np.full((len(weights), evidence.actual.shape[1], len(IOU_THRS)), np.nan)
+    for label in range(evidence.actual.shape[1]):
+        own = evidence.label == label
+        image, hits, wrong = evidence.image[own], evidence.hits[own].T, ~(evidence.hits | evidence.ignored)[own].T
+        for row, weight in enumerate(weights):
+            actual = weight @ evidence.actual[:, label]
+            if actual:
+                by_class[row, label] = _average_precision(weight[image], hits, wrong, actual)
+    defined = ~np.isnan(evidence.pq)
+    with np.errstate(invalid='ignore'):
+        pq = weights[:, defined] @ evidence.pq[defined] / weights[:, defined].sum(axis=1)
+        has_cells = (~np.isnan(by_class[..., 0])).sum(axis=1)
+        ap50, mean = np.nansum(by_class[..., 0], axis=1), np.nansum(by_class.mean(axis=2), axis=1)
+        return dict(segm_AP50_max1000=ap50 / has_cells, segm_mAP_max1000=mean / has_cells, PQ=pq)
+
+
+def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, actual: float) -> np.ndarray:
+    """(T,) average precision of D weighted detections by falling score; hits and wrong are (T, D)."""
+    right, total = np.cumsum(weight * hits, axis=1), np.cumsum(weight * (hits | wrong), axis=1)
+    precision = right / np.maximum(total, np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    result = np.zeros(len(hits))
+    for index, recall in enumerate(right / actual):
+        reached = np.searchsorted(recall, RECALLS)
+        result[index] = precision[index, reached[reached < len(recall)]].sum() / len(RECALLS)
+    return result
+
+
+def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: int = 0) -> dict:
+    """Differences between two rows of an ablation, with 95 % bootstrap intervals over test images and seeds.
+
+    Each resample draws the test images with replacement, the same ones for all runs, and the seeds with replacement:
+    the same ones for both rows where the rows share their seeds, else from each row its own (Efron and Tibshirani, An
+    Introduction to the Bootstrap, 1993, chapter 13: percentile interval). With one seed it is an interval over images
+    alone, and with two or three it still tells too little of the spread over seeds.
+
+    Args:
+        row (dict[int, Evidence]): Seed to evidence.
+        above (dict[int, Evidence]): Of the row above, on the same test images.
+        num_resamples (int): R.
+        seed (int): Of the draws.
+
+    Returns:
+        dict[str, tuple]: Name of a figure to (difference, low, high).
+    """
+    rng = np.random.default_rng(seed)
+    num_images = len(next(iter(row.values())).actual)
+    weights = rng.multinomial(num_images, np.full(num_images, 1 / num_images), num_resamples)
+    weights = np.concatenate([np.ones((1, num_images), np.int64), weights])
+    shared = row.keys() == above.keys()
+    draws = [rng.integers(0, len(runs), (num_resamples, len(runs))) for runs in (row, above)]
+    values = []
+    for runs, drawn in zip((row, above), (draws[0], draws[0] if shared else draws[1]), strict=True):
+        figures = [resampled_figures(runs[key], weights) for key in sorted(runs)]
+        stacked = {name: np.stack([entry[name] for entry in figures]) for name in figures[0]}
+        # the first column is the row as it is; in the others each resample has its own images and its own seeds
+        values.append(
+            {
+                name: np.append(table[:, 0].mean(), table[drawn, np.arange(1, num_resamples + 1)[:, None]].mean(axis=1))
+                for name, table in stacked.items()
+            }
+        )
+    differences = {name: values[0][name] - values[1][name] for name in values[0]}
+    return {
+        name: (float(series[0]), *np.nanpercentile(series[1:], [2.5, 97.5]).tolist())
+        for name, series in differences.items()
+    }
