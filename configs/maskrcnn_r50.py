@@ -5,3 +5,5 @@ _base_ = [
     './_base_/schedules/adamw_cosine_40e.py',
     './_base_/default_runtime.py',
 ]
+
+ablation_variable = []  # what differs from the row above, as prefixes of dotted keys: nothing, this is the first

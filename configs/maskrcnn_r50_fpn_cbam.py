@@ -1,4 +1,5 @@
 # Row 3 of the ablation, the flagship: + CBAM after each of the four stages.
 _base_ = './maskrcnn_r50_fpn.py'
 
+ablation_variable = ['model.backbone']
 model = dict(backbone=dict(type='CBAMResNet', attention=dict(type='CBAM', reduction=16), placement='stage'))

@@ -86,6 +86,41 @@ def build_dataset(prepared: Path, pipeline: list) -> object:
     )
 
 
+# A row of the demo for a few steps on small images, without augmentation.
+TINY = """
+_base_ = '{base}'
+resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
+plain = ('LoadImageFromFile', 'LoadCellAnnotations', 'Resize', 'PackDetInputs')
+train_pipeline = [step for step in _base_.train_pipeline if step['type'] in plain]
+train_pipeline = [resize if step['type'] == 'Resize' else step for step in train_pipeline]
+test_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.test_pipeline]
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        _delete_=True,
+        type='RepeatDataset',
+        times={times},
+        dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline),
+    ),
+)
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1, val_interval=1)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=10),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=120),
+]
+"""
+
+
+def write_tiny_config(path: Path, times: int, base: str = 'maskrcnn_r18_fpn_cbam') -> Path:
+    """A config file that trains each image so many times in its one epoch."""
+    base = ROOT / f'configs/demo/{base}.py'
+    path.write_text(TINY.format(times=times, base=base.as_posix()))
+    return path
+
+
 def write_class_folder(folder: Path, image: np.ndarray, **masks: np.ndarray) -> None:
     """image.tif from (H, W, 3 or 4) in the file's channel order, and classN.tif from arrays named classN."""
     folder.mkdir(parents=True)

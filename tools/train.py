@@ -11,7 +11,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
-from cellseg_mm.utils import load_config, one_line_errors
+from cellseg_mm.utils import one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,26 +38,23 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
-    run_setup.set_work_dir(cfg, args.work_dir, args.config)
+    cfg = run_setup.training_config(
+        args.config,
+        args.cfg_options,
+        args.work_dir,
+        args.seed,
+        args.from_scratch,
+        args.backbone_weights,
+        args.load_from,
+    )
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
-    run_setup.fill_from_prepared_data(cfg)
-    if args.seed is not None:
-        cfg.randomness.seed = args.seed
     if args.resume:
         cfg.resume = True
         cfg.load_from = None
         if args.resume != 'auto':
             run_setup.read_checkpoint(args.resume)
             cfg.load_from = args.resume
-    if args.from_scratch:
-        run_setup.train_from_scratch(cfg)
-    elif args.backbone_weights:
-        run_setup.use_backbone_weights(cfg, args.backbone_weights)
-    elif args.load_from:
-        run_setup.start_from_checkpoint(cfg, args.load_from)
     run_setup.fetch_backbone_weights(cfg)
-    run_setup.fit_precision_to_device(cfg)
     Runner.from_cfg(cfg).train()
 
 

@@ -14,11 +14,49 @@ import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import get_torch_safe_globals
 
-from cellseg_mm.utils import UserError, parse_config_text
+from cellseg_mm.utils import UserError, load_config, parse_config_text
 from cellseg_mm.visualization.draw import class_colors
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def training_config(
+    config: str,
+    options: dict | None = None,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    from_scratch: bool = False,
+    backbone_weights: str | None = None,
+    load_from: str | None = None,
+) -> Config:
+    """The whole config of a training run, ready for a Runner.
+
+    Args:
+        config (str): A config file.
+        options (dict | None): Dotted keys to change, ``--cfg-options``.
+        work_dir (str | None): See :func:`set_work_dir`.
+        seed (int | None): In place of the config's.
+        from_scratch (bool): See :func:`train_from_scratch`.
+        backbone_weights (str | None): See :func:`use_backbone_weights`.
+        load_from (str | None): See :func:`start_from_checkpoint`.
+
+    Raises:
+        UserError: If the config, the prepared set or a file of weights is missing.
+    """
+    cfg = load_config(config, options)
+    set_work_dir(cfg, work_dir, config)
+    fill_from_prepared_data(cfg)
+    if seed is not None:
+        cfg.randomness.seed = seed
+    if from_scratch:
+        train_from_scratch(cfg)
+    elif backbone_weights:
+        use_backbone_weights(cfg, backbone_weights)
+    elif load_from:
+        start_from_checkpoint(cfg, load_from)
+    fit_precision_to_device(cfg)
+    return cfg
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> None:

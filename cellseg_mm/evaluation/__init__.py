@@ -1,4 +1,6 @@
+from .ablation_summary import summarise
 from .average_precision import AveragePrecision, average_precision
+from .bootstrap import Evidence, gather_evidence, paired_difference
 from .cell_metric import CellMetric
 from .coco_results import DumpCocoResults, encode_predictions, read_ground_truth, read_results
 from .figures import class_table, evaluate
@@ -18,6 +20,7 @@ __all__ = [
     'AveragePrecision',
     'CellMetric',
     'DumpCocoResults',
+    'Evidence',
     'PanopticCounts',
     'Scene',
     'aggregated_jaccard',
@@ -28,11 +31,14 @@ __all__ = [
     'encode_predictions',
     'evaluate',
     'foreground_dice',
+    'gather_evidence',
     'make_scene',
     'make_scenes',
     'monusac_pq',
     'pair_centroids',
+    'paired_difference',
     'panoptic_counts',
     'read_ground_truth',
     'read_results',
+    'summarise',
 ]

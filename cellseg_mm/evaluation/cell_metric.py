@@ -21,6 +21,9 @@ class CellMetric(BaseMetric):
         engine (str): ``'faster_coco_eval'`` or ``'pycocotools'``.
         centroid_radius (float): In px, of F1.
         collect_device (str): As for every metric.
+
+    Raises:
+        UserError: See :func:`read_ground_truth`.
     """
 
     default_prefix = 'cells'
@@ -34,20 +37,15 @@ class CellMetric(BaseMetric):
         collect_device: str = 'cpu',
     ) -> None:
         super().__init__(collect_device=collect_device)
-        self.ann_file = ann_file
         self.score_thr = score_thr
         self.engine = engine
         self.centroid_radius = centroid_radius
-        self._ground_truth = None
-
-    def _read(self) -> dict:
-        if self._ground_truth is None:
-            self._ground_truth = read_ground_truth(self.ann_file)
-        return self._ground_truth
+        # now, and not when an epoch's work would be lost
+        self.ground_truth = read_ground_truth(ann_file)
 
     def process(self, data_batch: dict, data_samples: Sequence) -> None:
         """Keep a batch's predictions, as COCO results."""
-        ids = {entry['name']: entry['id'] for entry in self._read()['categories']}
+        ids = {entry['name']: entry['id'] for entry in self.ground_truth['categories']}
         category_ids = [ids[name] for name in self.dataset_meta['classes']]
         for sample in data_samples:
             image_id = sample['img_id']
@@ -56,7 +54,7 @@ class CellMetric(BaseMetric):
     def compute_metrics(self, results: list) -> dict:
         """Score them, and log a table of the classes."""
         seen = {image_id for image_id, _ in results}
-        content = self._read()
+        content = self.ground_truth
         ground_truth = dict(
             content,
             images=[image for image in content['images'] if image['id'] in seen],

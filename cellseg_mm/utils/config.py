@@ -73,14 +73,19 @@ def flatten(value: object, prefix: str = '') -> Iterator:
 MISSING = '(absent)'
 
 
+# of a row of an ablation: the prefixes of the keys in which it differs from the row above. It says what may differ and
+# is no difference itself.
+ABLATION_VARIABLE = 'ablation_variable'
+
+
 def diff_configs(old: dict, new: dict) -> list:
-    """The dotted keys in which two configs differ.
+    """The dotted keys in which two configs differ, but for :data:`ABLATION_VARIABLE`.
 
     Returns:
         list[tuple]: (key, old value, new value), sorted by key; :data:`MISSING` where a side has no such key.
     """
     old_values, new_values = dict(flatten(old)), dict(flatten(new))
-    keys = sorted(old_values.keys() | new_values.keys())
+    keys = sorted((old_values.keys() | new_values.keys()) - {ABLATION_VARIABLE})
     rows = [(key, old_values.get(key, MISSING), new_values.get(key, MISSING)) for key in keys]
     return [row for row in rows if _plain(row[1]) != _plain(row[2])]
 

@@ -112,4 +112,4 @@ def test_broken_annotation_files(tmp_path, content, message):
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=message):
-        run(dict(type='CellMetric', ann_file=str(path)), [dict(img_id=1)])
+        METRICS.build(dict(type='CellMetric', ann_file=str(path)))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, read_json
+from conftest import ROOT, read_json, write_tiny_config
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
@@ -17,38 +17,6 @@ from cellseg_mm.evaluation import evaluate, read_results
 from cellseg_mm.utils import parse_config_text
 
 FLAGSHIP = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
-
-# The demo's flagship for a few steps on small images, without augmentation.
-TINY = f"""
-_base_ = '{FLAGSHIP.as_posix()}'
-resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
-plain = ('LoadImageFromFile', 'LoadCellAnnotations', 'Resize', 'PackDetInputs')
-train_pipeline = [step for step in _base_.train_pipeline if step['type'] in plain]
-train_pipeline = [resize if step['type'] == 'Resize' else step for step in train_pipeline]
-test_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.test_pipeline]
-train_dataloader = dict(
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(
-        _delete_=True,
-        type='RepeatDataset',
-        times={{times}},
-        dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline),
-    ),
-)
-val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=1, val_interval=1)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=10),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=120),
-]
-"""
-
-
-def write_config(path, times):
-    path.write_text(TINY.format(times=times))
-    return path
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +36,7 @@ def two_images(tmp_path_factory):
 def overfitted(two_images, tmp_path_factory):
     """Config and work dir of a training run on two images."""
     root = tmp_path_factory.mktemp('overfitted')
-    config = write_config(root / 'tiny.py', times=120)
+    config = write_tiny_config(root / 'tiny.py', times=120)
     command = [sys.executable, ROOT / 'tools/train.py', config, '--from-scratch', '--work-dir', root / 'run']
     command += ['--cfg-options', f'data_root={two_images}', 'optim_wrapper.optimizer.lr=1e-3']
     result = subprocess.run(list(map(str, command)), cwd=root, capture_output=True, text=True)
@@ -166,7 +134,7 @@ def test_mistakes_at_training(one_line_error, two_images, tmp_path):
 def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):
     _, work_dir = overfitted
     shutil.copytree(work_dir, tmp_path / 'run')
-    short = write_config(tmp_path / 'tiny.py', times=2)
+    short = write_tiny_config(tmp_path / 'tiny.py', times=2)
     options = ['--cfg-options', f'data_root={two_images}']
     result = run_tool(
         'train', short, '--from-scratch', '--resume', '--work-dir', tmp_path / 'run', *options, 'train_cfg.max_epochs=2'
@@ -222,7 +190,7 @@ def test_benchmark_of_augmentation_prints_its_ratios():
 
 
 def test_two_processes_under_torchrun(two_images, tmp_path):
-    config = write_config(tmp_path / 'tiny.py', times=4)
+    config = write_tiny_config(tmp_path / 'tiny.py', times=4)
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     command = [*torchrun, ROOT / 'tools/train.py', config, '--from-scratch', '--launcher', 'pytorch']
     command += ['--work-dir', tmp_path / 'run', '--cfg-options', f'data_root={two_images}']

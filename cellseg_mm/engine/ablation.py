@@ -1,0 +1,246 @@
+"""An ablation as an experiment: rows that may differ in what they declare, runs that accumulate, one table.
+
+::
+
+    OUT/runs/ROW-DIGEST/seed_K/config.py          # the whole config of the run
+                               train/ test/       # work dirs of tools/train.py and tools/test.py
+                               trained.json       # written when training has ended
+                               result.json        # figures, evidence and where they come from: the run is finished
+    OUT/ablation.{md,csv,json,png}
+"""
+
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from cellseg_mm.evaluation import Evidence, gather_evidence, read_ground_truth, read_results
+from cellseg_mm.utils import UserError, diff_configs, write_atomically, write_json
+from cellseg_mm.utils.config import ABLATION_VARIABLE
+from cellseg_mm.visualization import read_scalars
+
+from .provenance import provenance
+from .run_setup import read_checkpoint
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+# where a run is and how it goes on, not what it computes
+NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', ABLATION_VARIABLE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the ablation.
+
+    Attributes:
+        name: Of its config.
+        cfg: The whole config, ready for training, see :func:`cellseg_mm.engine.run_setup.training_config`.
+        digest: Of the config without its seed, and of the prepared set's annotations.
+    """
+
+    name: str
+    cfg: Config
+    digest: str
+
+    @classmethod
+    def of(cls, config_path: str, cfg: Config) -> 'Row':
+        """The row of a config file."""
+        return cls(Path(config_path).stem, cfg, config_digest(cfg))
+
+    def folder(self, out: Path) -> Path:
+        """Where its runs are."""
+        return out / 'runs' / f'{self.name}-{self.digest}'
+
+
+def config_digest(cfg: Config) -> str:
+    """Twelve hexadecimal digits that tell runs apart; the same on another machine, and for every seed.
+
+    Covers all keys of the config but :data:`NOT_IN_DIGEST`, and what the annotations and statistics of its prepared set
+    hold. Paths below the prepared set count without the place where it lies; backbone weights by their file's name.
+
+    Args:
+        cfg (Config): With an absolute ``data_root``.
+    """
+    root = Path(cfg.data_root)
+    content = {key: value for key, value in cfg.to_dict().items() if key not in NOT_IN_DIGEST}
+    text = json.dumps(content, sort_keys=True, default=str).replace(json.dumps(str(root))[1:-1], 'DATA')
+    weights = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    if weights:
+        text = text.replace(json.dumps(weights)[1:-1], Path(weights).name)
+    digest = hashlib.sha256(text.encode())
+    for path in sorted([*root.glob('annotations/*.json'), root / 'statistics.json']):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def check_comparable(rows: list) -> None:
+    """Refuse rows of which a neighbour pair differs in more than the lower one declares.
+
+    Args:
+        rows (list[Row]): From the first to the last.
+
+    Raises:
+        UserError: Naming the first key, or that a row is given twice.
+    """
+    names = [row.name for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'{name}: given twice; a row is known by the name of its config')
+    for above, row in itertools.pairwise(rows):
+        declared = list(row.cfg.get(ABLATION_VARIABLE, []))
+        for key, old, new in diff_configs(above.cfg.to_dict(), row.cfg.to_dict()):
+            if key != 'work_dir' and not any(f'{key}.'.startswith(f'{prefix}.') for prefix in declared):
+                raise UserError(
+                    f'{row.name} differs from {above.name} in {key} ({old!r} -> {new!r}), which is not in its '
+                    f'{ABLATION_VARIABLE} = {declared}; rows that differ in more than that cannot be compared'
+                )
+
+
+def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
+    """Train and test a row with a seed: what is finished is skipped, what was interrupted goes on.
+
+    Args:
+        row (Row): Its config's seed is replaced.
+        seed (int): Of the run.
+        out (Path): Folder of the ablation.
+        on_epoch (Callable): Called with the number of epochs that are done, now and then.
+
+    Raises:
+        UserError: If training or testing fails, or another process is at this very run.
+    """
+    folder = row.folder(out) / f'seed_{seed}'
+    if (folder / 'result.json').exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f'{folder}: another process trains this run; wait for it or stop it') from error
+        cfg = Config(row.cfg.to_dict())
+        cfg.randomness.seed = seed
+        cfg.work_dir = str(folder / 'train')
+        write_atomically(folder / 'config.py', cfg.pretty_text)
+        if not (folder / 'trained.json').exists():
+            command = ['train', folder / 'config.py', '--work-dir', folder / 'train', '--resume']
+            peak = _run_tool(command, folder / 'train.log', lock, lambda: on_epoch(_epochs_done(folder / 'train')))
+            write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
+        best = next(iter(sorted((folder / 'train').glob('best_*.pth'))), None)
+        if best is None:
+            raise UserError(f'{folder}: training kept no best checkpoint, for no epoch was validated')
+        command = ['test', folder / 'config.py', best, '--work-dir', folder / 'test']
+        command += ['--out', folder / 'test/predictions.json']
+        _run_tool(command, folder / 'test.log', lock, lambda: None)
+        write_json(folder / 'result.json', _result(row, seed, folder, best))
+
+
+def _run_tool(command: list, log: Path, lock: object, poll: Callable) -> float:
+    """Run a tool with its output in a log; return its peak of resident memory in MiB.
+
+    The lock is inherited, so that it holds for a tool that outlives this process.
+    """
+    tool, *arguments = map(str, command)
+    with open(log, 'a') as output:
+        process = subprocess.Popen(
+            [sys.executable, str(PROJECT_ROOT / 'tools' / f'{tool}.py'), *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock.fileno()],
+        )
+        try:
+            while True:
+                done, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if done:
+                    break
+                poll()
+                time.sleep(0.5)
+        except BaseException:
+            process.kill()
+            raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        errors = re.findall(r'^error: (.*)$', log.read_text('utf-8', 'replace'), re.MULTILINE)
+        raise UserError(f'tools/{tool}.py failed: {errors[-1] if errors else "no message"}; its log is {log}')
+    return usage.ru_maxrss / 1024
+
+
+def _epochs_done(work_dir: Path) -> int:
+    try:
+        match = re.search(r'epoch_(\d+)\.pth', (work_dir / 'last_checkpoint').read_text('utf-8'))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0
+
+
+def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
+    """What a finished run leaves: enough for tables and intervals without data and checkpoints."""
+    metrics = json.loads((folder / 'test/test_metrics.json').read_text('utf-8'))
+    dataset = row.cfg.test_dataloader.dataset
+    ground_truth = read_ground_truth(Path(dataset.data_root) / dataset.ann_file)
+    evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
+    trained = json.loads((folder / 'trained.json').read_text('utf-8'))
+    train, _ = read_scalars(folder / 'train')
+    on_cuda = 'memory' in train
+    return dict(
+        row=row.name,
+        seed=seed,
+        digest=row.digest,
+        test_images=[image['file_name'] for image in ground_truth['images']],
+        figures={name.removeprefix('cells/'): value for name, value in metrics.items()},
+        parameters=count_parameters(row.cfg),
+        checkpoint_mib=best.stat().st_size / 2**20,
+        seconds_an_epoch=_seconds_an_epoch(train, read_checkpoint(str(best))['meta']),
+        peak_memory_mib=max(train['memory'].values()) if on_cuda else trained['peak_rss_mib'],
+        peak_memory_of='CUDA' if on_cuda else 'process',
+        trained_by={key: trained[key] for key in ('commit', 'device', 'versions')},
+        tested_by=provenance(),
+        evidence=evidence.to_dict(),
+    )
+
+
+def count_parameters(cfg: Config) -> int:
+    """Parameters of the detector."""
+    init_default_scope('mmdet')
+    model = Config(cfg.model.to_dict())
+    model.backbone.init_cfg = None
+    return sum(parameter.numel() for parameter in MODELS.build(model).parameters())
+
+
+def _seconds_an_epoch(train: dict, meta: dict) -> float:
+    """From the logged seconds of an iteration, data loading included; validation is not in it."""
+    return float(np.mean(list(train['time'].values())) * meta['iter'] / meta['epoch'])
+
+
+def read_runs(rows: list, out: Path) -> dict:
+    """All finished runs of the rows, those of earlier days and other machines included.
+
+    Returns:
+        dict[str, list]: Name of a row to the contents of its ``result.json`` files, by seed; ``evidence`` is an
+        :class:`Evidence`.
+
+    Raises:
+        UserError: If rows were tested on different images.
+    """
+    runs = {}
+    for row in rows:
+        paths = row.folder(out).glob('seed_*/result.json')
+        found = [json.loads(path.read_text('utf-8')) for path in paths]
+        runs[row.name] = sorted(found, key=lambda run: run['seed'])
+        for run in runs[row.name]:
+            run['evidence'] = Evidence.from_dict(run['evidence'])
+    tested = {tuple(run['test_images']) for found in runs.values() for run in found}
+    if len(tested) > 1:
+        raise UserError(f'{out}: its runs were tested on different images; give each test set a folder of its own')
+    return runs

@@ -1,0 +1,35 @@
+"""Where a figure comes from: commit, device, versions."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'numpy', 'faster-coco-eval')
+
+
+def provenance() -> dict:
+    """Commit (``-dirty`` if files were changed since; None outside a checkout), device, and versions by package."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+    return dict(commit=_commit(), device=device, versions=dict(python=platform.python_version(), **_versions()))
+
+
+def _commit() -> str | None:
+    command = ['git', '-C', str(PROJECT_ROOT), 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _versions() -> dict:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # put on the path by hand
+            found[name] = None
+    return found

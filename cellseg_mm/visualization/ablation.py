@@ -1,0 +1,34 @@
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+
+def plot_ablation(rows: list, runs: dict, figures: tuple) -> Figure:
+    """Each seed's figures by row, and the differences to the row above with their intervals.
+
+    Args:
+        rows (list[dict]): Of :func:`cellseg_mm.evaluation.summarise`.
+        runs (dict[str, list]): The results behind them.
+        figures (tuple[str]): Names of those to draw.
+    """
+    picture = Figure(figsize=(4.2 * len(figures), 6.5), layout='constrained')
+    axes = picture.subplots(2, len(figures), sharey='row', squeeze=False, height_ratios=[3, 2])
+    names = [row['row'] for row in rows]
+    for column, figure in enumerate(figures):
+        color = colormaps['tab10'](column)
+        levels, changes = axes[:, column]
+        for place, row in enumerate(rows):
+            values = [run['figures'][figure] for run in runs[row['row']]]
+            levels.plot([place] * len(values), values, 'o', color=color, alpha=0.5)
+            levels.plot([place - 0.25, place + 0.25], [row['figures'][figure]['mean']] * 2, color=color, linewidth=2.5)
+            if row['differences']:
+                value, low, high = row['differences'][figure]
+                changes.errorbar(place, value, [[value - low], [high - value]], fmt='o', color=color, capsize=5)
+        levels.set(title=figure, ylim=(0, None))
+        changes.axhline(0, color='black', linewidth=1)
+        for part in (levels, changes):
+            part.set_xlim(-0.5, len(rows) - 0.5)
+            part.set_xticks(range(len(names)), names, rotation=20, ha='right')
+            part.grid(axis='y', alpha=0.3)
+    axes[0, 0].set_ylabel('seeds (dots) and their mean')
+    axes[1, 0].set_ylabel('difference to the row above\n95 % interval')
+    return picture

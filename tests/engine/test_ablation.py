@@ -1,0 +1,103 @@
+import fcntl
+import json
+import shutil
+
+import pytest
+from conftest import ROOT, read_json
+
+from cellseg_mm.engine import ablation, run_setup
+from cellseg_mm.utils import UserError, write_json
+
+ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
+
+
+def make_row(name, data_root, **options):
+    config = str(ROOT / 'configs' / f'{name}.py')
+    cfg = run_setup.training_config(config, dict(data_root=str(data_root), **options), from_scratch=True)
+    return ablation.Row.of(config, cfg)
+
+
+@pytest.mark.parametrize('rows', [ROWS, [f'demo/{name.replace("50", "18")}' for name in ROWS]], ids=['full', 'demo'])
+def test_the_ablations_rows_are_comparable(rows, prepared):
+    ablation.check_comparable([make_row(name, prepared) for name in rows])
+
+
+@pytest.mark.parametrize(
+    'options, key',
+    [
+        ({'optim_wrapper.optimizer.lr': 1.0}, 'optim_wrapper.optimizer.lr'),
+        ({'train_cfg.max_epochs': 3}, 'train_cfg.max_epochs'),
+        ({'model.neck.num_outs': 4}, 'model.neck.num_outs'),
+        ({'train_pipeline.0.type': 'x', 'train_dataloader.dataset.pipeline.2.prob': 0.1}, r'pipeline\[2\].prob'),
+    ],
+)
+def test_rows_that_differ_in_more_are_refused(options, key, prepared):
+    rows = [make_row(ROWS[1], prepared), make_row(ROWS[2], prepared, **options)]
+    with pytest.raises(
+        UserError, match=rf'maskrcnn_r50_fpn_cbam differs from maskrcnn_r50_fpn in .*{key}|in train_pipeline'
+    ):
+        ablation.check_comparable(rows)
+
+
+def test_a_first_row_declares_nothing(prepared):
+    with pytest.raises(UserError, match=r'maskrcnn_r50 differs from .* not in its ablation_variable = \[\]'):
+        ablation.check_comparable([make_row(ROWS[1], prepared), make_row(ROWS[0], prepared)])
+
+
+def test_a_prefix_ends_at_a_dot(prepared):
+    rows = [make_row(ROWS[1], prepared), make_row(ROWS[2], prepared)]
+    rows[1].cfg.ablation_variable = ['model.back']
+    with pytest.raises(UserError, match='in model.backbone'):
+        ablation.check_comparable(rows)
+
+
+def test_a_row_given_twice(prepared):
+    with pytest.raises(UserError, match='given twice'):
+        ablation.check_comparable([make_row(ROWS[0], prepared)] * 2)
+
+
+def test_digest_is_of_what_is_computed(prepared, tmp_path):
+    """Not of the place: the same set elsewhere gives the same digest. Any other key, and other labels, another one."""
+    row = make_row(ROWS[2], prepared)
+    elsewhere = shutil.copytree(prepared, tmp_path / 'elsewhere')
+    assert make_row(ROWS[2], elsewhere, work_dir=str(tmp_path)).digest == row.digest
+    digests = {row.digest, make_row(ROWS[1], prepared).digest}
+    digests.add(make_row(ROWS[2], prepared, **{'optim_wrapper.optimizer.lr': 1e-3}).digest)
+    path = elsewhere / 'annotations/test.json'
+    content = read_json(path)
+    path.write_text(json.dumps(dict(content, annotations=content['annotations'][1:])))
+    digests.add(make_row(ROWS[2], elsewhere).digest)
+    assert len(digests) == 4
+
+
+def test_seeds_share_a_digest(prepared):
+    config = str(ROOT / f'configs/{ROWS[0]}.py')
+    cfgs = [run_setup.training_config(config, dict(data_root=str(prepared)), seed=seed) for seed in (0, 1)]
+    assert ablation.config_digest(cfgs[0]) == ablation.config_digest(cfgs[1])
+
+
+def test_a_run_in_progress_is_left_alone(prepared, tmp_path):
+    row = make_row(ROWS[0], prepared)
+    folder = row.folder(tmp_path) / 'seed_0'
+    folder.mkdir(parents=True)
+    with open(folder / 'lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match='another process trains this run'):
+            ablation.run_row(row, 0, tmp_path, lambda done: None)
+
+
+def test_finished_runs_are_read_whatever_their_seed(prepared, tmp_path):
+    row, other = make_row(ROWS[0], prepared), make_row(ROWS[1], prepared)
+    evidence = dict(image=[], label=[], hits=[], ignored=[], actual=[[1]], pq=[0.5])
+    for seed in (2, 0):
+        folder = row.folder(tmp_path) / f'seed_{seed}'
+        folder.mkdir(parents=True)
+        write_json(folder / 'result.json', dict(seed=seed, test_images=['a.png'], evidence=evidence))
+    runs = ablation.read_runs([row, other], tmp_path)
+    assert [run['seed'] for run in runs[ROWS[0]]] == [0, 2] and runs[ROWS[1]] == []
+    ablation.run_row(row, 2, tmp_path, lambda done: pytest.fail('a finished run was run again'))
+    folder = other.folder(tmp_path) / 'seed_0'
+    folder.mkdir(parents=True)
+    write_json(folder / 'result.json', dict(seed=0, test_images=['b.png'], evidence=evidence))
+    with pytest.raises(UserError, match='tested on different images'):
+        ablation.read_runs([row, other], tmp_path)

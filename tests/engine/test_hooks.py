@@ -1,0 +1,78 @@
+"""Small hooks: seeds, the operating point, validation on resuming, and the printed line."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+from mmengine.config import Config
+
+from cellseg_mm.engine import OperatingPointHook, ResumeValidationHook, SeedHook, run_setup
+from cellseg_mm.engine.log_processor import HeadlineLogProcessor
+
+
+def draw(seed, iteration):
+    SeedHook().before_train_iter(SimpleNamespace(seed=seed, iter=iteration), 0)
+    return torch.rand(1).item()
+
+
+def test_draws_follow_from_seed_and_iteration():
+    first = draw(0, 7)
+    torch.rand(100)
+    assert draw(0, 7) == first
+    assert len({first, draw(1, 7), draw(0, 8), draw(7, 0)}) == 4
+
+
+def test_operating_point_goes_through_checkpoints():
+    hook, runner = OperatingPointHook(), SimpleNamespace(epoch=3)
+    checkpoint = dict(meta={})
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert checkpoint == dict(meta={})  # before any validation there is none
+    hook.after_val_epoch(runner, {'cells/score_thr': 0.35})
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert checkpoint['meta']['operating_point'] == dict(score_thr=0.35, epoch=3)
+    resumed, later = OperatingPointHook(), dict(meta={})
+    resumed.after_load_checkpoint(runner, checkpoint)
+    resumed.before_save_checkpoint(runner, later)
+    assert later == checkpoint
+
+
+@pytest.mark.parametrize(
+    'meta, given, expected, reason',
+    [
+        (dict(operating_point=dict(score_thr=0.35, epoch=4)), None, 0.35, 'validation of epoch 4'),
+        (dict(operating_point=dict(score_thr=0.35, epoch=4)), 0.6, 0.6, 'as given'),
+        ({}, None, 0.5, 'carries none'),
+    ],
+)
+def test_the_test_uses_it(meta, given, expected, reason, capsys):
+    cfg = Config.fromfile(ROOT / 'configs/maskrcnn_r50.py')
+    run_setup.set_operating_threshold(cfg, dict(meta=meta), given)
+    assert cfg.test_evaluator.score_thr == cfg.default_hooks.visualization.score_thr == expected
+    assert cfg.val_evaluator.score_thr is None
+    assert reason in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'epoch, interval, begin, expected',
+    [(0, 1, 1, 0), (2, 1, 1, 1), (2, 3, 1, 0), (3, 3, 1, 1), (10, 3, 1, 1), (1, 1, 2, 0)],
+)
+def test_validation_that_was_due_is_made_up_for(epoch, interval, begin, expected):
+    validations = []
+    runner = SimpleNamespace(
+        epoch=epoch,
+        train_loop=SimpleNamespace(val_interval=interval, val_begin=begin, max_epochs=10),
+        val_loop=SimpleNamespace(run=lambda: validations.append(epoch)),
+    )
+    ResumeValidationHook().before_train(runner)
+    assert len(validations) == expected
+
+
+def test_the_headline_alone_is_printed(monkeypatch):
+    tag = {'a/x': 0.5, 'a/y': 0.25, 'time': 1.0}
+    line = 'Epoch(val) [3][6/6]    a/x: 0.5000  a/y: 0.2500  time: 1.0000'
+    base = HeadlineLogProcessor.__mro__[1]
+    monkeypatch.setattr(base, 'get_log_after_epoch', lambda *args: (tag, line))
+    found = HeadlineLogProcessor(headline=['a/y', 'b']).get_log_after_epoch(None, 0, 'val')
+    assert found == (tag, 'Epoch(val) [3][6/6]  a/y: 0.2500')
+    assert HeadlineLogProcessor(headline=['b']).get_log_after_epoch(None, 0, 'val') == (tag, line)

@@ -1,0 +1,100 @@
+"""tools/ablate.py as a user runs it, and as a machine that goes down leaves it."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import pytest
+from conftest import ROOT, read_json, write_tiny_config
+
+ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn', 'maskrcnn_r18_fpn_cbam']
+SHORT = ['train_cfg.max_epochs=2', 'train_dataloader.dataset.dataset.indices=2', 'model.test_cfg.rcnn.score_thr=0.001']
+SHORT += ['model.test_cfg.rcnn.max_per_img=50', 'val_dataloader.dataset.indices=2', 'test_dataloader.dataset.indices=2']
+
+
+def command(rows, prepared, folder, out, *more):
+    configs = [write_tiny_config(folder / f'{row}.py', times=2, base=row) for row in rows]
+    tool = [sys.executable, ROOT / 'tools/ablate.py', *configs, '--from-scratch', '--out', out, *more]
+    return [str(part) for part in [*tool, '--cfg-options', f'data_root={prepared}', *SHORT]]
+
+
+def run(arguments):
+    return subprocess.run(arguments, capture_output=True, text=True)
+
+
+def kill_when(condition, arguments):
+    """Start the tool, and take it and what it started down by SIGKILL as soon as the condition holds."""
+    process = subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not condition():
+        assert process.poll() is None, 'it ended before it was killed'
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def figures_of(out):
+    """All but seconds and memory."""
+    content = read_json(out / 'ablation.json')
+    rows = [[row[key] for key in ('row', 'seeds', 'figures', 'differences', 'parameters')] for row in content['rows']]
+    return rows, [[run[key] for key in ('row', 'seed', 'digest', 'figures')] for run in content['runs']]
+
+
+def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, tmp_path):
+    whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+    result = run(command(ROWS[2:], prepared, tmp_path, whole))
+    assert result.returncode == 0, result.stderr[-3000:]
+    arguments = command(ROWS[2:], prepared, tmp_path, broken)
+    # between the first epoch's checkpoint and the second's
+    kill_when(lambda: any(broken.glob('runs/*/seed_0/train/last_checkpoint')), arguments)
+    assert not (broken / 'ablation.json').exists()
+    result = run(arguments)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert figures_of(broken) == figures_of(whole)
+    log = next(broken.glob('runs/*/seed_0/train.log')).read_text()
+    assert 'resumed epoch: 1' in log
+
+    # once more: nothing is left to do, and the table stands
+    before = {path: path.stat().st_mtime for path in broken.glob('runs/**/*.pth')}
+    result = run(arguments)
+    assert result.returncode == 0 and '| maskrcnn_r18_fpn_cbam |' in result.stdout
+    assert {path: path.stat().st_mtime for path in broken.glob('runs/**/*.pth')} == before
+    assert cv2.imread(str(broken / 'ablation.png')).std() > 10
+    (line,) = csv.DictReader((broken / 'ablation.csv').open())
+    assert line['row'] == ROWS[2] and line['commit'] and float(line['seconds_an_epoch']) > 0
+
+
+def test_mistakes(prepared, one_line_error, tmp_path):
+    configs = [write_tiny_config(tmp_path / f'{row}.py', times=times, base=row) for row, times in zip(ROWS, (1, 1, 2))]
+    options = ['--out', tmp_path / 'out', '--cfg-options', f'data_root={prepared}']
+    message = one_line_error('ablate', *configs, *options)
+    assert 'train_dataloader.dataset.times (1 -> 2)' in message and 'cannot be compared' in message
+    assert 'no finished run' in one_line_error('ablate', configs[0], '--table-only', *options)
+    broken = [*options, 'model.backbone.depth=7']
+    message = one_line_error('ablate', configs[0], '--from-scratch', *broken)
+    assert 'tools/train.py failed' in message and 'train.log' in message
+
+
+@pytest.mark.slow
+def test_three_rows_with_two_seeds_killed_again_and_again(prepared, tmp_path):
+    whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+    result = run(command(ROWS, prepared, tmp_path, whole, '--seeds', 0, 1))
+    assert result.returncode == 0, result.stderr[-3000:]
+    rows, runs = figures_of(whole)
+    assert [row[0] for row in rows] == ROWS and [row[1] for row in rows] == [[0, 1]] * 3
+    assert len(runs) == 6 and rows[1][3] and rows[2][3]
+
+    arguments = command(ROWS, prepared, tmp_path, broken, '--seeds', 0, 1)
+    for pattern, count in (
+        ('runs/*/seed_0/train/20*', 1),  # it trains the first epoch
+        ('runs/*/seed_0/train/epoch_1.pth', 1),  # it writes a checkpoint
+        ('runs/*/seed_0/test.log', 2),  # it tests the second row
+        ('runs/*/seed_1/train/last_checkpoint', 2),
+    ):
+        kill_when(lambda pattern=pattern, count=count: len(list(broken.glob(pattern))) >= count, arguments)
+    result = run(arguments)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert figures_of(broken) == figures_of(whole)

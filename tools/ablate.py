@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Train and test the rows of an ablation with several seeds, and compare them.
+
+Each row's config says what it changes of the row above (ablation_variable); rows that differ in more are refused. Runs
+that are finished are skipped, interrupted ones go on: call it again with the same OUT, on another day or machine, with
+more seeds or rows, and the table grows.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+from tqdm import tqdm
+
+from cellseg_mm.engine import ablation, run_setup
+from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
+from cellseg_mm.utils import UserError, one_line_errors, write_atomically, write_json
+from cellseg_mm.visualization import plot_ablation
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='the rows, from the first to the last')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='default: 0')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/ablation'), help='default: work_dirs/ablation')
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
+    weights.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbones, as a file')
+    parser.add_argument('--table-only', action='store_true', help='train nothing; the table of the runs that there are')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change in every row')
+    return parser.parse_args()
+
+
+def write_summary(rows: list, out: Path) -> str:
+    """Write the table and the picture of all finished runs; return the table."""
+    runs = ablation.read_runs(rows, out)
+    summary = summarise(runs)
+    if not summary:
+        raise UserError(f'{out}: no finished run of these rows')
+    table = to_markdown(summary, runs)
+    write_atomically(out / 'ablation.md', table)
+    write_atomically(out / 'ablation.csv', to_csv(runs))
+    plain = [
+        {key: value for key, value in run.items() if key != 'evidence'} for found in runs.values() for run in found
+    ]
+    write_json(out / 'ablation.json', dict(rows=summary, runs=plain))
+    plot_ablation(summary, runs, COMPARED).savefig(out / 'ablation.png', dpi=120)
+    return table
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    rows = []
+    for config in args.configs:
+        cfg = run_setup.training_config(
+            config, args.cfg_options, from_scratch=args.from_scratch, backbone_weights=args.backbone_weights
+        )
+        rows.append(ablation.Row.of(config, cfg))
+    ablation.check_comparable(rows)
+    out = args.out.absolute()
+    # seeds outside, so that every row has its first run as early as can be
+    runs = [] if args.table_only else [(row, seed) for seed in args.seeds for row in rows]
+    epochs = [row.cfg.train_cfg.max_epochs for row, _ in runs]
+    with tqdm(total=sum(epochs), unit='epoch', disable=not runs) as progress:
+        for number, (row, seed) in enumerate(runs):
+
+            def show(done: int, before: int = sum(epochs[:number])) -> None:
+                if before + done > progress.n:
+                    progress.update(before + done - progress.n)
+
+            progress.set_description(f'{row.name}, seed {seed} ({number + 1} of {len(runs)})')
+            ablation.run_row(row, seed, out, show)
+            show(epochs[number])
+            write_summary(rows, out)
+    print(write_summary(rows, out))
+    print(f'written to {out}/ablation.md, .csv, .json and .png')
+
+
+if __name__ == '__main__':
+    main()
