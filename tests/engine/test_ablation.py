@@ -1,5 +1,6 @@
 import fcntl
 import json
+import re
 import shutil
 
 import pytest
@@ -23,19 +24,18 @@ def test_the_ablations_rows_are_comparable(rows, prepared):
 
 
 @pytest.mark.parametrize(
-    'options, key',
+    'key, value',
     [
-        ({'optim_wrapper.optimizer.lr': 1.0}, 'optim_wrapper.optimizer.lr'),
-        ({'train_cfg.max_epochs': 3}, 'train_cfg.max_epochs'),
-        ({'model.neck.num_outs': 4}, 'model.neck.num_outs'),
-        ({'train_pipeline.0.type': 'x', 'train_dataloader.dataset.pipeline.2.prob': 0.1}, r'pipeline\[2\].prob'),
+        ('optim_wrapper.optimizer.lr', 1.0),
+        ('train_cfg.max_epochs', 3),
+        ('model.neck.num_outs', 4),
+        ('train_dataloader.dataset.pipeline.2.prob', 0.1),
     ],
 )
-def test_rows_that_differ_in_more_are_refused(options, key, prepared):
-    rows = [make_row(ROWS[1], prepared), make_row(ROWS[2], prepared, **options)]
-    with pytest.raises(
-        UserError, match=rf'maskrcnn_r50_fpn_cbam differs from maskrcnn_r50_fpn in .*{key}|in train_pipeline'
-    ):
+def test_rows_that_differ_in_more_are_refused(key, value, prepared):
+    rows = [make_row(ROWS[1], prepared), make_row(ROWS[2], prepared, **{key: value})]
+    key = key.replace('pipeline.2', 'pipeline[2]')
+    with pytest.raises(UserError, match=re.escape(f'maskrcnn_r50_fpn_cbam differs from maskrcnn_r50_fpn in {key} ')):
         ablation.check_comparable(rows)
 
 
@@ -47,7 +47,7 @@ def test_a_first_row_declares_nothing(prepared):
 def test_a_prefix_ends_at_a_dot(prepared):
     rows = [make_row(ROWS[1], prepared), make_row(ROWS[2], prepared)]
     rows[1].cfg.ablation_variable = ['model.back']
-    with pytest.raises(UserError, match='in model.backbone'):
+    with pytest.raises(UserError, match=r'in model\.backbone'):
         ablation.check_comparable(rows)
 
 

@@ -68,7 +68,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, tmp_path):
 
 
 def test_mistakes(prepared, one_line_error, tmp_path):
-    configs = [write_tiny_config(tmp_path / f'{row}.py', times=times, base=row) for row, times in zip(ROWS, (1, 1, 2))]
+    configs = [write_tiny_config(tmp_path / f'{row}.py', times=1 + (row == ROWS[2]), base=row) for row in ROWS]
     options = ['--out', tmp_path / 'out', '--cfg-options', f'data_root={prepared}']
     message = one_line_error('ablate', *configs, *options)
     assert 'train_dataloader.dataset.times (1 -> 2)' in message and 'cannot be compared' in message
