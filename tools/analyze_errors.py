@@ -82,9 +82,9 @@ def draw_worst(report: dict, parts: list, scenes: list, images: Path, args: argp
         if stored is None:
             missing.append(images / name)
             continue
-        ground_truth, results = parts[index]
-        gt_codes, codes = scene_codes(ground_truth, [entry for entry in results if entry['score'] >= args.score_thr])
+        gt_codes, codes = scene_codes(*parts[index])
         gt_kinds, kinds = error_kinds(scenes[index].above(args.score_thr))
+        codes = codes[: len(kinds)]  # scores fall
         drawn = draw_errors(np.ascontiguousarray(stored[..., ::-1]), gt_codes, gt_kinds, codes, kinds)
         write_atomically(worst_picture(args.out, name), cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
     return missing

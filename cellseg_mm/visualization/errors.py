@@ -22,6 +22,8 @@ GREYED = 0.7
 TINT = 0.35
 # An image is enlarged a whole number of times as long as its longer side stays within so many px.
 DRAWN_SIDE = 1024
+# In px; what the legend's longest entry takes.
+MIN_WIDTH = 240
 
 
 def plot_confusion_matrix(report: dict) -> Figure:
@@ -105,6 +107,7 @@ def _draw_side(image: np.ndarray, title: str, codes: list, kinds: np.ndarray, ot
     masks = (mask_utils.decode(codes[index]) for index in order)
     scale = max(1, DRAWN_SIDE // max(image.shape[:2]))
     drawn = draw_outlines(canvas.astype(np.uint8), masks, [KIND_COLORS[kind] for kind in kinds[order]], scale)
+    drawn = np.pad(drawn, ((0, 0), (0, max(0, MIN_WIDTH - drawn.shape[1])), (0, 0)), constant_values=255)
     legend = {kind: color for kind, color in KIND_COLORS.items() if kind != other}
     entries = [f'{kind} {np.count_nonzero(kinds == kind)}' for kind in legend]
     return add_caption(drawn, f'{title}: {len(kinds)} cells', entries, list(legend.values()))

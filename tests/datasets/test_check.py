@@ -91,6 +91,7 @@ COPIES = {
     'mirrored': lambda image: image[:, ::-1],
     'turned': lambda image: np.rot90(image),
     'turned, mirrored and brightened': lambda image: brightened(np.rot90(image, 3)[::-1]),
+    'blurred': lambda image: cv2.GaussianBlur(image, (0, 0), 2),
     'half the size': lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
 }
 

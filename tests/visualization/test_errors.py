@@ -80,6 +80,15 @@ def test_ground_truth_left_predictions_right_in_the_colours_of_their_kinds(masks
         # tissue and correct cells are nearly grey, the wrong cell is tinted
         colourfulness = np.ptp(side, axis=2)
         assert colourfulness[inside_right].max() < 0.4 * (200 - 120) < colourfulness[inside_left].min()
+        assert (side[inside_right] == side[0, 0]).all()
+
+
+def test_errors_lie_over_correct_cells(masks):
+    codes = [encode(masks[0])] * 3
+    kinds = np.array(['correct', 'missed', 'correct'], object)
+    picture = draw_errors(np.zeros((300, 400, 3), np.uint8), codes, kinds, [], kinds[:0])
+    assert (picture[:600, :800] == KIND_COLORS['missed']).all(axis=2).any()
+    assert not (picture[:600, :800] == 255).all(axis=2).any()
 
 
 def test_captions_count_each_kind(masks, monkeypatch):
@@ -96,9 +105,11 @@ def test_captions_count_each_kind(masks, monkeypatch):
     ]
 
 
-def test_sides_of_a_narrow_image_are_brought_to_one_height():
+def test_a_narrow_image_leaves_room_for_its_legend():
     kinds = np.array(['missed'] * 10, object)
     mask = np.zeros((1000, 60), bool)
     mask[10:20, 10:20] = True
     picture = draw_errors(np.zeros((1000, 60, 3), np.uint8), [encode(mask)] * 10, kinds, [], kinds[:0])
-    assert picture.shape[1] == 2 * 68
+    assert picture.shape[1] == 2 * (240 + 8)
+    missed = (picture == KIND_COLORS['missed']).all(axis=2)
+    assert missed[1000:, :240].any() and not missed[1000:, 248:].any()
