@@ -21,7 +21,7 @@ from cellseg_mm.evaluation.error_analysis import (
     worst_images,
 )
 from cellseg_mm.utils import UserError, one_line_errors, write_atomically
-from cellseg_mm.visualization.errors import draw_errors, plot_confusion_matrix, plot_precision_recall
+from cellseg_mm.visualization.error_pictures import draw_errors, plot_confusion_matrix, plot_precision_recall
 
 
 def parse_args() -> argparse.Namespace:

@@ -207,7 +207,7 @@ def check_duplicates(images: Images, thumbnails: np.ndarray, digests: np.ndarray
     ]
     return Check(
         f'pairs of different splits that correlate by more than {MIN_CORRELATION}, flipped or turned: {len(pairs)}',
-        ['a figure on val or test is no measure of new images while train holds them'] if pairs else [],
+        ['a split that shares images with another does not tell how a model does on new ones'] if pairs else [],
         _capped_table(['image', 'other image', 'correlation'], rows),
     )
 
@@ -281,7 +281,7 @@ def check_sizes(images: Images, cells: Cells, classes: list) -> Check:
     return Check(
         f'below {MIN_AREA} px, or off the class by more than {MAX_DEVIATION} robust standard deviations of log area: '
         f'{len(order):,} of {len(logs):,} cells',
-        ['fragments, or several cells in one; look at them and mend or remove them'] if len(order) else [],
+        ['look at them: are they fragments, or several cells in one?'] if len(order) else [],
         _capped_table(['image', 'class', 'area in px', 'median of the class', 'x y width height'], rows),
     )
 

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.visualization.errors import KIND_COLORS, draw_errors, plot_confusion_matrix, plot_precision_recall
+from cellseg_mm.visualization.error_pictures import (
+    KIND_COLORS,
+    draw_errors,
+    plot_confusion_matrix,
+    plot_precision_recall,
+)
 
 REPORT = dict(
     score_thr=0.4,
@@ -94,7 +99,7 @@ def test_errors_lie_over_correct_cells(masks):
 def test_captions_count_each_kind(masks, monkeypatch):
     captions = []
     monkeypatch.setattr(
-        'cellseg_mm.visualization.errors.add_caption',
+        'cellseg_mm.visualization.error_pictures.add_caption',
         lambda image, title, entries, colors: captions.append((title, entries)) or image,
     )
     kinds = np.array(['merged', 'merged'], object)
