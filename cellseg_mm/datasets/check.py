@@ -1,0 +1,367 @@
+"""What may be wrong with a prepared set, looked for before anyone trains on it.
+
+A set is read once, into :class:`Images`, :class:`Cells` and what :func:`read_files` gives; each check is a function of
+these. An image and a crop of it are not recognised as duplicates: thumbnails cannot tell.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from cellseg_mm.structures import read_layers
+from cellseg_mm.utils import UserError, markdown_table
+
+from .prepare import SPLITS
+
+THUMBNAIL_SIDE = 32
+# Of thumbnails. Different images reached 0.35 among the 41 of CoNSeP; among 64 drawn ones 0.33, and 0.55 for two of
+# 33x86 px. Copies at JPEG quality 50, at half the size, blurred by 2 px, or brightened by 15 % into white kept 0.94.
+MIN_CORRELATION = 0.9
+# Grey levels; the standard deviation of a thumbnail that shows anything.
+MIN_CONTRAST = 1
+# Between the shares of a class in val or test and in train.
+MAX_SHARE_RATIO = 3
+# Of cells that touch the border. Cells of d px strewn over tiles of S px do so in a share of 1 - ((S - d) / (S + d))^2,
+# which is a half where S is about 6 d: such tiles are small for their cells.
+MAX_BORDER_SHARE = 0.5
+# In px; fewer show no cell.
+MIN_AREA = 10
+# Between the logarithm of an area and the median of its class, in robust standard deviations (1.4826 times the median
+# absolute deviation). At 5, cells of CoNSeP that are flagged and not below MIN_AREA are fragments of 10 to 29 px.
+MAX_DEVIATION = 5
+# The least that counts as a standard deviation, about a tenth of the area: cells of a class may be all but equal.
+MIN_SPREAD = 0.1
+# Of a table, and of a list of warnings of one kind.
+MAX_ROWS = 20
+
+
+class Check(NamedTuple):
+    """What one check found.
+
+    Attributes:
+        summary: What it looked at and by which rule, in one line.
+        warnings: One line each; none where all is well.
+        table: Markdown, or empty.
+    """
+
+    summary: str
+    warnings: list
+    table: str = ''
+
+
+class Images(NamedTuple):
+    """N images.
+
+    Attributes:
+        names: (N,) str, file names.
+        splits: (N,) int64, indices into :data:`SPLITS`.
+        sizes: (N, 2) int64 (H, W) in px.
+        maps: (N,) str, file names of the id maps, empty for an image without labels.
+    """
+
+    names: np.ndarray
+    splits: np.ndarray
+    sizes: np.ndarray
+    maps: np.ndarray
+
+    def places(self) -> list:
+        """``split/name`` of each."""
+        return [f'{SPLITS[split]}/{name}' for split, name in zip(self.splits, self.names, strict=True)]
+
+
+class Cells(NamedTuple):
+    """M cells of the images.
+
+    Attributes:
+        images: (M,) int64, index of the image.
+        labels: (M,) int64, class index from 0 on.
+        areas: (M,) int64 px.
+        boxes: (M, 4) int64 [x, y, width, height] in px.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
+    boxes: np.ndarray
+
+    def on_border(self, images: Images) -> np.ndarray:
+        """(M,) bool, whether the box reaches the image's edge."""
+        ends = self.boxes[:, :2] + self.boxes[:, 2:]
+        return ((self.boxes[:, :2] <= 0) | (ends >= images.sizes[self.images, ::-1])).any(axis=1)
+
+
+def read_annotations(root: Path) -> tuple:
+    """The annotations of a prepared set.
+
+    Returns:
+        tuple: :class:`Images`, :class:`Cells` and the names of the C classes, list[str].
+
+    Raises:
+        UserError: If it is no prepared set.
+    """
+    images, cells = [], []
+    for split, split_name in enumerate(SPLITS):
+        path = Path(root) / 'annotations' / f'{split_name}.json'
+        try:
+            content = json.loads(path.read_text('utf-8'))
+            classes = [entry['name'] for entry in content['categories']]
+            label_of = {entry['id']: label for label, entry in enumerate(content['categories'])}
+            index_of = {entry['id']: index for index, entry in enumerate(content['images'], start=len(images))}
+            images += [
+                (entry['file_name'], split, (entry['height'], entry['width']), entry.get('instance_map', ''))
+                for entry in content['images']
+            ]
+            cells += [
+                (index_of[entry['image_id']], label_of[entry['category_id']], entry['area'], entry['bbox'])
+                for entry in content['annotations']
+            ]
+        except OSError as error:
+            raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes a prepared set') from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f'{path}: is no annotation file of tools/prepare_data.py ({error!r})') from error
+    if not images:
+        raise UserError(f'{root}: its annotations name no image')
+    names, splits, sizes, maps = map(np.array, zip(*images, strict=True))
+    indices, labels, areas, boxes = map(np.array, zip(*cells, strict=True)) if cells else np.zeros((4, 0), int)
+    return Images(names, splits, sizes, maps), Cells(indices, labels, areas, boxes.reshape(-1, 4)), classes
+
+
+def read_files(root: Path, images: Images) -> tuple:
+    """Look into the image and the id map of each, with a progress bar.
+
+    Returns:
+        tuple: (N, S, S) float32 thumbnails, grey and squeezed to a square; (N,) str digests of all pixels; and what is
+        missing or of another size than the annotations say, list[str]. Zeros and '' for an image that is missing.
+    """
+    thumbnails = np.zeros((len(images.names), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.float32)
+    digests, problems = [''] * len(images.names), []
+    for index, name in enumerate(tqdm(images.names, desc='reading images', unit='image')):
+        shapes = {}
+        stored = cv2.imread(str(Path(root) / 'images' / name))
+        shapes[f'images/{name}'] = None if stored is None else stored.shape[:2]
+        if stored is not None:
+            digests[index] = hashlib.sha256(repr(stored.shape).encode() + stored.tobytes()).hexdigest()
+            grey = cv2.cvtColor(stored, cv2.COLOR_BGR2GRAY).astype(np.float32)
+            thumbnails[index] = cv2.resize(grey, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+        if images.maps[index]:
+            shapes[f'instances/{images.maps[index]}'] = _map_shape(Path(root) / 'instances' / images.maps[index])
+        height, width = images.sizes[index].tolist()
+        for file, shape in shapes.items():
+            if shape is None:
+                problems.append(f'{file} is missing or not readable')
+            elif shape != (height, width):
+                problems.append(f'{file} has {shape[1]}x{shape[0]} px, the annotations say {width}x{height}')
+    return thumbnails, np.array(digests), problems
+
+
+def _map_shape(path: Path) -> tuple | None:
+    try:
+        return read_layers(path).shape[1:]
+    except OSError:
+        return None
+
+
+def check_files(images: Images, problems: list) -> Check:
+    """Whether all files are there and of their size, from what :func:`read_files` found."""
+    counts = f'{len(images.names):,} images, {np.count_nonzero(images.maps != ""):,} id maps'
+    return Check(f'{counts}; missing or of another size: {len(problems)}', _capped(problems))
+
+
+def best_correlation(thumbnails: np.ndarray) -> np.ndarray:
+    """The highest correlation of each two thumbnails over the eight flips and turns of one of them.
+
+    Args:
+        thumbnails (ndarray): (N, S, S) grey levels.
+
+    Returns:
+        ndarray: (N, N) -1..1; 0 for a thumbnail without contrast.
+    """
+    count = len(thumbnails)
+    centred = (thumbnails - thumbnails.mean(axis=(1, 2), keepdims=True)).astype(np.float32)
+    norms = np.linalg.norm(centred, axis=(1, 2), keepdims=True)
+    shows_nothing = norms < MIN_CONTRAST * thumbnails.shape[1]
+    unit = np.where(shows_nothing, 0, centred / np.where(shows_nothing, 1, norms))
+    best = np.full((count, count), -1, np.float32)
+    for flipped in (unit, unit.transpose(0, 2, 1)):
+        for turns in range(4):
+            turned = np.rot90(flipped, turns, axes=(1, 2)).reshape(count, -1)
+            np.maximum(best, turned @ unit.reshape(count, -1).T, out=best)
+    return best
+
+
+def check_duplicates(images: Images, thumbnails: np.ndarray, digests: np.ndarray) -> Check:
+    """Whether splits share images: the same pixels, or copies of another encoding, brightness, size, flip or turn."""
+    correlation = best_correlation(thumbnails)
+    same = (digests[:, None] == digests) & (digests != '')
+    alike = ((correlation > MIN_CORRELATION) | same) & (images.splits[:, None] < images.splits)
+    pairs = sorted(np.argwhere(alike).tolist(), key=lambda pair: -correlation[tuple(pair)])
+    places = images.places()
+    rows = [
+        [places[one], places[other], 'same pixels' if same[one, other] else f'{correlation[one, other]:.3f}']
+        for one, other in pairs
+    ]
+    return Check(
+        f'pairs of different splits that correlate by more than {MIN_CORRELATION}, flipped or turned: {len(pairs)}',
+        ['a split that shares images with another does not tell how a model does on new ones'] if pairs else [],
+        _capped_table(['image', 'other image', 'correlation'], rows),
+    )
+
+
+def check_class_balance(images: Images, cells: Cells, classes: list) -> Check:
+    """Whether each class is in each labelled split, in a share like that in train."""
+    counts = np.zeros((len(SPLITS), len(classes)), int)
+    np.add.at(counts, (images.splits[cells.images], cells.labels), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    labelled = np.bincount(images.splits, images.maps != '', len(SPLITS)) > 0
+    warnings = []
+    for split in np.flatnonzero(labelled):
+        for label, name in enumerate(classes):
+            share, in_train = shares[split, label], shares[0, label]
+            if not counts[split, label]:
+                warnings.append(f'{SPLITS[split]} has no cell of class {name}')
+            elif in_train and not 1 / MAX_SHARE_RATIO <= share / in_train <= MAX_SHARE_RATIO:
+                warnings.append(f'{name} is {share:.1%} of the cells of {SPLITS[split]}, but {in_train:.1%} in train')
+    header = ['class', *(text for split in SPLITS for text in (split, 'share'))]
+    rows = [
+        [name, *(text for pair in zip(counts[:, label], shares[:, label], strict=True) for text in _count(*pair))]
+        for label, name in enumerate(classes)
+    ]
+    return Check(f'{len(cells.labels):,} cells', warnings, markdown_table(header, rows))
+
+
+def _count(count: int, share: float) -> tuple:
+    return f'{count:,}', f'{share:.1%}'
+
+
+def check_border(images: Images, cells: Cells) -> Check:
+    """How many cells touch the border of their image, where they are probably cut."""
+    splits, on_border = images.splits[cells.images], cells.on_border(images)
+    shares = {name: on_border[splits == split].mean() for split, name in enumerate(SPLITS) if (splits == split).any()}
+    warnings = [
+        f'{share:.1%} of the cells of {name} are on the border; larger images would show them whole'
+        for name, share in shares.items()
+        if share > MAX_BORDER_SHARE
+    ]
+    summary = ', '.join(f'{share:.1%} of {name}' for name, share in shares.items())
+    return Check(f'cells that touch it: {summary or "none"} (limit {MAX_BORDER_SHARE:.0%})', warnings)
+
+
+def check_sizes(images: Images, cells: Cells, classes: list) -> Check:
+    """Cells of fewer than :data:`MIN_AREA` px, or of a size far off the rest of their class.
+
+    A cell on the border may be cut, so it sets no standard, and only its being too large counts.
+    """
+    logs, whole = np.log(np.maximum(cells.areas, 1)), ~cells.on_border(images)
+    medians, deviations = np.zeros(len(logs)), np.zeros(len(logs))
+    for label in np.unique(cells.labels):
+        members = cells.labels == label
+        standard = logs[members & whole] if (members & whole).any() else logs[members]
+        median = np.median(standard)
+        spread = max(1.4826 * np.median(np.abs(standard - median)), MIN_SPREAD)
+        medians[members], deviations[members] = np.exp(median), (logs[members] - median) / spread
+    absurd = (cells.areas < MIN_AREA) | (deviations > MAX_DEVIATION) | (whole & (deviations < -MAX_DEVIATION))
+    order = np.flatnonzero(absurd)
+    order = order[np.argsort(-np.abs(deviations[order]), kind='stable')]
+    places = images.places()
+    rows = [
+        [
+            places[cells.images[index]],
+            classes[cells.labels[index]],
+            cells.areas[index],
+            round(medians[index]),
+            ' '.join(map(str, cells.boxes[index].tolist())),
+        ]
+        for index in order
+    ]
+    return Check(
+        f'below {MIN_AREA} px, or off the class by more than {MAX_DEVIATION} robust standard deviations of log area: '
+        f'{len(order):,} of {len(logs):,} cells',
+        ['look at them: are they fragments, or several cells in one?'] if len(order) else [],
+        _capped_table(['image', 'class', 'area in px', 'median of the class', 'x y width height'], rows),
+    )
+
+
+def check_empty(images: Images, cells: Cells) -> Check:
+    """Labelled images without a cell."""
+    labelled = images.maps != ''
+    empty = labelled & (np.bincount(cells.images, minlength=len(images.names)) == 0)
+    places = images.places()
+    warnings = [f'{places[index]}: is there no cell, or is its mask missing?' for index in np.flatnonzero(empty)]
+    return Check(f'{empty.sum():,} of {labelled.sum():,} labelled images are without a cell', _capped(warnings))
+
+
+def check_anchors(best_iou: np.ndarray, labels: np.ndarray, classes: list, iou_thr: float, max_share: float) -> Check:
+    """Which training cells no anchor of a config fits, so that they cannot be learnt.
+
+    Args:
+        best_iou (ndarray): (M,) best IoU of each training cell with any anchor.
+        labels (ndarray): (M,) class indices.
+        classes (list[str]): Names.
+        iou_thr (float): Best IoU below which a cell is missed.
+        max_share (float): Share of missed cells above which to warn.
+    """
+    missed = best_iou < iou_thr
+    share = missed.mean() if len(missed) else 0
+    rows = []
+    for label, name in enumerate(classes):
+        of_class = missed[labels == label]
+        rows.append([name, f'{len(of_class):,}', f'{of_class.mean():.1%}' if len(of_class) else None])
+    warnings = [
+        'smaller anchors (model.rpn_head.anchor_generator.scales) or a larger input (Resize) fit small cells better'
+    ]
+    return Check(
+        f'best anchor IoU below {iou_thr} for {share:.1%} of {len(missed):,} training cells (limit {max_share:.0%})',
+        warnings if share > max_share else [],
+        markdown_table(['class', 'training cells', 'missed'], rows),
+    )
+
+
+def check_prepared_set(root: Path) -> dict:
+    """All checks but that of the anchors.
+
+    Args:
+        root (Path): The prepared set.
+
+    Returns:
+        dict[str, Check]: By title.
+
+    Raises:
+        UserError: See :func:`read_annotations`.
+    """
+    images, cells, classes = read_annotations(root)
+    thumbnails, digests, problems = read_files(root, images)
+    return {
+        'files': check_files(images, problems),
+        'duplicates': check_duplicates(images, thumbnails, digests),
+        'class balance': check_class_balance(images, cells, classes),
+        'border': check_border(images, cells),
+        'sizes': check_sizes(images, cells, classes),
+        'empty images': check_empty(images, cells),
+    }
+
+
+def checks_text(checks: dict) -> str:
+    """The checks for a terminal: verdict, title and summary, then the table and the warnings of each."""
+    blocks = []
+    for title, check in checks.items():
+        lines = [f'{"WARNING" if check.warnings else "ok":8}{title}: {check.summary}']
+        lines += [f'        {line}' for line in [*check.table.splitlines(), *(f'! {text}' for text in check.warnings)]]
+        blocks.append('\n'.join(lines))
+    return '\n'.join(blocks)
+
+
+def _capped(lines: list) -> list:
+    more = len(lines) - MAX_ROWS
+    return [*lines[:MAX_ROWS], f'and {more} more'] if more > 0 else lines
+
+
+def _capped_table(header: list, rows: list) -> str:
+    """A table of the first rows, empty without any."""
+    more = len(rows) - MAX_ROWS
+    table = markdown_table(header, rows[:MAX_ROWS]) if rows else ''
+    return f'{table}\nand {more} more' if more > 0 else table

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Show which errors predictions make: confused classes, missed and spurious cells, merges, splits, worst images."""
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from cellseg_mm.evaluation import make_scenes, read_ground_truth, read_results
+from cellseg_mm.evaluation.error_analysis import (
+    analyze_errors,
+    error_kinds,
+    errors_markdown,
+    group_by_image,
+    scene_codes,
+    worst_images,
+)
+from cellseg_mm.utils import UserError, one_line_errors, write_atomically
+from cellseg_mm.visualization.error_pictures import draw_errors, plot_confusion_matrix, plot_precision_recall
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('results', type=Path, metavar='RESULTS.json', help='COCO results, of tools/test.py --out')
+    parser.add_argument('annotations', type=Path, metavar='ANNOTATIONS.json', help="a prepared set's annotations")
+    parser.add_argument('--out', type=Path, required=True, help='folder for the tables and pictures')
+    parser.add_argument('--images', type=Path, help='folder of the images (default: ../images beside the annotations)')
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.5,
+        help='lowest score that counts, but for curves and AP50; take one chosen on validation (default: 0.5)',
+    )
+    parser.add_argument('--worst', type=int, default=10, help='number of images to draw (default: 10)')
+    args = parser.parse_args()
+    if not 0 <= args.score_thr <= 1:
+        raise UserError(f'--score-thr {args.score_thr}: must be from 0 to 1')
+    if args.worst < 0:
+        raise UserError(f'--worst {args.worst}: must be 0 or more')
+    if args.images and not args.images.is_dir():
+        raise UserError(f'--images {args.images}: no such folder')
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f'--out {args.out}: is a file; name a folder')
+    return args
+
+
+def read_parts(args: argparse.Namespace) -> tuple:
+    """The annotations and results, whole, by image, and as scenes."""
+    ground_truth, results = read_ground_truth(args.annotations), read_results(args.results)
+    try:
+        parts = group_by_image(ground_truth, results)
+        with tqdm(parts, desc='matching', unit='image') as progress:
+            scenes = [make_scenes(*part)[0] for part in progress]
+    except ValueError as error:
+        raise UserError(f'{args.results}: {error}; is it of the images in {args.annotations}?') from error
+    return ground_truth, results, parts, scenes
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120)
+    write_atomically(path, buffer.getvalue())
+
+
+def worst_picture(out: Path, name: str) -> Path:
+    return out / 'worst' / f'{Path(name).stem}.png'
+
+
+def draw_worst(report: dict, parts: list, scenes: list, images: Path, args: argparse.Namespace) -> list:
+    """Draw the worst images into OUT/worst, in place of those of an earlier run; return the paths of missing ones."""
+    for entry in report['images']:
+        worst_picture(args.out, entry['name']).unlink(missing_ok=True)
+    missing = []
+    for index in tqdm(worst_images(report, args.worst), desc='drawing the worst', unit='image'):
+        name = report['images'][index]['name']
+        stored = cv2.imread(str(images / name))
+        if stored is None:
+            missing.append(images / name)
+            continue
+        gt_codes, codes = scene_codes(*parts[index])
+        gt_kinds, kinds = error_kinds(scenes[index].above(args.score_thr))
+        codes = codes[: len(kinds)]  # scores fall
+        drawn = draw_errors(np.ascontiguousarray(stored[..., ::-1]), gt_codes, gt_kinds, codes, kinds)
+        write_atomically(worst_picture(args.out, name), cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
+    return missing
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    ground_truth, results, parts, scenes = read_parts(args)
+    report = analyze_errors(ground_truth, results, scenes, args.score_thr)
+    text = errors_markdown(report, args.worst)
+
+    write_atomically(args.out / 'errors.json', json.dumps(report, indent=1, allow_nan=False))
+    write_atomically(args.out / 'errors.md', text + '\n')
+    write_figure(args.out / 'confusion_matrix.png', plot_confusion_matrix(report))
+    write_figure(args.out / 'precision_recall.png', plot_precision_recall(report))
+    images = args.images or args.annotations.parent.parent / 'images'
+    missing = draw_worst(report, parts, scenes, images, args)
+    print(text)
+    if missing:
+        print(f'\nnot drawn for want of the image: {len(missing)}, first {missing[0]}; --images names their folder')
+    drawn = len(worst_images(report, args.worst)) - len(missing)
+    files = f'errors.json, errors.md, confusion_matrix.png, precision_recall.png, {drawn} pictures in worst/'
+    print(f'\nwritten to {args.out}: {files}')
+
+
+if __name__ == '__main__':
+    main()

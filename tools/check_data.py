@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Look for what may be wrong with a prepared set: shared images, missing classes, absurd cells, lost files, anchors."""
+
+import argparse
+import contextlib
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS, TASK_UTILS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from cellseg_mm.datasets import inner_datasets
+from cellseg_mm.datasets.check import Check, check_anchors, check_prepared_set, checks_text
+from cellseg_mm.engine import AnchorFitHook, run_setup
+from cellseg_mm.engine.hooks.anchor_fit_hook import dataset_anchor_iou
+from cellseg_mm.utils import UserError, load_config, one_line_errors
+
+
+def anchor_fit(cfg: Config) -> Check:
+    """How the anchors of a config fit the training split, by the limits of :class:`AnchorFitHook`."""
+    init_default_scope('mmdet')
+    run_setup.fill_from_prepared_data(cfg)
+    generator = TASK_UTILS.build(cfg.model.rpn_head.anchor_generator)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+        datasets = list(inner_datasets(DATASETS.build(cfg.train_dataloader.dataset)))
+    best_iou = torch.cat([dataset_anchor_iou(dataset, generator) for dataset in datasets]).numpy()
+    infos = [dataset.get_data_info(index) for dataset in datasets for index in range(len(dataset))]
+    labels = np.array([instance['bbox_label'] for info in infos for instance in info['instances']], int)
+    limits = AnchorFitHook()
+    return check_anchors(best_iou, labels, datasets[0].metainfo['classes'], limits.iou_thr, limits.max_share)
+
+
+def load(path: str, prepared: Path) -> Config:
+    """A config for the prepared set."""
+    cfg = load_config(path, dict(data_root=str(prepared.absolute())))
+    if 'anchor_generator' not in cfg.get('model', {}).get('rpn_head', {}):
+        raise UserError(f'{path}: has no model.rpn_head.anchor_generator, so no anchors to check')
+    return cfg
+
+
+@one_line_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('prepared', type=Path, help='folder that tools/prepare_data.py wrote')
+    parser.add_argument('--config', help='check the anchors of this config too')
+    parser.add_argument('--strict', action='store_true', help='exit with status 1 if there is a warning')
+    args = parser.parse_args()
+    cfg = load(args.config, args.prepared) if args.config else None
+    checks = check_prepared_set(args.prepared)
+    if cfg:
+        checks['anchors'] = anchor_fit(cfg)
+    print(checks_text(checks))
+    warned = sum(bool(check.warnings) for check in checks.values())
+    print(f'{warned} of {len(checks)} checks warn')
+    sys.exit(1 if args.strict and warned else 0)
+
+
+if __name__ == '__main__':
+    main()
