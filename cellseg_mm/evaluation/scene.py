@@ -105,9 +105,12 @@ def make_scene(
         min_visible (float): See :func:`paint_instances`.
 
     Raises:
-        ValueError: If a code is broken, see :func:`decode_runs`.
+        ValueError: If a code is broken, see :func:`decode_runs`, or of another size.
     """
     height, width = size
+    for index, code in enumerate([*gt_codes, *codes]):
+        if list(code['size']) != [height, width]:
+            raise ValueError(f'mask {index}: of {code["size"]} px in an image of {[height, width]} (height, width)')
     gt_labels, gt_ignored = np.asarray(gt_labels, np.int64), np.asarray(gt_ignored, bool)
     order = np.argsort(-np.asarray(scores), kind='stable')
     labels, scores = np.asarray(labels, np.int64)[order], np.asarray(scores, np.float64)[order]

@@ -306,3 +306,6 @@ def test_a_broken_code_names_its_image():
     broken = annotation(1, 0, cell, score=1.0) | dict(segmentation=dict(size=[30, 30], counts='!'))
     with pytest.raises(ValueError, match='image 1: code 0: a character'):
         make_scenes(ground_truth, [broken])
+    turned = annotation(1, 0, encode(np.ones((20, 45), np.uint8)), score=1.0)  # as many px
+    with pytest.raises(ValueError, match=r'image 1: mask 1: of \[20, 45\] px in an image of \[30, 30\]'):
+        make_scenes(ground_truth, [turned])
