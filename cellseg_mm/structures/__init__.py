@@ -7,13 +7,15 @@ from .instance_map import (
     write_layers,
 )
 from .instance_map_masks import InstanceMapMasks
-from .run_length import Runs, decode_runs, paint_instances, to_code
+from .run_length import Runs, decode_runs, decode_window, encode_runs, paint_instances, to_code
 
 __all__ = [
     'InstanceMapMasks',
     'Runs',
     'decode_runs',
+    'decode_window',
     'encode_instances',
+    'encode_runs',
     'instance_extents',
     'paint_instances',
     'read_layers',

@@ -3,11 +3,10 @@
 Coordinates are pixel indices, x to the right and y down; boxes are half-open, ``[x1, y1, x2, y2)``, as in mmdet.
 """
 
-import itertools
-
 import cv2
 import numpy as np
-from pycocotools import mask as mask_utils
+
+from .run_length import Runs, encode_runs
 
 
 def relabel(instance_map: np.ndarray) -> tuple:
@@ -73,25 +72,14 @@ def encode_instances(instance_map: np.ndarray, num_instances: int) -> list:
     Returns:
         list[dict]: N times ``{'size': [H, W], 'counts': str}``.
     """
-    height, width = instance_map.shape
     flat = instance_map.T.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=-1))
-    ends = np.append(starts[1:], flat.size)
+    lengths = np.diff(starts, append=flat.size)
     run_ids = flat[starts]
     order = np.argsort(run_ids, kind='stable')
     order = order[np.searchsorted(run_ids[order], 1) :]
-    starts, ends, run_ids = starts[order], ends[order], run_ids[order]
-    bounds = np.searchsorted(run_ids, np.arange(1, num_instances + 2))
-    codes = []
-    for begin, end in itertools.pairwise(bounds):
-        # gap before, length, gap before, length, ..., and a gap after if there is one
-        edges = np.stack([starts[begin:end], ends[begin:end]], axis=1).ravel()
-        if begin == end or edges[-1] < flat.size:
-            edges = np.append(edges, flat.size)
-        counts = np.diff(edges, prepend=0)
-        code = mask_utils.frPyObjects({'size': [height, width], 'counts': counts.tolist()}, height, width)
-        codes.append({'size': [height, width], 'counts': code['counts'].decode()})
-    return codes
+    runs = Runs(run_ids[order].astype(np.int64) - 1, starts[order], lengths[order])
+    return encode_runs(runs, num_instances, *instance_map.shape)
 
 
 def stack_layers(masks: list) -> tuple:

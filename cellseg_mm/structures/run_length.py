@@ -6,6 +6,7 @@ pixel's place in that order is ``x * H + y``. The compressed text form is that o
 lowest first, each plus 48 as a character; bit 5 marks that more groups follow, bit 4 of the last is the sign.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +116,54 @@ def decode_runs(codes: list) -> Runs:
     run_starts = _cumulative(lengths, owner) - lengths
     inside = (rank % 2 == 1) & (lengths > 0)
     return Runs(owner[inside], run_starts[inside], lengths[inside])
+
+
+def decode_window(code: dict) -> tuple:
+    """The part of a mask that its tight box holds, without a bitmap of the image's size.
+
+    Args:
+        code (dict): ``{'size': [H, W], 'counts': str | bytes}``.
+
+    Returns:
+        tuple: (h, w) bool, and x and y of its upper left pixel in the image; (0, 0) large and at (0, 0) without a pixel.
+    """
+    cols, rows = np.divmod(decode_runs([code]).places(), code['size'][0])
+    if not len(cols):
+        return np.zeros((0, 0), bool), 0, 0
+    x, y = int(cols[0]), int(rows.min())
+    window = np.zeros((rows.max() - y + 1, cols[-1] - x + 1), bool)
+    window[rows - y, cols - x] = True
+    return window, x, y
+
+
+def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list:
+    """COCO run-length codes of N instances, the inverse of :func:`decode_runs`.
+
+    Args:
+        runs (Runs): Of N instances; runs that touch are joined.
+        num_instances (int): N.
+        height (int): Of the image, in px.
+        width (int): Likewise.
+
+    Returns:
+        list[dict]: N times ``{'size': [H, W], 'counts': str}``.
+    """
+    owner, start, end = runs.owner, runs.start, runs.start + runs.length
+    joined = (owner[1:] == owner[:-1]) & (start[1:] == end[:-1])
+    owner, start = (values[np.append(True, ~joined)[: len(owner)]] for values in (owner, start))
+    end = end[np.append(~joined, True)[: len(end)]]
+    # gap before, length, gap before, length, ..., and a gap after if there is one
+    edges = np.stack([start, end], axis=1).ravel()
+    bounds = np.searchsorted(owner, np.arange(num_instances + 1)) * 2
+    codes = []
+    for first, last in itertools.pairwise(bounds.tolist()):
+        own = edges[first:last]
+        if first == last or own[-1] < height * width:
+            own = np.append(own, height * width)
+        counts = np.diff(own, prepend=0).tolist()
+        code = mask_utils.frPyObjects({'size': [height, width], 'counts': counts}, height, width)
+        codes.append({'size': [height, width], 'counts': code['counts'].decode()})
+    return codes
 
 
 def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min_visible: float = 0.5) -> np.ndarray:

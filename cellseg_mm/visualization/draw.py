@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
+from cellseg_mm.structures import decode_window
+
 # Bright hues that stand out from purple and pink stains.
 COLORS = [(0, 235, 100), (255, 235, 0), (0, 225, 255), (255, 110, 0)]
 
@@ -21,7 +23,7 @@ def draw_outlines(image: np.ndarray, masks: Iterable, colors: list, scale: int =
 
     Args:
         image (ndarray): (H, W, 3).
-        masks (Iterable): N masks (H, W), array or tensor; not zero inside.
+        masks (Iterable): N masks: (H, W) arrays or tensors, not zero inside, or COCO run-length codes.
         colors (list[tuple]): N RGB colours.
         scale (int): The picture is enlarged so many times, lines stay thin.
 
@@ -30,16 +32,21 @@ def draw_outlines(image: np.ndarray, masks: Iterable, colors: list, scale: int =
     """
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     for mask, color in zip(masks, colors, strict=True):
-        mask = np.asarray(mask) != 0
-        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if not len(rows):
+        window, x, y = decode_window(mask) if isinstance(mask, dict) else _window(np.asarray(mask) != 0)
+        if not window.size:
             continue
-        window = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].astype(np.uint8)
-        window = cv2.resize(window, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-        offset = int(cols[0] * scale), int(rows[0] * scale)
-        contours, _ = cv2.findContours(window, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset)
+        window = cv2.resize(window.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(window, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x * scale, y * scale))
         cv2.drawContours(canvas, contours, -1, tuple(int(value) for value in color), 1 if scale == 1 else 2)
     return canvas
+
+
+def _window(mask: np.ndarray) -> tuple:
+    """The part of a mask (H, W) that its tight box holds, and x and y of its upper left pixel."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return mask[:0, :0], 0, 0
+    return mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1], int(cols[0]), int(rows[0])
 
 
 def add_caption(image: np.ndarray, title: str, classes: list, colors: list) -> np.ndarray:

@@ -104,7 +104,7 @@ def _draw_side(image: np.ndarray, title: str, codes: list, kinds: np.ndarray, ot
             inside = mask_utils.decode(mask_utils.merge(chosen)) > 0
             canvas[inside] = TINT * np.array(color) + (1 - TINT) * canvas[inside]
     order = np.argsort(kinds != CORRECT, kind='stable')  # errors lie on top
-    masks = (mask_utils.decode(codes[index]) for index in order)
+    masks = (codes[index] for index in order)
     scale = max(1, DRAWN_SIDE // max(image.shape[:2]))
     drawn = draw_outlines(canvas.astype(np.uint8), masks, [KIND_COLORS[kind] for kind in kinds[order]], scale)
     drawn = np.pad(drawn, ((0, 0), (0, max(0, MIN_WIDTH - drawn.shape[1])), (0, 0)), constant_values=255)

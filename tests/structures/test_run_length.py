@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.structures import decode_runs, paint_instances, to_code
+from cellseg_mm.structures import decode_runs, decode_window, encode_runs, paint_instances, to_code
 from cellseg_mm.structures.run_length import Runs
 
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -35,6 +35,20 @@ def test_runs_are_those_that_pycocotools_encoded(stack):
         rows, cols = np.nonzero(mask)
         expected = [cols.mean(), rows.mean()] if len(rows) else [np.nan, np.nan]
         np.testing.assert_allclose(centroid, expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(masks)
+def test_windows_and_encoding_are_round_trips(stack):
+    count, height, width = stack.shape
+    codes = encode(stack)
+    assert encode_runs(decode_runs(codes), count, height, width) == codes
+    for mask, code in zip(stack, codes, strict=True):
+        window, x, y = decode_window(code)
+        pasted = np.zeros((height, width), bool)
+        pasted[y : y + window.shape[0], x : x + window.shape[1]] = window
+        np.testing.assert_array_equal(pasted, mask)
+        assert window.shape == (0, 0) or (window.any(axis=1)[[0, -1]].all() and window.any(axis=0)[[0, -1]].all())
 
 
 def test_large_images_and_bytes():

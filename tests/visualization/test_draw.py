@@ -1,4 +1,5 @@
 import numpy as np
+from pycocotools import mask as mask_utils
 
 from cellseg_mm.visualization.draw import add_caption, class_colors, contact_sheet, draw_outlines
 
@@ -37,3 +38,13 @@ def test_contact_sheet_holds_each_picture():
     sheet = contact_sheet(pictures, ['a', 'b'])
     for number in range(1, 7):
         assert (sheet[24:] == 10 * number).all(axis=2).sum() == 45  # below the titles
+
+
+def test_run_length_codes_draw_as_their_bitmaps_do():
+    masks = np.random.default_rng(0).random((4, 20, 30)) < 0.4
+    masks[3] = False
+    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    image, colors = np.zeros((20, 30, 3), np.uint8), class_colors(4)
+    for scale in (1, 3):
+        expected = draw_outlines(image, masks, colors, scale)
+        assert expected.any() and np.array_equal(draw_outlines(image, codes, colors, scale), expected)

@@ -69,7 +69,7 @@ model = dict(
             featmap_strides=[16],
         ),
         mask_head=dict(
-            type='FCNMaskHead',
+            type='RLEMaskHead',  # predicts run-length codes, the same bits as FCNMaskHead's bitmaps
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,

@@ -1,0 +1,3 @@
+from .rle_mask_head import RLEMaskHead
+
+__all__ = ['RLEMaskHead']

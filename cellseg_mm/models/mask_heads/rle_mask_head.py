@@ -1,0 +1,65 @@
+import numpy as np
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from cellseg_mm.structures import encode_runs
+
+from .paste import paste_runs
+
+
+@MODELS.register_module()
+class RLEMaskHead(FCNMaskHead):
+    """mmdet's mask head, predicting COCO run-length codes in place of one bitmap of the image's size for each instance.
+
+    The codes are those of the stock head's bitmaps, bit by bit, on the same device. ``pred_instances.masks`` is then a
+    list of ``{'size': [H, W], 'counts': str}``, which indexing, scoring, dumping and drawing take as it is.
+    """
+
+    def _predict_by_feat_single(
+        self,
+        mask_preds: Tensor,
+        bboxes: Tensor,
+        labels: Tensor,
+        img_meta: dict,
+        rcnn_test_cfg: ConfigDict,
+        rescale: bool = False,
+        activate_map: bool = False,
+    ) -> list:
+        """Codes of one image's N instances.
+
+        Args:
+            mask_preds (Tensor): (N, C or 1, h, w) logits; probabilities with ``activate_map``.
+            bboxes (Tensor): (N, 4) [x1, y1, x2, y2) in px of the input, with ``rescale`` changed in place to px of the
+                original image, as the stock head does.
+            labels (Tensor): (N,) class indices.
+            img_meta (dict): With ori_shape, (H, W), and scale_factor, (x, y).
+            rcnn_test_cfg (ConfigDict): ``mask_thr_binary``, from 0 on: the least probability inside.
+            rescale (bool): Whether codes are of the original image, else of the input.
+            activate_map (bool): See ``mask_preds``.
+
+        Returns:
+            list[dict]: N codes.
+        """
+        if not activate_map:
+            mask_preds = mask_preds.sigmoid()
+        scale_factor = bboxes.new_tensor(img_meta['scale_factor']).repeat((1, 2))
+        height, width = img_meta['ori_shape'][:2]
+        if rescale:
+            bboxes /= scale_factor
+        else:
+            height, width = (
+                int(np.round(side * scale_factor[0, axis].item())) for axis, side in ((1, height), (0, width))
+            )
+        chosen = mask_preds[:, 0] if self.class_agnostic else mask_preds[range(len(labels)), labels]
+        runs = paste_runs(chosen, bboxes, height, width, rcnn_test_cfg.mask_thr_binary)
+        return encode_runs(runs, len(labels), height, width)
+
+    def predict_by_feat(self, *args, **kwargs) -> list:
+        """The stock head's, with an empty list for an image without an instance."""
+        results_list = super().predict_by_feat(*args, **kwargs)
+        for results in results_list:
+            if not len(results):
+                results.masks = []
+        return results_list
