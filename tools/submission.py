@@ -1,9 +1,5 @@
 #!/usr/bin/env python3
-"""Make, check and score a submission: a zip with test-results.json, as the task takes it.
-
-make predicts with a checkpoint. The config's score threshold holds; average precision gains from a low one:
---cfg-options model.test_cfg.rcnn.score_thr=0.05
-"""
+"""Make, check and score a submission: a zip with test-results.json, as the task takes it."""
 
 import argparse
 import sys
@@ -29,10 +25,15 @@ from cellseg_mm.utils import UserError, load_config, markdown_table, one_line_er
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
 
-    command = commands.add_parser('make', help='predict the listed images and write the zip')
+    command = commands.add_parser(
+        'make',
+        help='predict the listed images and write the zip',
+        description='Predict the listed images and write the zip. Average precision gains from a low score threshold: '
+        '--cfg-options model.test_cfg.rcnn.score_thr=0.05',
+    )
     command.add_argument('config')
     command.add_argument('checkpoint')
     command.add_argument('--images', type=Path, required=True, metavar='DIR', help="the test images' files")
@@ -131,7 +132,7 @@ def score(args: argparse.Namespace) -> None:
     if found.problems:
         raise UserError(f'{args.zip}: broken ({found.problems[0]}); see all by tools/submission.py check')
     rows, largest = score_results(found.results, ground_truth)
-    print(f'masks; most detections of an image and class: {largest}')
+    print(f'masks; an image has up to {largest:,} detections of a class, and "at 100" counts the 100 of highest score')
     print(markdown_table(['', 'AP50', 'AP50 at 100', 'mAP', 'mAP at 100'], rows))
 
 

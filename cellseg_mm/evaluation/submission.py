@@ -82,7 +82,7 @@ def read_image_list(path: Path) -> list:
         raise UserError(f'{path}: {error.strerror}; the task gives it as test_image_name_to_ids.json') from error
     except ValueError as error:
         raise UserError(f'{path}: is no JSON ({error})') from error
-    if not isinstance(content, list) or not content:
+    if not isinstance(content, list):
         raise UserError(f'{path}: is no list of test images')
     check_image_entries(content, path)
     return content
@@ -92,8 +92,10 @@ def check_image_entries(images: list, path: Path) -> None:
     """Make sure that images have file_name, id, height and width, and ids of their own.
 
     Raises:
-        UserError: Naming the first that has not.
+        UserError: Naming the first that has not, or if there is none.
     """
+    if not images:
+        raise UserError(f'{path}: lists no image')
     kinds = dict(file_name=str, id=int, height=int, width=int)
     for index, image in enumerate(images):
         if not isinstance(image, dict) or any(type(image.get(key)) is not kind for key, kind in kinds.items()):
@@ -243,9 +245,7 @@ def _listed(names: list) -> str:
     return ', '.join(map(str, names[:MAX_LINES])) + more or 'nothing'
 
 
-def _check_results(
-    results: list, images: list, num_classes: int, allow_empty: bool, findings: _Findings
-) -> None:
+def _check_results(results: list, images: list, num_classes: int, allow_empty: bool, findings: _Findings) -> None:
     by_id = {image['id']: image for image in images}
     checks = dict(
         image_id=lambda value, image: _wrong_image_id(value, by_id),
@@ -345,28 +345,27 @@ def _wrong_segmentation(value: object, image: dict | None) -> tuple | None:
 
 def _check_masks(entries: list, image: dict, findings: _Findings) -> None:
     """Decode the masks of an image, given as (index, entry), and hold them against their boxes."""
-    texts = [entry['segmentation']['counts'].encode('utf-8', 'surrogatepass') for _, entry in entries]
-    codes = [dict(size=[image['height'], image['width']], counts=text) for text in texts]
+    codes = [entry['segmentation'] for _, entry in entries]
     broken = _broken_codes(codes)
     for place, reason in broken.items():
-        hint = '; str() of bytes? use counts.decode()' if texts[place].startswith(b"b'") else ''
+        hint = '; str() of bytes? use counts.decode()' if codes[place]['counts'].startswith("b'") else ''
         findings.add(
             'broken run-length codes', f'{_where(*entries[place])}: segmentation does not decode: {reason}{hint}'
         )
     kept = [place for place in range(len(codes)) if place not in broken]
     boxes = _mask_boxes(decode_runs([codes[place] for place in kept]), len(kept), image['height'])
-    for place, box in zip(kept, boxes, strict=True):
-        if not box.any():
-            findings.add('empty masks', f'{_where(*entries[place])}: segmentation has no pixel; leave it out')
+    for row in np.flatnonzero(~boxes.any(axis=1)):
+        findings.add('empty masks', f'{_where(*entries[kept[row]])}: segmentation has no pixel; leave it out')
     _check_boxes([entries[place] for place in kept], boxes, findings)
 
 
 def _check_boxes(entries: list, mask_boxes: np.ndarray, findings: _Findings) -> None:
     """Hold boxes against those of the masks, (N, 4) [x1, y1, x2, y2), where both have an area."""
+    has_pixels = mask_boxes.any(axis=1)
     chosen = [
         place
         for place, (_, entry) in enumerate(entries)
-        if mask_boxes[place].any() and 'bbox' in entry and not _wrong_box(entry['bbox'], None)
+        if has_pixels[place] and 'bbox' in entry and not _wrong_box(entry['bbox'], None)
     ]
     boxes = np.array([entries[place][1]['bbox'] for place in chosen], np.float64).reshape(-1, 4)
     mask_boxes = mask_boxes[chosen]
