@@ -234,7 +234,7 @@ def _read_member(path: Path, findings: _Findings) -> bytes | None:
                 )
                 return None
             with archive.open(MEMBER) as member:
-                return member.read(size + 1)  # to the end, where the checksum is compared, and not a byte further
+                return member.read(size)  # not all there is: the table of contents may understate it
     except Exception as error:  # a damaged zip raises many kinds
         findings.add('damaged zip', f'{path}: the zip is damaged ({error}); write or copy it again')
         return None

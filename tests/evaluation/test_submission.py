@@ -120,6 +120,11 @@ WRONG_ENTRIES = {
     'score as text': (with_key('score', '0.5'), r"score is '0\.5', expected"),
     'three numbers': (with_key('bbox', [1, 2, 3]), r'bbox is \[1, 2, 3\], expected 4 finite numbers'),
     'box in a box': (with_key('bbox', [[1, 2, 3, 4]]), r'bbox is \[\[1, 2, 3, 4\]\], expected 4 finite numbers'),
+    'boolean in a box': (with_key('bbox', [19, 11, True, 11]), r'bbox is \[19, 11, True, 11\], expected 4 finite'),
+    'boundless box': (
+        with_key('bbox', [19, 11, 10**400, 11]),
+        r'bbox is \[19, 11, 10+\.\.\.0+, 11\], expected 4 finite',
+    ),
     'no area': (with_key('bbox', [19, 11, 0, 11]), r'bbox is \[19, 11, 0, 11\], expected w and h above 0'),
     'outside': (with_key('bbox', [19, 11, 11, 30]), r'bbox is \[19, 11, 11, 30\], expected .* within 86x33 px \(width'),
     'corners': (as_corners, r'bbox \[19\.0, 11\.0, 30\.0, 22\.0\] fits the mask as \[x1, y1, x2, y2\]'),
