@@ -67,6 +67,13 @@ def test_boxes_of_another_rounding_pass(tmp_path):
     assert not problems_of(tmp_path / 'x.zip')
 
 
+def test_a_poor_mask_that_fits_its_box_as_corners_by_chance_passes(tmp_path):
+    results = good_results()
+    results[0]['bbox'] = [5, 11, 16, 22]  # of a mask at [5, 11, 11, 11]
+    write_submission(tmp_path / 'x.zip', results)
+    assert not problems_of(tmp_path / 'x.zip')
+
+
 # Mistakes in entry 6, the second of image 2, or where the text says. Each gives one line, of its own wording.
 
 
@@ -92,8 +99,11 @@ def without_image_2(results):
 
 
 def as_corners(results):
-    x, y, w, h = results[6]['bbox']
-    results[6]['bbox'] = [x, y, x + w, y + h]
+    """All of them; those that would then reach beyond their image are left out."""
+    results[:] = [entry for entry in results if entry['bbox'][0] < 40]
+    for entry in results:
+        x, y, w, h = entry['bbox']
+        entry['bbox'] = [x, y, x + w, y + h]
 
 
 def row_by_row(results):
@@ -127,7 +137,7 @@ WRONG_ENTRIES = {
     ),
     'no area': (with_key('bbox', [19, 11, 0, 11]), r'bbox is \[19, 11, 0, 11\], expected w and h above 0'),
     'outside': (with_key('bbox', [19, 11, 11, 30]), r'bbox is \[19, 11, 11, 30\], expected .* within 86x33 px \(width'),
-    'corners': (as_corners, r'bbox \[19\.0, 11\.0, 30\.0, 22\.0\] fits the mask as \[x1, y1, x2, y2\]'),
+    'corners': (as_corners, r'bbox \[5\.0, 11\.0, 16\.0, 22\.0\] fits the mask as \[x1, y1, x2, y2\], .* 6 of 6'),
     'mask of row order': (row_by_row, r'bbox \[61, .*\] does not touch the mask, whose box is .*column by column'),
     'polygons': (with_key('segmentation', [[1, 1, 9, 1, 9, 9]]), r'segmentation is a JSON list \(polygons\?\)'),
     'no counts': (with_key('segmentation', dict(size=[33, 86])), r'segmentation is a JSON object, expected an object'),
@@ -151,6 +161,8 @@ WRONG_ENTRIES = {
     'empty mask': (with_code(counts=encode(np.zeros((33, 86)))['counts']), r'segmentation has no pixel'),
 }
 
+OF_THE_WHOLE_FILE = ('an entry that is no object', 'image left out', 'corners')
+
 
 @pytest.mark.parametrize('name', WRONG_ENTRIES)
 def test_wrong_entries(name, tmp_path):
@@ -160,7 +172,7 @@ def test_wrong_entries(name, tmp_path):
     write_zip(tmp_path / 'x.zip', json.dumps(results))
     (problem,) = problems_of(tmp_path / 'x.zip')
     assert re.search(expected, problem), problem
-    assert problem.startswith(('entry 6, image', 'entry 10', 'image 2 '))
+    assert problem.startswith('entry 6, image') or name in OF_THE_WHOLE_FILE
 
 
 def not_a_zip(path, text):
@@ -265,7 +277,7 @@ def test_no_kind_of_problem_shares_its_words_with_another():
 def test_all_kinds_are_told_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(submission, 'MAX_LINES', 100)
     results = good_results()[:5]  # the changed ones are of image 2
-    together = [name for name in WRONG_ENTRIES if name not in ('image left out', 'an entry that is no object')]
+    together = [name for name in WRONG_ENTRIES if name not in OF_THE_WHOLE_FILE]
     for name in together:
         entries = good_results()
         WRONG_ENTRIES[name][0](entries)
