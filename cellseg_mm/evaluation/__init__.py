@@ -51,8 +51,8 @@ __all__ = [
     'read_ground_truth',
     'read_image_list',
     'read_results',
-    'summarise',
     'score_results',
+    'summarise',
     'write_submission',
     'write_test_set',
 ]

@@ -346,7 +346,11 @@ def _wrong_segmentation(value: object, image: dict | None) -> tuple | None:
 
 
 def _check_masks(entries: list, image: dict, findings: _Findings) -> list:
-    """Decode the masks of an image, given as (index, entry); return (index, entry, the mask's box) where there is one."""
+    """Decode the masks of an image, given as (index, entry).
+
+    Returns:
+        list[tuple]: (index, entry, [x1, y1, x2, y2) of the mask) of those that have a pixel.
+    """
     codes = [entry['segmentation'] for _, entry in entries]
     broken = _broken_codes(codes)
     for place, reason in broken.items():
