@@ -112,13 +112,14 @@ def _datasets(dataset: dict) -> Iterator:
 
 
 def fill_from_prepared_data(cfg: Config) -> None:
-    """Point the config to its prepared set and put in the set's normalisation and classes.
+    """Point the config to its prepared set and put in the set's normalisation, classes and files' channel order.
 
     Raises:
         UserError: If there is no prepared set.
     """
     statistics = json.loads((set_data_root(cfg) / 'statistics.json').read_text('utf-8'))
     set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
+    cfg.channel_order = statistics['channel_order']  # of the source's files; what is prepared is true RGB
 
 
 def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
@@ -184,6 +185,18 @@ def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
     if facts['mean'] is None:
         raise UserError(f'{path}: its config has no mean and std; it was not trained by tools/train.py')
     return facts
+
+
+def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
+    """The channel order, ``'rgb'`` or ``'bgr'``, of the files that the checkpoint's training set was prepared from.
+
+    Raises:
+        UserError: If the checkpoint's config does not say it, as those of older versions do not.
+    """
+    order = parse_config_text(checkpoint['meta']['cfg']).get('channel_order')
+    if order not in ('rgb', 'bgr'):
+        raise UserError(f"{path}: does not say its training files' channel order; give --channel-order rgb or bgr")
+    return order
 
 
 def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:

@@ -46,6 +46,15 @@ def test_facts_of_the_data_fill_the_config(cfg):
     assert Config.fromstring(cfg.pretty_text, '.py').model.data_preprocessor.mean == [1, 2, 3]
 
 
+def test_channel_order_of_the_source_travels_with_the_checkpoint(cfg, prepared):
+    cfg.data_root = str(prepared)
+    old = dict(meta=dict(cfg=cfg.pretty_text))
+    run_setup.fill_from_prepared_data(cfg)
+    assert run_setup.checkpoint_channel_order(dict(meta=dict(cfg=cfg.pretty_text)), 'x.pth') == 'bgr'
+    with pytest.raises(UserError, match=r'x\.pth: does not say .* --channel-order rgb or bgr'):
+        run_setup.checkpoint_channel_order(old, 'x.pth')
+
+
 @pytest.mark.parametrize('name', ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam'])
 def test_from_scratch_freezes_nothing_in_any_row(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
