@@ -23,12 +23,14 @@ class AveragePrecision(NamedTuple):
 
     Attributes:
         precision: (T, R, C, A, M) float64 over IoU thresholds 0.5, 0.55, ..., 0.95, recalls 0, 0.01, ..., 1, classes,
-            :data:`SIZE_BANDS` and numbers of detections; -1 where there is no ground truth.
+            sizes and numbers of detections; -1 where there is no ground truth.
         max_dets: M numbers of detections an image and class.
+        bands: A names of sizes.
     """
 
     precision: np.ndarray
     max_dets: tuple
+    bands: tuple
 
     def mean(self, max_dets: int, iou_thr: float | None = None, label: int | None = None, band: str = 'all') -> float:
         """Mean average precision, nan without ground truth.
@@ -37,9 +39,9 @@ class AveragePrecision(NamedTuple):
             max_dets (int): Detections an image and class that count.
             iou_thr (float | None): One threshold in place of the mean over the ten.
             label (int | None): One class in place of the mean over all that have ground truth.
-            band (str): A key of :data:`SIZE_BANDS`.
+            band (str): One of ``bands``.
         """
-        values = self.precision[..., list(SIZE_BANDS).index(band), self.max_dets.index(max_dets)]
+        values = self.precision[..., self.bands.index(band), self.max_dets.index(max_dets)]
         if iou_thr is not None:
             values = values[[round((iou_thr - 0.5) / 0.05)]]
         if label is not None:
@@ -54,6 +56,7 @@ def average_precision(
     iou_type: str,
     max_dets: tuple = (100, 1000),
     engine: str = 'faster_coco_eval',
+    bands: dict | None = None,
 ) -> AveragePrecision:
     """Average precision of detections against COCO annotations.
 
@@ -66,22 +69,32 @@ def average_precision(
         iou_type (str): ``'segm'`` or ``'bbox'``.
         max_dets (tuple[int]): Rising.
         engine (str): A key of :data:`ENGINES`.
+        bands (dict[str, tuple] | None): Names of sizes to ranges of the square root of the area, :data:`SIZE_BANDS` if
+            None.
     """
+    bands = bands or SIZE_BANDS
     coco, evaluator = ENGINES[engine]
     detections = _detections(results, iou_type)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         evaluation = evaluator(
-            _index(coco, ground_truth, [dict(entry) for entry in ground_truth['annotations']]),
+            _index(coco, ground_truth, _cells(ground_truth['annotations'], iou_type)),
             _index(coco, ground_truth, detections),
             iou_type,
         )
     evaluation.params.maxDets = list(max_dets)
-    evaluation.params.areaRng = [[low**2, high**2] for low, high in SIZE_BANDS.values()]
-    evaluation.params.areaRngLbl = list(SIZE_BANDS)
+    evaluation.params.areaRng = [[low**2, high**2] for low, high in bands.values()]
+    evaluation.params.areaRngLbl = list(bands)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
-    return AveragePrecision(np.asarray(evaluation.eval['precision']), tuple(max_dets))
+    return AveragePrecision(np.asarray(evaluation.eval['precision']), tuple(max_dets), tuple(bands))
+
+
+def _cells(annotations: list, iou_type: str) -> list:
+    """Copies of the annotations; for boxes without the masks, which would be decoded for nothing."""
+    if iou_type == 'bbox':
+        return [{key: entry[key] for key in entry if key != 'segmentation'} for entry in annotations]
+    return [dict(entry) for entry in annotations]
 
 
 def _detections(results: list, iou_type: str) -> list:

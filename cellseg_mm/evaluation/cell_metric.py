@@ -48,19 +48,18 @@ class CellMetric(BaseMetric):
         ids = {entry['name']: entry['id'] for entry in self.ground_truth['categories']}
         category_ids = [ids[name] for name in self.dataset_meta['classes']]
         for sample in data_samples:
-            image_id = sample['img_id']
-            self.results.append((image_id, encode_predictions(image_id, sample['pred_instances'], category_ids)))
+            self.results.append(encode_predictions(sample['img_id'], sample['pred_instances'], category_ids))
 
     def compute_metrics(self, results: list) -> dict:
         """Score them, and log a table of the classes."""
-        seen = {image_id for image_id, _ in results}
+        seen = {image.image_id for image in results}
         content = self.ground_truth
         ground_truth = dict(
             content,
             images=[image for image in content['images'] if image['id'] in seen],
             annotations=[entry for entry in content['annotations'] if entry['image_id'] in seen],
         )
-        entries = [entry for _, image in results for entry in image]
+        entries = [entry for image in results for entry in image.entries]
         figures = evaluate(ground_truth, entries, self.score_thr, self.engine, self.centroid_radius)
         classes = [entry['name'] for entry in content['categories']]
         table = markdown_table(*class_table(figures, classes))

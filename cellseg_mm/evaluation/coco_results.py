@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,20 @@ from mmengine.evaluator import BaseMetric
 from cellseg_mm.utils import UserError, write_atomically
 
 
-def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -> list:
+@dataclass(frozen=True)
+class ImageResults:
+    """What a metric keeps of one image; as an object, for mmengine searches lists and dicts for tensors, one by one.
+
+    Attributes:
+        image_id: As in the annotations.
+        entries: COCO results.
+    """
+
+    image_id: int
+    entries: list
+
+
+def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -> ImageResults:
     """COCO results of one image.
 
     Args:
@@ -23,7 +37,7 @@ def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -
         category_ids (Sequence[int]): Of each class index.
 
     Returns:
-        list[dict]: image_id, category_id, bbox [x, y, w, h], score and segmentation (run-length code, str).
+        ImageResults: image_id, category_id, bbox [x, y, w, h], score and segmentation (run-length code, str) of each.
     """
     boxes, scores, labels = (np.asarray(instances[key].cpu()) for key in ('bboxes', 'scores', 'labels'))
     masks = instances['masks']
@@ -31,10 +45,13 @@ def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -
         masks = encode_mask_results(masks.cpu().numpy())
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
     entries = zip(boxes.tolist(), scores.astype(np.float64).tolist(), labels.tolist(), masks, strict=True)
-    return [
-        dict(image_id=image_id, category_id=category_ids[label], bbox=box, score=score, segmentation=_as_text(mask))
-        for box, score, label, mask in entries
-    ]
+    return ImageResults(
+        image_id,
+        [
+            dict(image_id=image_id, category_id=category_ids[label], bbox=box, score=score, segmentation=_as_text(mask))
+            for box, score, label, mask in entries
+        ],
+    )
 
 
 def _as_text(code: dict) -> dict:
@@ -106,5 +123,5 @@ class DumpCocoResults(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         """Write the file."""
-        write_atomically(self.path, json.dumps([entry for image in results for entry in image]))
+        write_atomically(self.path, json.dumps([entry for image in results for entry in image.entries]))
         return {}

@@ -12,7 +12,7 @@ import numpy as np
 from cellseg_mm.structures import decode_runs, encode_instances, paint_instances, to_code
 from cellseg_mm.utils import markdown_table
 
-from .average_precision import SIZE_BANDS, average_precision
+from .average_precision import average_precision
 from .instance_scores import panoptic_counts
 from .scene import Scene, make_scene
 
@@ -126,7 +126,7 @@ def analyze_errors(ground_truth: dict, results: list, scenes: list, score_thr: f
         dict(name=image['file_name'], pq=_defined(pq[i]), **_counts(matrices[i], every, *torn[i].sum(axis=1)))
         for i, image in enumerate(ground_truth['images'])
     ]
-    curves = precision.precision[0, :, :, list(SIZE_BANDS).index('all'), 0].T  # of IoU 0.5
+    curves = precision.precision[0, :, :, precision.bands.index('all'), 0].T  # of IoU 0.5
     return dict(
         score_thr=score_thr,
         classes=classes,

@@ -125,7 +125,7 @@ def decode_window(code: dict) -> tuple:
         code (dict): ``{'size': [H, W], 'counts': str | bytes}``.
 
     Returns:
-        tuple: (h, w) bool, and x and y of its upper left pixel in the image; (0, 0) large and at (0, 0) without a pixel.
+        tuple: (h, w) bool, and x and y of its upper left pixel in the image. Without a pixel h and w are 0.
     """
     cols, rows = np.divmod(decode_runs([code]).places(), code['size'][0])
     if not len(cols):

@@ -15,10 +15,7 @@ def test_perfect_detections_score_one_everywhere(data):
     ground_truth, _ = data
     results = [dict(entry, score=0.9) for entry in ground_truth['annotations']]
     figures = evaluate(ground_truth, results)
-    empty = {'segm_mAP_max1000_16_to_32px', 'segm_mAP_max1000_over_32px'} | {
-        'bbox_mAP_max1000_16_to_32px',
-        'bbox_mAP_max1000_over_32px',
-    }
+    empty = {'segm_mAP_max1000_16_to_32px', 'segm_mAP_max1000_over_32px'}
     assert figures.pop('score_thr') == 0.9
     for name, value in figures.items():
         assert np.isnan(value) if name in empty else value == pytest.approx(1, abs=1e-9), name
