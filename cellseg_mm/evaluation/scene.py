@@ -91,8 +91,8 @@ def make_scene(
 ) -> Scene:
     """Reduce an image to its :class:`Scene`.
 
-    A prediction of which ignored regions cover more than half, and that matches no cell, is left out, as the panoptic
-    API of COCO does with void regions.
+    Cells and predictions without a pixel are left out. So is a prediction of which ignored regions cover more than
+    half, and that matches no cell, as in the panoptic API of COCO with void regions.
 
     Args:
         size (tuple[int]): (H, W) of the image in px.
@@ -151,7 +151,7 @@ def make_scene(
         foreground,
         np.bincount(owners[gt_foreground[places]], minlength=len(order)),
     )
-    scene = _select(scene, ~gt_ignored, areas > 0)
+    scene = _select(scene, ~gt_ignored & (gt_areas > 0), areas > 0)
     mostly_ignored = scene.foreground < 0.5 * scene.areas
     mostly_ignored[scene.matches()[1]] = False
     return _select(scene, np.ones(len(scene.gt_labels), bool), ~mostly_ignored)

@@ -289,6 +289,15 @@ def test_ignored_regions():
     assert panoptic_counts(make_scenes(strict, results)).quality()[0] == [1 / 1.5]
 
 
+def test_masks_without_a_pixel_are_left_out():
+    cell, blank = encode(disc((30, 30), (15, 15), 6)), encode(np.zeros((30, 30)))
+    ground_truth = make_ground_truth((30, 30), [annotation(1, 0, code) for code in (blank, cell)])
+    results = [annotation(1, 0, code, score=score) for code, score in ((blank, 1.0), (cell, 0.5))]
+    scene = make_scenes(ground_truth, results)[0]
+    assert len(scene.gt_labels) == len(scene.labels) == 1
+    assert panoptic_counts([scene]).quality()[0] == [detection_f1([scene], 1, 12)[0]] == [1.0]
+
+
 def test_overlapping_ground_truth_matches_one_to_one():
     shape = (30, 30)
     large, inner = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
