@@ -221,13 +221,16 @@ def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | No
 
 
 def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:
-    """Refuse a checkpoint of another model, where mmengine would go on with random weights and a warning.
+    """Refuse a checkpoint of another model, where mmengine would go on with random or fewer weights and a warning.
 
     Raises:
-        UserError: Naming the first parameter that is missing or of another shape.
+        UserError: Naming the first parameter that is missing, left over or of another shape.
     """
-    given = checkpoint['state_dict']
-    for name, value in model.state_dict().items():
+    given, expected = checkpoint['state_dict'], model.state_dict()
+    surplus = next((name for name in given if name not in expected), None)
+    if surplus:
+        raise UserError(f'{path}: is not of the model in {config_path}, which has no {surplus}')
+    for name, value in expected.items():
         shape = tuple(given[name].shape) if name in given else 'absent'
         if shape != tuple(value.shape):
             raise UserError(

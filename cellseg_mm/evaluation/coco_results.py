@@ -111,6 +111,8 @@ class DumpCocoResults(BaseMetric):
         collect_device (str): As for every metric.
     """
 
+    default_prefix = 'results'  # of no figure; mmengine warns of a metric without one
+
     def __init__(self, path: str, collect_device: str = 'cpu') -> None:
         super().__init__(collect_device=collect_device)
         self.path = Path(path)

@@ -130,6 +130,9 @@ def test_weights_of_another_model():
         run_setup.check_weights_fit(model, dict(state_dict=torch.nn.Linear(4, 3).state_dict()), 'a.py', 'x.pth')
     with pytest.raises(UserError, match='weight is absent'):
         run_setup.check_weights_fit(model, dict(state_dict={}), 'a.py', 'x.pth')
+    more = dict(model.state_dict(), attention=torch.zeros(1))
+    with pytest.raises(UserError, match='which has no attention'):
+        run_setup.check_weights_fit(model, dict(state_dict=more), 'a.py', 'x.pth')
 
 
 def test_labels_of_other_classes(cfg, prepared, tmp_path):
