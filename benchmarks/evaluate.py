@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from common import measure, print_table
-from dense import make_case, score
+from predictions import make_predictions, score
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument('--detections', type=int, default=1000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path, samples = make_case(Path(folder), args.images, (args.size, args.size), args.cells, args.detections)
+        path, samples = make_predictions(Path(folder), args.images, (args.size, args.size), args.cells, args.detections)
         ours = measure(lambda: score(dict(type='CellMetric', ann_file=str(path)), samples), repeats=3)
         stock_config = dict(type='CocoMetric', ann_file=str(path), metric='segm', proposal_nums=(100, 300, 1000))
         stock = measure(lambda: score(stock_config, samples))

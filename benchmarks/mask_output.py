@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import measure, print_table
-from dense import make_case, score
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
+from predictions import make_predictions, score
 
 from cellseg_mm.datasets import CLASSES
 
@@ -53,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cells = int(0.8 * args.detections)
-        path, (sample,) = make_case(Path(folder), 1, tuple(args.shape), cells, args.detections)
+        path, (sample,) = make_predictions(Path(folder), 1, tuple(args.shape), cells, args.detections)
         logits = round_masks(args.detections).to(args.device)
         cases = {
             'RLEMaskHead, CellMetric': ('RLEMaskHead', dict(type='CellMetric', ann_file=str(path))),

@@ -46,7 +46,7 @@ def make_image(rng: np.random.Generator, shape: tuple, num_cells: int, num_detec
     return codes, labels, found, found_labels, np.append(rng.beta(5, 2, num_cells), rng.beta(2, 5, extra))
 
 
-def make_case(folder: Path, images: int, shape: tuple, num_cells: int, num_detections: int) -> tuple:
+def make_predictions(folder: Path, images: int, shape: tuple, num_cells: int, num_detections: int) -> tuple:
     """The path of an annotation file, and what a model hands to a metric: a sample an image."""
     height, width = shape
     entries, annotations, samples = [], [], []
