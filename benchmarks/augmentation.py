@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from common import measure, print_table
+from common import make_case, measure, print_table
 from mmcv.transforms import Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomCrop, RandomFlip, Resize, Rotate
 from mmdet.structures.mask import BitmapMasks
@@ -32,7 +32,7 @@ from cellseg_mm.datasets.transforms import (
     RandomZoom,
 )
 from cellseg_mm.datasets.transforms.geometric import crop_matrix, rotation_matrix, warp_masks, zoom_matrix
-from cellseg_mm.structures import InstanceMapMasks, encode_instances, instance_extents, read_layers, write_layers
+from cellseg_mm.structures import InstanceMapMasks, read_layers
 
 try:
     import albumentations
@@ -41,31 +41,6 @@ except ImportError:
 
 SIZES, CELLS = (250, 500, 1000), (50, 300, 600)
 ANGLE, ZOOM, CROP = 10.0, 1.1, 0.9
-
-
-def make_case(folder: Path, size: int, cells: int) -> dict:
-    """An image with so many round cells on a jittered grid, stored as prepared data are; what a dataset tells of it."""
-    rng = np.random.default_rng([size, cells])
-    side = int(np.ceil(np.sqrt(cells)))
-    pitch = size / side
-    instance_map = np.zeros((size, size), np.int32)
-    for number, place in enumerate(rng.permutation(side * side)[:cells], start=1):
-        row, col = (np.array(divmod(place, side)) + 0.5 + rng.uniform(-0.1, 0.1, 2)) * pitch
-        cv2.circle(instance_map, (round(col), round(row)), round(min(0.38 * pitch, 14)), number, cv2.FILLED)
-    image = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
-    stem = folder / f'{size}_{cells}'
-    cv2.imwrite(f'{stem}.png', image)
-    write_layers(f'{stem}.tif', instance_map[None])
-    boxes, areas = instance_extents(instance_map, np.arange(1, cells + 1))
-    codes = encode_instances(instance_map, cells)
-    entries = zip(boxes.tolist(), codes, areas.tolist(), strict=True)
-    instances = [
-        dict(bbox=box, bbox_label=0, ignore_flag=0, mask=code, instance_id=index, area=area)
-        for index, (box, code, area) in enumerate(entries, start=1)
-    ]
-    return dict(
-        img_path=f'{stem}.png', instance_map_path=f'{stem}.tif', height=size, width=size, instances=instances, img_id=0
-    )
 
 
 def pinned(transform: object, **draws: object) -> object:

@@ -1,12 +1,53 @@
-"""Measuring for the benchmarks: each case in a process of its own, so that one's memory is not another's."""
+"""Scenes and measuring for the benchmarks: each case in a process of its own, so that one's memory is not another's."""
 
 import multiprocessing
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-import cellseg_mm  # noqa: F401  (before mmdet, whose import it keeps quiet)
+import cv2
+import numpy as np
+
+from cellseg_mm.structures import encode_instances, instance_extents, write_layers
+
+
+def make_case(folder: Path, size: int, cells: int, index: int = 0) -> dict:
+    """An image with so many round cells on a jittered grid, stored as prepared data are; what a dataset tells of it.
+
+    Args:
+        folder (Path): Where image and id map are written.
+        size (int): Height and width in px.
+        cells (int): Their number.
+        index (int): Which of the images of this size and number.
+    """
+    rng = np.random.default_rng([size, cells, index])
+    side = int(np.ceil(np.sqrt(cells)))
+    pitch = size / side
+    instance_map = np.zeros((size, size), np.int32)
+    for number, place in enumerate(rng.permutation(side * side)[:cells], start=1):
+        row, col = (np.array(divmod(place, side)) + 0.5 + rng.uniform(-0.1, 0.1, 2)) * pitch
+        cv2.circle(instance_map, (round(col), round(row)), round(min(0.38 * pitch, 14)), number, cv2.FILLED)
+    image = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
+    stem = folder / f'{size}_{cells}_{index}'
+    cv2.imwrite(f'{stem}.png', image)
+    write_layers(f'{stem}.tif', instance_map[None])
+    boxes, areas = instance_extents(instance_map, np.arange(1, cells + 1))
+    codes = encode_instances(instance_map, cells)
+    entries = zip(boxes.tolist(), codes, areas.tolist(), strict=True)
+    instances = [
+        dict(bbox=box, bbox_label=0, ignore_flag=0, mask=code, instance_id=number, area=area)
+        for number, (box, code, area) in enumerate(entries, start=1)
+    ]
+    return dict(
+        img_path=f'{stem}.png',
+        instance_map_path=f'{stem}.tif',
+        height=size,
+        width=size,
+        instances=instances,
+        img_id=index,
+    )
 
 
 def measure(function: Callable, repeats: int = 1, warm_up: int = 0) -> tuple:

@@ -1,0 +1,31 @@
+"""The benchmarks of dense scenes at sizes of seconds: they run, and end with their two ratios."""
+
+import os
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def last_lines(name, *arguments):
+    command = [sys.executable, str(ROOT / 'benchmarks' / f'{name}.py'), *map(str, arguments)]
+    one_thread = dict(os.environ, OMP_NUM_THREADS='1')
+    result = subprocess.run(command, capture_output=True, text=True, env=one_thread)
+    assert result.returncode == 0, result.stderr[-3000:]
+    *table, memory, ratio = result.stdout.splitlines()
+    assert float(memory.removeprefix('memory_ratio ')) > 0 and float(ratio.removeprefix('ratio ')) > 0
+    return [line.split('|') for line in table]
+
+
+def test_assign():
+    table = last_lines('assign', '--size', 128, '--cells', 3, 8)
+    assert [(row[1].strip(), row[3].strip()) for row in table[2:]] == [
+        (stage, cells) for stage in ('rcnn', 'rpn') for cells in ('3', '8')
+    ]
+
+
+def test_train_step():
+    small = ROOT / 'configs/demo/maskrcnn_r18_fpn.py'
+    table = last_lines('train_step', '--config', small, '--sizes', 64, '--cells', 4, '--repeats', 1)
+    assert float(table[2][-2]) <= 1e-5  # losses of ours and of stock
+    assert table[7][1].strip() == 'copies of ground truth'
