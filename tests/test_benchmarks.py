@@ -1,9 +1,10 @@
-"""The benchmarks of dense scenes at sizes of seconds: they run, and end with their two ratios."""
+"""The benchmarks at sizes of seconds: they run, and end with their two ratios."""
 
 import os
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 
@@ -13,7 +14,7 @@ def last_lines(name, *arguments):
     result = subprocess.run(command, capture_output=True, text=True, env=one_thread)
     assert result.returncode == 0, result.stderr[-3000:]
     *table, memory, ratio = result.stdout.splitlines()
-    assert float(memory.removeprefix('memory_ratio ')) > 0 and float(ratio.removeprefix('ratio ')) > 0
+    assert memory.startswith('memory_ratio ') and float(ratio.removeprefix('ratio ')) > 0
     return [line.split('|') for line in table]
 
 
@@ -29,3 +30,25 @@ def test_train_step():
     table = last_lines('train_step', '--config', small, '--sizes', 64, '--cells', 4, '--repeats', 1)
     assert float(table[2][-2]) <= 1e-5  # losses of ours and of stock
     assert table[7][1].strip() == 'copies of ground truth'
+
+
+def test_augmentation():
+    table = last_lines('augmentation', '--sizes', 64, '--cells', 3, 6)
+    assert [row[2].strip() for row in table[2:4]] == ['3', '6']
+
+
+def test_evaluate():
+    table = last_lines('evaluate', '--images', 2, '--size', 200, '--cells', 20, '--detections', 30)
+    assert [row[1].strip() for row in table[2:]] == ['CellMetric', 'CocoMetric, segm']
+
+
+def test_mask_output():
+    table = last_lines('mask_output', '--shape', 200, 160, '--detections', 20)
+    assert len(table[3:]) == 2
+
+
+@pytest.mark.slow
+def test_model():
+    table = last_lines('model', '--size', 96, '--cells', 4, '--repeats', 1)
+    parameters = {row[1].strip(): int(row[2].replace(',', '')) for row in table[3:]}
+    assert parameters['stock'] == parameters['maskrcnn_r50_fpn'] == parameters['maskrcnn_r50_fpn_cbam'] - 700_800

@@ -1,7 +1,7 @@
 # What makes a row of the ablation small enough to train from scratch on two CPU cores in minutes: the input, the heads
 # and the schedule. No config of its own; the rows beside this file take these values.
 small_image_size = (512, 256)  # drawn images and long ones at their own size
-small_epochs = 17
+small_epochs = 15
 
 small_model = dict(
     neck=dict(out_channels=128),

@@ -181,14 +181,6 @@ def test_browse_augmentation(prepared, run_tool, one_line_error, tmp_path):
     assert 'no prepared data' in one_line_error('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', 'x')
 
 
-def test_benchmark_of_augmentation_prints_its_ratios():
-    command = [sys.executable, str(ROOT / 'benchmarks/augmentation.py'), '--sizes', '64', '--cells', '3', '6']
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    *_, memory, ratio = result.stdout.splitlines()
-    assert memory.startswith('memory_ratio ') and float(ratio.removeprefix('ratio ')) > 0
-
-
 def test_two_processes_under_torchrun(two_images, tmp_path):
     config = write_tiny_config(tmp_path / 'tiny.py', times=4)
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
