@@ -20,9 +20,10 @@ from cellseg_mm.utils import load_config
 
 MODEL = load_config(Path(__file__).parents[1] / 'configs/maskrcnn_r50_fpn.py').model
 STAGES, CELLS = ('rcnn', 'rpn'), (50, 300, 600)
+ASSIGNERS = ('SparseMaxIoUAssigner', 'MaxIoUAssigner')
 
 
-def make_boxes(case: dict, stage: str) -> tuple:
+def make_boxes(case: dict, stage: str, device: str) -> tuple:
     """Priors and ground truth of a scene."""
     gt = torch.tensor([instance['bbox'] for instance in case['instances']], dtype=torch.float32)
     if stage == 'rpn':
@@ -34,13 +35,14 @@ def make_boxes(case: dict, stage: str) -> tuple:
         random = torch.Generator().manual_seed(0)
         near = gt[torch.randint(len(gt), (1000,), generator=random)]
         priors = near + 4 * torch.randn(near.shape, generator=random)
-    return InstanceData(priors=priors), InstanceData(bboxes=gt, labels=torch.zeros(len(gt), dtype=torch.long))
+    gt_instances = InstanceData(bboxes=gt, labels=torch.zeros(len(gt), dtype=torch.long))
+    return InstanceData(priors=priors).to(device), gt_instances.to(device)
 
 
-def assignment(case: dict, stage: str, assigner: str) -> Callable:
+def assignment(case: dict, stage: str, assigner: str, device: str) -> Callable:
     """A function that assigns. Its first call makes the boxes: torch must not start threads before processes fork."""
     built = TASK_UTILS.build(dict(MODEL.train_cfg[stage].assigner, type=assigner))
-    boxes = functools.cache(lambda: make_boxes(case, stage))
+    boxes = functools.cache(lambda: make_boxes(case, stage, device))
     return lambda: built.assign(*boxes())
 
 
@@ -54,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--size', type=int, default=1000, help='height and width of the scenes in px')
     parser.add_argument('--cells', type=int, nargs='+', default=CELLS, help='cells of the scenes')
+    parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     init_default_scope('mmdet')
     rows = []
@@ -61,7 +64,7 @@ def main() -> None:
         cases = [make_case(Path(folder), args.size, cells) for cells in args.cells]
     for stage in STAGES:
         for case in cases:
-            ours, stock = (assignment(case, stage, name) for name in ('SparseMaxIoUAssigner', 'MaxIoUAssigner'))
+            ours, stock = (assignment(case, stage, name, args.device) for name in ASSIGNERS)
             measure(functools.partial(assert_equal, ours, stock))
             fast, slow = measure(ours, repeats=20, warm_up=2), measure(stock, repeats=3, warm_up=1)
             shown = [f'{1000 * fast[0]:.1f}', f'{1000 * slow[0]:.1f}', f'{fast[1]:.0f}', f'{slow[1]:.0f}']

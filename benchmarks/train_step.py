@@ -13,13 +13,12 @@ import copy
 import functools
 import logging
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from common import make_case, measure, print_table
+from common import clock, make_case, measure, print_table
 from mmcv.transforms import Compose
 from mmdet.models.detectors import two_stage
 from mmdet.registry import MODELS
@@ -50,9 +49,9 @@ def timed(function: Callable, seconds: Tensor) -> Callable:
     """A function that adds the time of each call to ``seconds``, of no dimension."""
 
     def timing(*args: object, **kwargs: object) -> object:
-        start = time.perf_counter()
+        start = clock()
         result = function(*args, **kwargs)
-        seconds.add_(time.perf_counter() - start)
+        seconds.add_(clock() - start)
         return result
 
     return timing
@@ -76,14 +75,15 @@ class TrainingStep:
         config (str | Path): Of the model.
         cases (list[dict]): The images, see :func:`common.make_case`.
         way (str): One of :data:`WAYS`.
+        device (str): Of the model.
 
     Attributes:
         losses (Tensor): (5,) of the last step, in memory that processes share.
         seconds (Tensor): (7,) of its parts, likewise.
     """
 
-    def __init__(self, config: str | Path, cases: list, way: str) -> None:
-        self.config, self.cases, self.way = config, cases, way
+    def __init__(self, config: str | Path, cases: list, way: str, device: str = 'cpu') -> None:
+        self.config, self.cases, self.way, self.device = config, cases, way, device
         self.losses = torch.zeros(len(LOSSES)).share_memory_()
         self.seconds = torch.zeros(len(PARTS)).share_memory_()
 
@@ -100,6 +100,7 @@ class TrainingStep:
         torch.manual_seed(0)
         model = MODELS.build(cfg).train()
         model.init_weights()
+        model.to(self.device)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = OptimWrapper(torch.optim.AdamW(trained, lr=0.0))
         pipeline = Compose([dict(type='LoadImageFromFile'), loading, dict(type='PackDetInputs')])
@@ -123,26 +124,25 @@ class TrainingStep:
         model, optimizer, batch = self.parts
         self.seconds.zero_()
         torch.manual_seed(0)  # here, so that samplers draw alike in each step
-        start = time.perf_counter()
+        start = clock()
         log = model.train_step(batch, optimizer)
-        self.seconds[-1] = time.perf_counter() - start - self.seconds.sum()
+        self.seconds[-1] = clock() - start - self.seconds.sum()
         self.losses.copy_(torch.stack([log[name] for name in LOSSES]))
         if self.way == 'floor':
             for sample in batch['data_samples']:
                 sample.gt_instances.pop('masks', None)
 
 
-def measure_scene(config: str | Path, cases: list, repeats: int) -> tuple:
-    """The steps by way, and of each its seconds and MiB.
+def measure_scene(steps: list, repeats: int) -> list:
+    """Seconds and MiB of the steps, after a check that their losses agree.
 
     Raises:
-        AssertionError: If the losses differ.
+        AssertionError: If they do not.
     """
-    steps = [TrainingStep(config, cases, way) for way in WAYS]
     figures = [measure(step, repeats=1 if step.way == 'stock' else repeats, warm_up=1) for step in steps]
     for step in steps[1:]:
         torch.testing.assert_close(step.losses, steps[0].losses, rtol=0, atol=TOLERANCE)
-    return steps, figures
+    return figures
 
 
 def main() -> None:
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument('--sizes', type=int, nargs='+', default=SIZES, help='height and width of the scenes in px')
     parser.add_argument('--cells', type=int, nargs='+', default=CELLS, help='their cells')
     parser.add_argument('--repeats', type=int, default=3, help='timed steps of ours and the floor; stock has one')
+    parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     init_default_scope('mmdet')
     MMLogger.get_current_instance().setLevel(logging.WARNING)
@@ -158,8 +159,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for size, cells in zip(args.sizes, args.cells, strict=True):
             cases = [make_case(Path(folder), size, cells, index) for index in range(2)]
-            steps, figures = measure_scene(args.config, cases, args.repeats)
-            seconds, memory = zip(*figures, strict=True)
+            steps = [TrainingStep(args.config, cases, way, args.device) for way in WAYS]
+            seconds, memory = zip(*measure_scene(steps, args.repeats), strict=True)
             row = [f'{value:.1f}' for value in seconds] + [f'{value:.0f}' for value in memory]
             row += [f'{seconds[0] / seconds[2]:.2f}', f'{memory[0] / memory[1]:.2f}']
             rows.append([size, cells, *row, f'{(steps[0].losses - steps[1].losses).abs().max():.0e}'])
