@@ -10,12 +10,11 @@ import argparse
 import functools
 import logging
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from common import make_case, measure, print_table
+from common import clock, make_case, measure, print_table
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
@@ -46,12 +45,12 @@ class Run:
     """A training step or an inference at each call. All is made at the first, in the process that is measured.
 
     Attributes:
-        facts (Tensor): (3,) of the last call: parameters, seconds inside attention, MiB that torch allocated on CUDA.
+        facts (Tensor): (2,) of the last call: parameters, and seconds inside attention.
     """
 
     def __init__(self, row: str, cases: list, training: bool, device: str) -> None:
         self.row, self.cases, self.training, self.device = row, cases, training, device
-        self.facts = torch.zeros(3, dtype=torch.float64).share_memory_()
+        self.facts = torch.zeros(2, dtype=torch.float64).share_memory_()
 
     @functools.cached_property
     def parts(self) -> tuple:
@@ -74,18 +73,12 @@ class Run:
 
     def _timed(self, function: Callable) -> Callable:
         def timing(*args: object) -> object:
-            self._wait()
-            start = time.perf_counter()
+            start = clock()
             result = function(*args)
-            self._wait()
-            self.facts[1] += time.perf_counter() - start
+            self.facts[1] += clock() - start
             return result
 
         return timing
-
-    def _wait(self) -> None:
-        if self.device != 'cpu':
-            torch.cuda.synchronize()
 
     def __call__(self) -> None:
         model, optimizer, batch = self.parts
@@ -96,9 +89,6 @@ class Run:
         else:
             with torch.no_grad():
                 model.test_step(batch)
-        self._wait()
-        if self.device != 'cpu':
-            self.facts[2] = torch.cuda.max_memory_allocated() / 2**20
 
 
 def main() -> None:
@@ -118,9 +108,9 @@ def main() -> None:
             for training in (True, False):
                 run = Run(row, cases, training, args.device)
                 seconds, memory = measure(run, repeats=args.repeats, warm_up=1)
-                parameters, attention, allocated = run.facts.tolist()
-                cells += [f'{seconds:.3f}', f'{memory if args.device == "cpu" else allocated:.0f}']
-            inference[row] = seconds, memory if args.device == 'cpu' else allocated
+                parameters, attention = run.facts.tolist()
+                cells += [f'{seconds:.3f}', f'{memory:.0f}']
+            inference[row] = seconds, memory
             rows.append([row, f'{parameters:,.0f}', *cells, f'{attention / seconds:.1%}' if attention else ''])
     print(f'{args.size}x{args.size} px, {args.cells} cells, {args.device}')
     header = ['row', 'parameters', 'training step s', 'MiB', 'inference s', 'MiB', "attention's share"]
