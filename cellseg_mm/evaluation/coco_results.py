@@ -11,7 +11,7 @@ from mmdet.registry import METRICS
 from mmdet.structures.mask import encode_mask_results
 from mmengine.evaluator import BaseMetric
 
-from cellseg_mm.utils import UserError, write_atomically
+from cellseg_mm.utils import UserError, read_json, write_atomically
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,13 @@ def read_results(path: Path) -> list:
     Raises:
         UserError: If it is missing or not such a list.
     """
-    try:
-        results = json.loads(Path(path).read_text('utf-8'))
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}; make it by tools/test.py CONFIG CHECKPOINT --out {path}') from error
-    except ValueError as error:
-        raise UserError(f'{path}: is no JSON ({error})') from error
+    origin = f'make it by tools/test.py CONFIG CHECKPOINT --out {path}'
+    results = read_json(path, origin)
     needed = {'image_id', 'category_id', 'score', 'segmentation', 'bbox'}
     if not isinstance(results, list) or not all(
         isinstance(entry, dict) and needed <= entry.keys() for entry in results
     ):
-        raise UserError(f'{path}: is no list of COCO results; make it by tools/test.py CONFIG CHECKPOINT --out {path}')
+        raise UserError(f'{path}: is no list of COCO results; {origin}')
     return results
 
 
@@ -86,12 +82,7 @@ def read_ground_truth(path: Path) -> dict:
     Raises:
         UserError: If they are missing, or are something else.
     """
-    try:
-        content = json.loads(Path(path).read_text('utf-8'))
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes annotations/SPLIT.json') from error
-    except ValueError as error:
-        raise UserError(f'{path}: is no JSON ({error})') from error
+    content = read_json(path, 'tools/prepare_data.py makes annotations/SPLIT.json')
     parts = ('images', 'annotations', 'categories')
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise UserError(f'{path}: is no COCO annotation file; it needs {", ".join(parts)}')

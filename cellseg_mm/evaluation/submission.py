@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from cellseg_mm.datasets.class_folders import read_image
 from cellseg_mm.structures import Runs, decode_runs
-from cellseg_mm.utils import UserError, write_atomically
+from cellseg_mm.utils import UserError, read_json, write_atomically
 
 from .average_precision import average_precision
 
@@ -76,12 +76,7 @@ def read_image_list(path: Path) -> list:
     Raises:
         UserError: If it is missing or not such a list.
     """
-    try:
-        content = json.loads(Path(path).read_text('utf-8'))
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}; the task gives it as test_image_name_to_ids.json') from error
-    except ValueError as error:
-        raise UserError(f'{path}: is no JSON ({error})') from error
+    content = read_json(path, 'the task gives it as test_image_name_to_ids.json')
     if not isinstance(content, list):
         raise UserError(f'{path}: is no list of test images')
     check_image_entries(content, path)

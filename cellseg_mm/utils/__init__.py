@@ -1,6 +1,6 @@
 from .config import diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
-from .files import write_atomically, write_json
+from .files import read_json, write_atomically, write_json
 from .table import markdown_table
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     'markdown_table',
     'one_line_errors',
     'parse_config_text',
+    'read_json',
     'write_atomically',
     'write_json',
 ]

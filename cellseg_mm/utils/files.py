@@ -5,6 +5,26 @@ import math
 import os
 from pathlib import Path
 
+from .errors import UserError
+
+
+def read_json(path: Path, origin: str) -> object:
+    """The content of a JSON file.
+
+    Args:
+        path (Path): The file.
+        origin (str): Where such a file comes from, for the message.
+
+    Raises:
+        UserError: If it is missing or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text('utf-8'))
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}; {origin}') from error
+    except ValueError as error:
+        raise UserError(f'{path}: is no JSON ({error}); {origin}') from error
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file beside its place, then move it there: a reader, or a run that is killed, never leaves half of it.
