@@ -16,7 +16,10 @@ def losses(config: str, prepared, assigner: str) -> dict:
     """Of two images, one of them without a cell, with masks loaded our way or stock mmdet's."""
     cfg = Config.fromfile(ROOT / config).model
     cfg.backbone.init_cfg = None
-    cfg.train_cfg.rpn.assigner.type = cfg.train_cfg.rcnn.assigner.type = assigner
+    stages = (cfg.train_cfg.rpn, cfg.train_cfg.rcnn)
+    assert all(stage.assigner.type == 'SparseMaxIoUAssigner' for stage in stages)  # the default
+    for stage in stages:
+        stage.assigner.type = assigner
     dataset = build_dataset(prepared, [dict(type='LoadImageFromFile'), LOADING[assigner], dict(type='PackDetInputs')])
     samples = [dataset[index] for index in range(2)]
     assert sorted(len(sample['data_samples'].gt_instances) > 0 for sample in samples) == [False, True]
