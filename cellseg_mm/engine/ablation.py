@@ -137,7 +137,7 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
             command = ['train', folder / 'config.py', '--work-dir', folder / 'train', '--resume']
             peak = _run_tool(command, folder / 'train.log', lock, lambda: on_epoch(_epochs_done(folder / 'train')))
             write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
-        best = next(iter(sorted((folder / 'train').glob('best_*.pth'))), None)
+        best = max((folder / 'train').glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
         if best is None:
             raise UserError(f'{folder}: training kept no best checkpoint, for no epoch was validated')
         command = ['test', folder / 'config.py', best, '--work-dir', folder / 'test']

@@ -26,6 +26,7 @@ def read_scalars(work_dir: Path) -> tuple:
 
     Args:
         work_dir (Path): Of tools/train.py. A resumed run has several logs; of an epoch in more than one the last holds.
+            A log that begins with the first epoch is of a new run: those before it are left out.
 
     Returns:
         tuple: Two dicts, name to {epoch: value}. Training values are means over the epoch's log lines.
@@ -38,13 +39,17 @@ def read_scalars(work_dir: Path) -> tuple:
         raise UserError(f'{work_dir}: no */vis_data/scalars.json; give the work dir of a tools/train.py run')
     train, val = defaultdict(dict), defaultdict(dict)
     for log in logs:
+        entries = [json.loads(line) for line in log.read_text('utf-8').splitlines()]
         epochs = defaultdict(lambda: defaultdict(list))
-        for line in log.read_text('utf-8').splitlines():
-            entry = json.loads(line)
+        for entry in entries:
             if 'loss' in entry:
                 for name, value in entry.items():
                     epochs[entry['epoch']][name].append(value)
-            else:
+        if 1 in epochs:
+            train.clear()
+            val.clear()
+        for entry in entries:
+            if 'loss' not in entry:
                 for name, value in entry.items():
                     val[name][entry['step']] = value
         for epoch, values in epochs.items():

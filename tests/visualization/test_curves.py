@@ -38,6 +38,14 @@ def test_means_over_an_epoch_and_a_resumed_log(work_dir):
     assert val['val/loss'] == {1: 3.5, 2: 2.5} and val['cells/segm_AP50_max1000'] == {1: 0.5}
 
 
+def test_a_new_run_in_the_same_place_stands_alone(work_dir):
+    write_log(
+        work_dir, '20260103_000000', [dict(loss=7.0, lr=0.1, epoch=1, iter=10, step=10), {'val/loss': 6.0, 'step': 1}]
+    )
+    train, val = read_scalars(work_dir)
+    assert train['loss'] == {1: 7.0} and val == {'val/loss': {1: 6.0}, 'step': {1: 1}}
+
+
 def test_training_and_validation_loss_are_in_one_picture(work_dir):
     losses, parts, metrics, _ = plot_curves({'run': read_scalars(work_dir)}).axes
     assert lines_of(losses) == {'training': [3.0, 1.0], 'validation': [3.5, 2.5]}
