@@ -59,7 +59,7 @@ def random_set():
     return maps, [scene_of_maps(*entry) for entry in maps]
 
 
-@pytest.mark.parametrize('shift', [4, 10, 20, 30])
+@pytest.mark.parametrize('shift', [4, 10, 12, 13, 20, 30])
 def test_shifted_discs(shift):
     """Two discs of radius r, d apart, share 2 r^2 acos(d / 2r) - d / 2 sqrt(4 r^2 - d^2)."""
     radius, shape = 40, (120, 160)
@@ -285,6 +285,10 @@ def test_ignored_regions():
     assert len(scene.gt_labels) == len(scene.labels) == 1
     assert panoptic_counts([scene]).quality()[0] == [1.0]
     assert aggregated_jaccard(scene) == foreground_dice(scene) == detection_f1([scene], 1, 12)[0] == 1.0
+    # a cell within the region is found, although its prediction lies in what is ignored
+    inside = [*annotations, annotation(1, 0, encode(spurious))]
+    scene = make_scenes(make_ground_truth(shape, inside), results)[0]
+    assert panoptic_counts([scene]).quality()[0] == [1.0] and len(scene.labels) == 2
     strict = make_ground_truth(shape, annotations[:1])
     assert panoptic_counts(make_scenes(strict, results)).quality()[0] == [1 / 1.5]
 
