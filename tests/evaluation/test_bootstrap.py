@@ -5,7 +5,13 @@ import pytest
 from random_results import random_results
 
 from cellseg_mm.evaluation import average_precision, evaluate
-from cellseg_mm.evaluation.bootstrap import Evidence, gather_evidence, paired_difference, resampled_figures
+from cellseg_mm.evaluation.bootstrap import (
+    Evidence,
+    gather_evidence,
+    match_detections,
+    paired_difference,
+    resampled_figures,
+)
 
 
 @pytest.fixture(scope='module', params=[0.0, 0.2], ids=['plain', 'ignored regions'])
@@ -90,3 +96,14 @@ def test_images_and_seeds_are_paired():
     others = {number + 10: evidence for number, evidence in row.items()}  # seeds of its own
     difference, low, high = paired_difference(others, above)['PQ']
     assert difference == pytest.approx(0.02) and low < -0.05 and high > 0.09
+
+
+def test_detections_take_the_best_free_cell():
+    """At 0.5 of the ten thresholds; where ground truth overlaps itself several cells may reach it."""
+    none = np.zeros(2, bool)
+    # the first takes its better cell, so that one is left for the second; at equal ones it takes the last
+    for iou in ([[0.6, 0.8], [0.7, 0.1]], [[0.8, 0.6], [0.1, 0.7]], [[0.7, 0.7], [0.6, 0.0]]):
+        assert match_detections(np.array(iou), none)[0][:, 0].all(), iou
+    assert list(match_detections(np.array([[0.7, 0.7], [0.0, 0.6]]), none)[0][:, 0]) == [True, False]
+    hits, ignored = match_detections(np.array([[0.9, 0.6], [0.9, 0.0], [0.9, 0.0]]), np.array([True, False]))
+    assert list(hits[:, 0]) == [True, False, False] and list(ignored[:, 0]) == [False, True, True]
