@@ -72,3 +72,15 @@ def random_results(seed, num_images=2, num_cells=60, num_detections=90, shape=(1
                 score = round(float(rng.beta(5, 2) if is_found else rng.beta(2, 5)), 2)
                 results.append(annotation(image_id, int(label), encode(mask), score=score))
     return make_ground_truth(shape, annotations, num_images, num_classes), results
+
+
+def perfect_detections(count):
+    """One image with so many cells of one class, each found exactly."""
+    codes = []
+    for index in range(count):
+        mask = np.zeros((100, 100), np.uint8)
+        row, col = divmod(index, 25)
+        mask[4 * row : 4 * row + 3, 4 * col : 4 * col + 3] = 1
+        codes.append(encode(mask))
+    ground_truth = make_ground_truth((100, 100), [annotation(1, 0, code) for code in codes], num_classes=1)
+    return ground_truth, [annotation(1, 0, code, score=1 - index / 1000) for index, code in enumerate(codes)]

@@ -1,21 +1,9 @@
 import numpy as np
 import pytest
-from random_results import annotation, disc, encode, make_ground_truth, random_results
+from random_results import annotation, disc, encode, make_ground_truth, perfect_detections, random_results
 
 from cellseg_mm.evaluation import average_precision
 from cellseg_mm.evaluation.average_precision import ENGINES, SIZE_BANDS
-
-
-def perfect_detections(count):
-    """One image with so many cells of one class, each found exactly."""
-    codes = []
-    for index in range(count):
-        mask = np.zeros((100, 100), np.uint8)
-        row, col = divmod(index, 25)
-        mask[4 * row : 4 * row + 3, 4 * col : 4 * col + 3] = 1
-        codes.append(encode(mask))
-    ground_truth = make_ground_truth((100, 100), [annotation(1, 0, code) for code in codes], num_classes=1)
-    return ground_truth, [annotation(1, 0, code, score=1 - index / 1000) for index, code in enumerate(codes)]
 
 
 @pytest.mark.parametrize('engine', ENGINES)

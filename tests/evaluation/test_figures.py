@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from random_results import random_results
+from random_results import perfect_detections, random_results
 
 from cellseg_mm.evaluation import average_precision, class_table, evaluate, make_scenes, panoptic_counts
 from cellseg_mm.evaluation.average_precision import ENGINES
@@ -19,6 +19,14 @@ def test_perfect_detections_score_one_everywhere(data):
     assert figures.pop('score_thr') == 0.9
     for name, value in figures.items():
         assert np.isnan(value) if name in empty else value == pytest.approx(1, abs=1e-9), name
+
+
+def test_names_say_how_many_detections_count():
+    figures = evaluate(*perfect_detections(250))
+    for name in ('mAP', 'AP50', 'AP75'):
+        for suffix in ('', '_class 1'):
+            assert figures[f'segm_{name}_max1000{suffix}'] == pytest.approx(1)
+            assert figures[f'bbox_{name}_max100{suffix}'] == pytest.approx(41 / 101)
 
 
 def test_figures_are_those_of_the_functions_they_name(data):
