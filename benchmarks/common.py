@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
+from cellseg_mm.utils import markdown_table
 
 
 def make_case(folder: Path, size: int, cells: int, index: int = 0) -> dict:
@@ -98,9 +99,4 @@ def clock() -> float:
 
 def print_table(header: list, rows: list) -> None:
     """A Markdown table with aligned columns."""
-    cells = [header, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    for index, row in enumerate(cells):
-        print('| ' + ' | '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + ' |')
-        if index == 0:
-            print('|' + '|'.join('-' * (width + 1) + ':' for width in widths) + '|')
+    print(markdown_table(header, rows))

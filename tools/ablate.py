@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cellseg_mm.engine import ablation, run_setup
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
-from cellseg_mm.utils import UserError, one_line_errors, write_atomically, write_json
+from cellseg_mm.utils import UserError, one_line_errors, write_atomically, write_figure, write_json
 from cellseg_mm.visualization import plot_ablation
 
 
@@ -44,7 +44,7 @@ def write_summary(rows: list, out: Path) -> str:
         {key: value for key, value in run.items() if key != 'evidence'} for found in runs.values() for run in found
     ]
     write_json(out / 'ablation.json', dict(rows=summary, runs=plain))
-    plot_ablation(summary, runs, COMPARED).savefig(out / 'ablation.png', dpi=120)
+    write_figure(out / 'ablation.png', plot_ablation(summary, runs, COMPARED))
     return table
 
 
@@ -72,8 +72,8 @@ def main() -> None:
             progress.set_description(f'{row.name}, seed {seed} ({number + 1} of {len(runs)})')
             ablation.run_row(row, seed, out, show)
             show(epochs[number])
-            write_summary(rows, out)
-    print(write_summary(rows, out))
+            table = write_summary(rows, out)
+    print(table if runs else write_summary(rows, out))
     print(f'written to {out}/ablation.md, .csv, .json and .png')
 
 

@@ -2,13 +2,11 @@
 """Show which errors predictions make: confused classes, missed and spurious cells, merges, splits, worst images."""
 
 import argparse
-import io
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from cellseg_mm.evaluation import make_scenes, read_ground_truth, read_results
@@ -20,7 +18,7 @@ from cellseg_mm.evaluation.error_analysis import (
     scene_codes,
     worst_images,
 )
-from cellseg_mm.utils import UserError, one_line_errors, write_atomically
+from cellseg_mm.utils import UserError, one_line_errors, write_atomically, write_figure
 from cellseg_mm.visualization.error_pictures import draw_errors, plot_confusion_matrix, plot_precision_recall
 
 
@@ -59,12 +57,6 @@ def read_parts(args: argparse.Namespace) -> tuple:
     except ValueError as error:
         raise UserError(f'{args.results}: {error}; is it of the images in {args.annotations}?') from error
     return ground_truth, results, parts, scenes
-
-
-def write_figure(path: Path, figure: Figure) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120)
-    write_atomically(path, buffer.getvalue())
 
 
 def worst_picture(out: Path, name: str) -> Path:

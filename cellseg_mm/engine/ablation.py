@@ -33,9 +33,8 @@ from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
 
 from .provenance import provenance
-from .run_setup import read_checkpoint
+from .run_setup import PROJECT_ROOT, read_checkpoint
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # where a run is and how it goes on, not what it computes
 NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', ABLATION_VARIABLE)
 

@@ -1,9 +1,12 @@
 """Files that appear whole or not at all."""
 
+import io
 import json
 import math
 import os
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from .errors import UserError
 
@@ -48,6 +51,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write JSON atomically; nan and infinity, which JSON has not, become null."""
     write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False) + '\n')
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a matplotlib figure as PNG, atomically."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120)
+    write_atomically(path, buffer.getvalue())
 
 
 def _finite(value: object) -> object:
