@@ -1,3 +1,4 @@
+from .cells import Cells
 from .instance_map import (
     encode_instances,
     instance_extents,
@@ -10,6 +11,7 @@ from .instance_map_masks import InstanceMapMasks
 from .run_length import Runs, decode_runs, decode_window, encode_runs, paint_instances, to_code
 
 __all__ = [
+    'Cells',
     'InstanceMapMasks',
     'Runs',
     'decode_runs',

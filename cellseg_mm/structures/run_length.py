@@ -44,6 +44,41 @@ class Runs(NamedTuple):
         with np.errstate(invalid='ignore'):
             return np.stack([x_sum / area, y_sum / area], axis=1)
 
+    def boxes(self, num_instances: int, height: int) -> np.ndarray:
+        """(N, 4) int64 tight boxes [x1, y1, x2, y2) in px; zeros for an instance without a pixel.
+
+        Args:
+            num_instances (int): N.
+            height (int): Of the image in px.
+        """
+        owner, start, length = _split_at_columns(self, height)
+        boxes = np.zeros((num_instances, 4), np.int64)
+        if len(owner):
+            firsts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+            col, row = np.divmod(start, height)
+            boxes[owner[firsts]] = np.stack(
+                [
+                    np.minimum.reduceat(col, firsts),
+                    np.minimum.reduceat(row, firsts),
+                    np.maximum.reduceat(col, firsts) + 1,
+                    np.maximum.reduceat(row + length, firsts),
+                ],
+                axis=1,
+            )
+        return boxes
+
+    def select(self, index: np.ndarray, num_instances: int) -> 'Runs':
+        """The runs of some instances, which become instance 0, 1, ... in their order.
+
+        Args:
+            index (ndarray): (K,) of instances, none of them twice.
+            num_instances (int): N.
+        """
+        bounds = np.searchsorted(self.owner, np.arange(num_instances + 1))
+        counts = np.diff(bounds)[index]
+        chosen = np.repeat(bounds[:-1][index] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return Runs(np.repeat(np.arange(len(index)), counts), self.start[chosen], self.length[chosen])
+
     def places(self) -> np.ndarray:
         """(P,) int64, the places of all pixels of all runs, in their order."""
         first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.structures import Cells
+
+HEIGHT, WIDTH = 40, 30
+
+
+def draw(seed: int, count: int = 7) -> tuple:
+    """(N, H, W) bool masks, some of which overlap, touch the border, have a hole or no pixel, and their cells."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, HEIGHT, WIDTH), bool)
+    for mask in masks[:-1]:
+        y, x, h, w = rng.integers(0, [35, 25, 30, 20])
+        mask[y : y + h + 1, x : x + w + 1] = rng.random((HEIGHT, WIDTH))[y : y + h + 1, x : x + w + 1] < 0.8
+    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    scores = rng.random(count).astype(np.float32)
+    return masks, Cells.from_codes(codes, np.arange(count) % 4, scores, HEIGHT, WIDTH)
+
+
+def decode(cells: Cells) -> np.ndarray:
+    return mask_utils.decode(cells.codes()).transpose(2, 0, 1).astype(bool)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_boxes_and_windows_are_those_of_the_bitmaps(seed):
+    masks, cells = draw(seed)
+    for mask, box, (window, x, y) in zip(masks, cells.boxes(), cells.windows(), strict=True):
+        rows, cols = np.nonzero(mask)
+        if not len(rows):
+            assert box.tolist() == [0, 0, 0, 0] and window.size == 0
+            continue
+        assert box.tolist() == [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
+        assert (x, y) == (cols.min(), rows.min())
+        assert np.array_equal(window, mask[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1])
+
+
+def test_a_run_over_the_end_of_a_column_is_two_columns_in_the_box():
+    code = mask_utils.encode(np.asfortranarray(np.ones((3, 2), np.uint8)))
+    cells = Cells.from_codes([code], [0], [1.0], 3, 2)
+    assert cells.boxes().tolist() == [[0, 0, 2, 3]]
+    assert [window.tolist() for window, _, _ in cells.windows()] == [np.ones((3, 2), bool).tolist()]
+
+
+@pytest.mark.parametrize('index', [[4, 0, 6, 2], [], np.array([True, False] * 3 + [True])])
+def test_select_keeps_masks_labels_and_scores_in_the_order_asked_for(index):
+    masks, cells = draw(0)
+    chosen = np.arange(len(cells))[np.array(index, bool if len(index) == 7 else int)]
+    selected = cells.select(chosen)
+    assert np.array_equal(decode(selected), masks[chosen]) if len(chosen) else len(selected) == 0
+    assert selected.labels.tolist() == cells.labels[chosen].tolist()
+    assert selected.scores.tolist() == cells.scores[chosen].tolist()
+
+
+def test_concatenate_undoes_select():
+    masks, cells = draw(1)
+    joined = Cells.concatenate([cells.select(np.arange(3)), cells.select([]), cells.select(np.arange(3, 7))])
+    assert np.array_equal(decode(joined), masks)
+    assert joined.labels.tolist() == cells.labels.tolist()
+
+
+def test_the_higher_score_has_the_pixel():
+    masks = np.zeros((3, HEIGHT, WIDTH), bool)
+    masks[0, 5:15, 5:15] = masks[1, 5:15, 11:21] = True  # 40 of 100 px shared
+    masks[2, 5:15, 6:16] = True  # all but 10 px within the first
+    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    ids = Cells.from_codes(codes, [0, 0, 0], [0.8, 0.9, 0.1], HEIGHT, WIDTH).instance_map()
+    assert np.bincount(ids.ravel(), minlength=4).tolist() == [HEIGHT * WIDTH - 160, 60, 100, 0]
