@@ -1,3 +1,4 @@
+from . import checkpoint
 from .hooks import AnchorFitHook, OperatingPointHook, ResumeValidationHook, SeedHook, ValLossHook
 from .log_processor import HeadlineLogProcessor
 
@@ -8,4 +9,5 @@ __all__ = [
     'ResumeValidationHook',
     'SeedHook',
     'ValLossHook',
+    'checkpoint',
 ]

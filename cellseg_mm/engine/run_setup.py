@@ -5,17 +5,16 @@ The configs hold none of it, for they must load without data, and a config that 
 
 import json
 import os
-import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import get_torch_safe_globals
 
 from cellseg_mm.utils import UserError, load_config, parse_config_text
 from cellseg_mm.visualization.draw import class_colors
+
+from .checkpoint import fetch, read_checkpoint
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -151,25 +150,6 @@ def _set_everywhere(value: object, key: str, new: object) -> None:
             _set_everywhere(entry, key, new)
 
 
-def read_checkpoint(path: str) -> dict:
-    """A checkpoint's content on the CPU, without running code from it.
-
-    Raises:
-        UserError: If it is missing, broken, or holds more than weights and plain values.
-    """
-    if not Path(path).is_file():
-        raise UserError(f'{path}: no such checkpoint')
-    try:
-        with torch.serialization.safe_globals(get_torch_safe_globals()):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises many kinds here
-        reason = str(error).splitlines()[0]
-        raise UserError(f'{path}: not a whole checkpoint of plain weights ({reason})') from error
-    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
-        raise UserError(f'{path}: holds no state_dict, so it is no checkpoint of tools/train.py')
-    return checkpoint
-
-
 def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
     """Arguments for :func:`set_data_facts` as the checkpoint's own training had them.
 
@@ -296,23 +276,7 @@ def fetch_backbone_weights(cfg: Config) -> None:
     url = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
     if not url.startswith(('http://', 'https://')):
         return
-    cached = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[-1]
-    if cached.exists():
-        return
-    digest = re.search(r'-([0-9a-f]{8,})\.', cached.name)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)
-    try:
-        print(f'downloading {url}', flush=True)
-        torch.hub.download_url_to_file(url, str(cached), digest[1] if digest else None)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f'ImageNet weights could not be fetched from {url} ({error}); give a file by --backbone-weights FILE, or '
-            'train without by --from-scratch'
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
+    fetch(url)
 
 
 def fit_precision_to_device(cfg: Config) -> None:

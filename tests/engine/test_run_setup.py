@@ -96,27 +96,6 @@ def test_precision_follows_the_device(cfg, monkeypatch, capsys):
     assert capsys.readouterr().out.count('\n') == 1
 
 
-class Evil:
-    def __reduce__(self):
-        return (print, ('code ran',))
-
-
-def test_checkpoints_that_are_none(tmp_path, capsys):
-    path = tmp_path / 'x.pth'
-    with pytest.raises(UserError, match='no such checkpoint'):
-        run_setup.read_checkpoint(str(path))
-    path.write_bytes(b'hello')
-    with pytest.raises(UserError, match='not a whole checkpoint'):
-        run_setup.read_checkpoint(str(path))
-    torch.save(dict(state_dict={}, extra=Evil()), path)
-    with pytest.raises(UserError, match='not a whole checkpoint'):
-        run_setup.read_checkpoint(str(path))
-    assert 'code ran' not in capsys.readouterr().out
-    torch.save([1], path)
-    with pytest.raises(UserError, match='holds no state_dict'):
-        run_setup.read_checkpoint(str(path))
-
-
 @pytest.mark.parametrize('meta', [{}, dict(cfg='import os', dataset_meta=dict(classes=['a']))])
 def test_checkpoints_without_a_config(meta):
     with pytest.raises(UserError, match=r'carries no config of tools/train\.py'):
