@@ -31,7 +31,7 @@ class COCOWriter:
         self._file.write(f'{head[:-1]}, "annotations": [')
 
     def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells; what was measured of them has no place in COCO."""
+        """Add N cells; what was measured of them is not used."""
         boxes = cells.boxes()
         boxes[:, 2:] -= boxes[:, :2]
         columns = [cells.labels + 1, boxes, cells.runs.areas(len(cells)), cells.scores]

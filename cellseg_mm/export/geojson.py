@@ -21,9 +21,9 @@ class GeoJSONWriter:
     """``STEM.geojson``: a feature a cell, written as they come.
 
     The schema is that of QuPath from 0.4 on, as ``QuPathTypeAdapters.java`` in its source reads and writes it: an
-    ``id`` that is a UUID, and the properties ``objectType``, 'detection', of which QuPath shows any number where
-    annotations slow it down; ``name``, the cell's number in all formats; ``classification``, class name and colour;
-    and ``measurements``, the score among them, rounded to 4 places. They are finite, for QuPath fails on nan (its issue
+    ``id`` that is a UUID, and the properties ``objectType``, 'detection', which is QuPath's type for objects in large
+    numbers; ``name``, the cell's number in all formats; ``classification``, class name and colour; and
+    ``measurements``, the score among them, rounded to 4 places. They must be finite, for QuPath fails on nan (its issue
     1293). Coordinates are px from the image's upper left corner on, see :func:`outline_cells`. A repeated export gives
     the same ids.
 
@@ -61,9 +61,9 @@ class GeoJSONWriter:
             classification=self._classifications[label],
             measurements=measurements,
         )
-        number = uuid.uuid5(uuid.NAMESPACE_OID, f'{self._stem} {self._count} {outline}')
+        identifier = uuid.uuid5(uuid.NAMESPACE_OID, f'{self._stem} {self._count} {outline}')
         self._file.write(
-            f'{"," if self._count > 1 else ""}\n{{"type": "Feature", "id": "{number}", "geometry": {outline}, '
+            f'{"," if self._count > 1 else ""}\n{{"type": "Feature", "id": "{identifier}", "geometry": {outline}, '
             f'"properties": {json.dumps(properties, allow_nan=False)}}}'
         )
 

@@ -43,7 +43,7 @@ class LabelImageWriter:
         self._scratch.truncate(np.int32().nbytes * source.height * source.width)
 
     def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells; what was measured of them is not needed."""
+        """Add N cells; what was measured of them is not used."""
         order = np.argsort(-cells.scores, kind='stable')
         numbers = self._count + 1 + order
         image = self._map_scratch()

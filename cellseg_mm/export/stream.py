@@ -20,6 +20,8 @@ from .summary import summarise_counts
 from .table import TableWriter
 
 FORMATS = dict(labels=LabelImageWriter, coco=COCOWriter, geojson=GeoJSONWriter, csv=TableWriter)
+# Those with measurements; they alone need the image's pixels.
+MEASURED = {'geojson', 'csv'}
 
 
 def export_cells(
@@ -65,7 +67,7 @@ def export_cells(
             writers = [stack.enter_context(FORMATS[name](Path(folder), stem, source, classes)) for name in formats]
             for cells in itertools.chain([empty], stream):
                 cells = cells.select(cells.runs.areas(len(cells)) > 0)
-                measurements = measure_cells(cells, source, pixel_size)
+                measurements = measure_cells(cells, source, pixel_size) if MEASURED.intersection(formats) else {}
                 for writer in writers:
                     writer.write(cells, measurements)
                 counts += np.bincount(cells.labels, minlength=len(classes))

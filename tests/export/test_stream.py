@@ -11,7 +11,7 @@ from drawn_cells import CLASSES, HEIGHT, WIDTH, draw_masks, make_cells, make_sou
 from matplotlib.path import Path as Outline
 from pycocotools.coco import COCO
 
-from cellseg_mm.export import FORMATS, export_cells, measure_cells
+from cellseg_mm.export import FORMATS, export_cells, geojson, measure_cells
 from cellseg_mm.export.label_image import LabelImageWriter
 from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
@@ -108,7 +108,8 @@ def test_label_images_are_the_instance_map_and_its_classes(exported):
     assert np.array_equal(classes, np.append(0, cells.labels + 1)[labels])
 
 
-def test_all_formats_number_the_cells_alike_and_parts_give_the_files_of_the_whole(exported, tmp_path):
+def test_parts_give_the_files_of_the_whole(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(geojson, 'CHUNK', 2)
     out, cells = exported
     parts = (cells.select(part) for part in (np.arange(2), [], np.arange(2, 8), [8]))
     export(tmp_path, parts)
@@ -144,22 +145,36 @@ def test_an_image_without_cells_gives_valid_empty_files(tmp_path, stream):
     assert (summary['cells'], summary['mm2']) == (0, HEIGHT * WIDTH * 4e-6)
     assert read_json(tmp_path / 'cut.geojson') == dict(type='FeatureCollection', features=[])
     assert COCO(str(tmp_path / 'cut_coco.json')).getAnnIds() == []
-    assert (tmp_path / 'cut.csv').read_text().startswith('cell,class,score,centroid_x_px') and summary['cells'] == 0
-    assert len((tmp_path / 'cut.csv').read_text().splitlines()) == 1
+    (header,) = (tmp_path / 'cut.csv').read_text().splitlines()
+    assert header.startswith('cell,class,score,centroid_x_px')
     for name in ('labels', 'classes'):
         assert not tifffile.imread(tmp_path / f'cut_{name}.tif').any()
 
 
-def test_a_failure_half_way_leaves_older_files_and_no_new_one(tmp_path):
-    def torn_stream():
-        yield make_cells(draw_masks())
-        raise OSError('the disk is gone')
+def torn_stream():
+    yield make_cells(draw_masks())
+    raise OSError('the source is gone')
 
+
+@pytest.mark.parametrize(
+    ('stream', 'error'),
+    [
+        (torn_stream(), OSError),
+        ([make_cells(draw_masks()), make_cells(draw_masks(), labels=[9] * 9)], IndexError),  # of a writer
+    ],
+)
+def test_a_failure_half_way_leaves_older_files_and_no_new_one(tmp_path, stream, error):
     (tmp_path / 'cut.csv').write_text('older')
-    with pytest.raises(OSError, match='the disk is gone'):
-        export(tmp_path, torn_stream())
+    with pytest.raises(error):
+        export(tmp_path, stream)
     assert [path.name for path in tmp_path.iterdir()] == ['cut.csv']
     assert (tmp_path / 'cut.csv').read_text() == 'older'
+
+
+def test_the_image_is_not_read_for_formats_without_measurements(tmp_path):
+    source = make_source()
+    export_cells([make_cells(draw_masks())], source, tmp_path, 'cut', ['labels', 'coco'], CLASSES)
+    assert source.windows_read == []
 
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
