@@ -47,7 +47,7 @@ def main() -> None:
     else:
         handover.check_traceable(cfg, args.checkpoint)
         content = handover.to_onnx(detector, notes)
-        kind = f'the detector, {handover.compare(detector, content)}'
+        kind = f'the detector; {handover.compare(detector, content)}'
     put(content, str(args.out))
     print(f'{args.out}: {len(content) / 2**20:.1f} MiB, {kind}; with its config and')
     for key in ('classes', 'mean', 'std', 'channel_order', 'resize', 'operating_point'):

@@ -133,6 +133,9 @@ def check_traceable(cfg: Config, path: str) -> None:
                 f'{path}: model.{key} is {values.get(key)!r}; an ONNX file can hold {allowed} only. '
                 '--out FILE.safetensors takes any model'
             )
+    for key in ('test_cfg.rpn.nms_pre', 'test_cfg.rpn.max_per_img', 'test_cfg.rcnn.max_per_img'):
+        if values.get(key, 0) < 1:
+            raise UserError(f'{path}: model.{key} is {values.get(key)}; for an ONNX file give a number above 0')
     if input_sizes(cfg) is None:
         raise UserError(f'{path}: its test pipeline has no Resize with keep_ratio=True, which an ONNX file states')
 
