@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from cellseg_mm.utils import UserError, load_config, parse_config_text
 from cellseg_mm.visualization.draw import class_colors
@@ -200,12 +201,19 @@ def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | No
     cfg.default_hooks.visualization.score_thr = score_thr
 
 
+def set_test_time_augmentation(cfg: Config) -> None:
+    """Have the model look at several views of each image: those of the config's ``tta_model``."""
+    cfg.model = {'type': 'CellTTAModel', **cfg.get('tta_model', {}), 'module': cfg.model}
+
+
 def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:
     """Refuse a checkpoint of another model, where mmengine would go on with random or fewer weights and a warning.
 
     Raises:
         UserError: Naming the first parameter that is missing, left over or of another shape.
     """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     given, expected = checkpoint['state_dict'], model.state_dict()
     surplus = next((name for name in given if name not in expected), None)
     if surplus:
