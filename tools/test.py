@@ -26,7 +26,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help="merge what flipped and turned views show (the config's tta_model)"
     )
-    parser.add_argument('--show-dir', help='draw ground truth and predictions side by side into this folder')
+    parser.add_argument(
+        '--show-dir',
+        help='draw ground truth and predictions side by side into this folder (of several processes only the first)',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')

@@ -1,15 +1,15 @@
-"""A training step of two images by one process, or by two that have one each: python joint_step.py OUT.
+"""A training step of two images by one process, or by several that share them: torchrun joint_step.py OUT.
 
 OUT gets what the step adds to each parameter, with our RoI head and with the stock one. What differs between the two
 ways for other reasons is taken out: samplers choose the first, not random ones, and attention, whose BatchNorm trains,
 is left out. Numbers are double, but for the mask loss, which mmdet computes in float.
 """
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from mmcv.ops.nms import NMSop
 from mmdet.models.task_modules.samplers import RandomSampler
@@ -74,16 +74,17 @@ def step(roi_head: str) -> dict:
     return {name: after[name].detach() - value for name, value in before.items()}
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def steps() -> dict:
+    """The changes by each head."""
     init_default_scope('mmdet')
-    RandomSampler.random_choice, NMSop.forward = first, staticmethod(nms_of_doubles)
-    if 'WORLD_SIZE' in os.environ:
-        torch.distributed.init_process_group('gloo')
-    changes = {roi_head: step(roi_head) for roi_head in ('JointBatchRoIHead', 'StandardRoIHead')}
-    if is_main_process():
-        torch.save(changes, sys.argv[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RandomSampler, 'random_choice', first)
+        patch.setattr(NMSop, 'forward', staticmethod(nms_of_doubles))
+        return {roi_head: step(roi_head) for roi_head in ('JointBatchRoIHead', 'StandardRoIHead')}
 
 
 if __name__ == '__main__':
-    main()
+    torch.distributed.init_process_group('gloo')
+    changes = steps()
+    if is_main_process():
+        torch.save(changes, sys.argv[1])
