@@ -15,6 +15,7 @@ custom_hooks = [
     dict(type='NumClassCheckHook'),
     dict(type='AnchorFitHook'),
     dict(type='SeedHook'),
+    dict(type='SyncBuffersHook'),  # BatchNorm's statistics of several processes, before they are used
     dict(type='ValLossHook'),
     dict(type='OperatingPointHook'),
     dict(type='ResumeValidationHook'),
