@@ -209,11 +209,13 @@ def test_browse_augmentation(prepared, run_tool, one_line_error, tmp_path):
 
 
 def test_two_processes_under_torchrun(two_images, tmp_path):
+    """With one image to validate on, so that one of them has none to compute a loss of."""
     config = write_tiny_config(tmp_path / 'tiny.py', times=4)
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     command = [*torchrun, ROOT / 'tools/train.py', config, '--from-scratch', '--launcher', 'pytorch']
     command += ['--work-dir', tmp_path / 'run', '--cfg-options', f'data_root={two_images}']
-    result = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
+    command += ['val_dataloader.dataset.indices=1']
+    result = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / 'run' / 'epoch_1.pth').exists()
 

@@ -93,8 +93,8 @@ class MaskVotes:
 
 
 def _sum_steps(steps: np.ndarray) -> np.ndarray:
-    """Steps (3, S) in order, those at the same place of the same cell as one, and none without a change."""
+    """Steps (3, S) in order, those at the same place of the same cell as one."""
     owner, place, change = steps[:, np.lexsort(steps[1::-1])]
     firsts = np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(place, prepend=-1))
     change = np.add.reduceat(change, firsts) if len(firsts) else change
-    return np.stack([owner[firsts], place[firsts], change])[:, change != 0]
+    return np.stack([owner[firsts], place[firsts], change])
