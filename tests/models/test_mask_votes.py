@@ -24,8 +24,8 @@ def disc(x, y, radius):
     return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
 
 
-def merge(views, **options):
-    votes = MaskVotes(HEIGHT, WIDTH, **options)
+def merge(views, max_cells=1000):
+    votes = MaskVotes(HEIGHT, WIDTH, max_cells)
     for cells in views:
         votes.add(cells)
     return votes.result()

@@ -18,18 +18,16 @@ class JointBatchRoIHead(StandardRoIHead):
     def bbox_loss(self, x: tuple, sampling_results: list) -> dict:
         """See :meth:`StandardRoIHead.bbox_loss`."""
         results = super().bbox_loss(x, sampling_results)
-        losses, weight = (
-            results['loss_bbox'],
-            self._weight(sum(len(result.priors) for result in sampling_results), x[0]),
-        )
-        losses.update({name: losses[name] * weight for name in ('loss_cls', 'loss_bbox')})
+        weight = self._weight(sum(len(result.priors) for result in sampling_results), x[0])
+        losses = results['loss_bbox']
+        losses.update(loss_cls=losses['loss_cls'] * weight, loss_bbox=losses['loss_bbox'] * weight)
         return results
 
     def mask_loss(self, x: tuple, sampling_results: list, bbox_feats: Tensor, batch_gt_instances: list) -> dict:
         """See :meth:`StandardRoIHead.mask_loss`."""
         results = super().mask_loss(x, sampling_results, bbox_feats, batch_gt_instances)
         weight = self._weight(sum(len(result.pos_priors) for result in sampling_results), x[0])
-        results['loss_mask']['loss_mask'] = results['loss_mask']['loss_mask'] * weight
+        results['loss_mask'].update(loss_mask=results['loss_mask']['loss_mask'] * weight)
         return results
 
     def _weight(self, count: int, features: Tensor) -> Tensor | float:

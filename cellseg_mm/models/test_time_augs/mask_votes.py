@@ -5,6 +5,8 @@ from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import Cells, Runs
 
+# Of two masks that are taken for one cell, at least; as usual where masks are matched.
+IOU_THR = 0.5
 # Scores as whole numbers, so that sums are exact and equal masks stay equal: float32 from 2**-16 on loses nothing.
 UNIT = 2**40
 
@@ -13,8 +15,8 @@ class MaskVotes:
     """The views' cells, merged as they come: what a view found is not kept.
 
     A cell of a view is taken for one that earlier views found if both have the same class and their masks' IoU is
-    ``iou_thr`` or more. It is one to one: the pair of highest IoU first, so that two cells of a view, which may touch,
-    are never merged. A cell that is taken for no other is a new one.
+    :data:`IOU_THR` or more. It is one to one, the pair of highest IoU first, so that two cells of a view, which may
+    touch, are never merged. A cell that is taken for no other is a new one.
 
     A merged cell's **score** is the mean over all views, 0 for those that missed it. So it has the meaning that a
     view's own score has, and a cell that few views find ranks low but is not lost. Its **mask** are the pixels that at
@@ -28,13 +30,11 @@ class MaskVotes:
         height (int): Of the image, in px.
         width (int): Likewise.
         max_cells (int): Of more, those of the lowest scores so far are dropped after each view.
-        iou_thr (float): 0..1.
     """
 
-    def __init__(self, height: int, width: int, max_cells: int = 1000, iou_thr: float = 0.5) -> None:
+    def __init__(self, height: int, width: int, max_cells: int) -> None:
         self.height, self.width = height, width
         self.max_cells = max_cells
-        self.iou_thr = iou_thr
         self._num_views = 0
         self._labels, self._weights = np.zeros((2, 0), np.int64)
         # of the step functions: cell, place and change of the votes, ordered by cell and place
@@ -68,7 +68,7 @@ class MaskVotes:
         if not len(cells) or not len(self._labels):
             return merged
         iou = mask_utils.iou(cells.codes(), self._majority().codes(), np.zeros(len(self._labels), np.uint8))
-        pairs = np.argwhere((iou >= self.iou_thr) & (cells.labels[:, None] == self._labels))
+        pairs = np.argwhere((iou >= IOU_THR) & (cells.labels[:, None] == self._labels))
         is_taken = np.zeros(len(self._labels), bool)
         for own, other in pairs[np.argsort(-iou[tuple(pairs.T)], kind='stable')]:
             if merged[own] < 0 and not is_taken[other]:
@@ -78,7 +78,7 @@ class MaskVotes:
     def _majority(self) -> Cells:
         """The merged cells, in the order in which they were found."""
         owner, place, change = self._steps
-        # a cell's votes end at 0, so that sums start anew with each, and an inner step is followed by one of its own
+        # a cell's votes end at 0: sums start anew with each, and what begins inside ends with a step of the same cell
         inside = np.flatnonzero(2 * np.cumsum(change) >= self._weights[owner])
         runs = Runs(owner[inside], place[inside], place[inside + 1] - place[inside])
         scores = self._weights / (UNIT * max(self._num_views, 1))
