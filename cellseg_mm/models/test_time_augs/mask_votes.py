@@ -1,6 +1,7 @@
 """Cells of several views of an image merged by their masks, one view after another."""
 
 import numpy as np
+import shapely
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import Cells, Runs
@@ -64,13 +65,8 @@ class MaskVotes:
 
     def _match(self, cells: Cells) -> np.ndarray:
         """(N,) index of the merged cell that each of a view's cells is taken for, -1 for none."""
-        merged = np.full(len(cells), -1)
-        if not len(cells) or not len(self._labels):
-            return merged
-        iou = mask_utils.iou(cells.codes(), self._majority().codes(), np.zeros(len(self._labels), np.uint8))
-        pairs = np.argwhere((iou >= IOU_THR) & (cells.labels[:, None] == self._labels))
-        is_taken = np.zeros(len(self._labels), bool)
-        for own, other in pairs[np.argsort(-iou[tuple(pairs.T)], kind='stable')]:
+        merged, is_taken = np.full(len(cells), -1), np.zeros(len(self._labels), bool)
+        for own, other in _like_pairs(cells, self._majority()):
             if merged[own] < 0 and not is_taken[other]:
                 merged[own], is_taken[other] = other, True
         return merged
@@ -90,6 +86,21 @@ class MaskVotes:
         owner, place, change = self._steps[:, is_kept[self._steps[0]]]
         self._steps = np.stack([(np.cumsum(is_kept) - 1)[owner], place, change])
         self._labels, self._weights = self._labels[is_kept], self._weights[is_kept]
+
+
+def _like_pairs(cells: Cells, others: Cells) -> np.ndarray:
+    """(P, 2) indices of cells of the one and of the other that are like enough to be one, the highest IoU first."""
+    boxes, other_boxes = cells.boxes(), others.boxes()
+    pairs = shapely.STRtree(shapely.box(*other_boxes.T)).query(shapely.box(*boxes.T)).T
+    own, other = pairs.T
+    sides = np.minimum(boxes[own, 2:], other_boxes[other, 2:]) - np.maximum(boxes[own, :2], other_boxes[other, :2])
+    areas = cells.runs.areas(len(cells))[own], others.runs.areas(len(others))[other]
+    # the intersection lies in both boxes, the union holds the larger: most pairs cannot be like, whatever their masks
+    possible = sides.prod(axis=1) >= IOU_THR * np.maximum(*areas)
+    pairs = pairs[possible & (cells.labels[own] == others.labels[other])]
+    codes, other_codes = cells.codes(), others.codes()
+    iou = np.array([mask_utils.iou([codes[own]], [other_codes[other]], [0])[0, 0] for own, other in pairs])
+    return pairs[np.argsort(-iou, kind='stable')][: np.count_nonzero(iou >= IOU_THR)]
 
 
 def _sum_steps(steps: np.ndarray) -> np.ndarray:
