@@ -53,6 +53,12 @@ def test_export():
 
 
 @pytest.mark.slow
+def test_tta():
+    table = last_lines('tta', '--size', 96, '--repeats', 1)
+    assert [row[1].strip() for row in table[3:]] == ['plain', '2 views', '8 views']
+
+
+@pytest.mark.slow
 def test_model():
     table = last_lines('model', '--size', 96, '--cells', 4, '--repeats', 1)
     parameters = {row[1].strip(): int(row[2].replace(',', '')) for row in table[3:]}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from cellseg_mm.utils import UserError, load_config, parse_config_text
 from cellseg_mm.visualization.draw import class_colors
@@ -200,12 +201,19 @@ def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | No
     cfg.default_hooks.visualization.score_thr = score_thr
 
 
+def set_test_time_augmentation(cfg: Config) -> None:
+    """Have the model look at several views of each image: those of the config's ``tta_model``."""
+    cfg.model = {'type': 'CellTTAModel', **cfg.get('tta_model', {}), 'module': cfg.model}
+
+
 def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:
     """Refuse a checkpoint of another model, where mmengine would go on with random or fewer weights and a warning.
 
     Raises:
         UserError: Naming the first parameter that is missing, left over or of another shape.
     """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     given, expected = checkpoint['state_dict'], model.state_dict()
     surplus = next((name for name in given if name not in expected), None)
     if surplus:
@@ -294,9 +302,17 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
 
     mmengine assumes a CUDA device in two places, both of which are left to us then: it selects the device when it
     starts the process group, and names it when it wraps the model.
+
+    Raises:
+        UserError: If no launcher started the process, or one that needs CUDA where there is none.
     """
     cfg.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    if launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise UserError('--launcher pytorch: start the command by torchrun, see docs/distributed.md')
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise UserError(f'--launcher {launcher}: needs CUDA devices; without, let torchrun start the processes')
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

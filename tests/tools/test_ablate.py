@@ -98,3 +98,14 @@ def test_three_rows_with_two_seeds_killed_again_and_again(prepared, tmp_path):
     result = run(arguments)
     assert result.returncode == 0, result.stderr[-3000:]
     assert figures_of(broken) == figures_of(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(prepared, tmp_path):
+    arguments = command(ROWS[1:2], prepared, tmp_path, tmp_path / 'out', '--nproc', '2')
+    result = run(arguments)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (folder,) = (tmp_path / 'out').glob('runs/*/seed_0')
+    assert 'num_processes = 2' in (folder / 'config.py').read_text()  # so its digest is not that of one process
+    assert all('GPU number: 2' in next((folder / part).glob('*/*.log')).read_text() for part in ('train', 'test'))
+    assert read_json(folder / 'result.json')['figures']['segm_AP50_max1000'] >= 0
