@@ -11,6 +11,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.utils import one_line_errors
 
 
@@ -55,7 +56,9 @@ def main() -> None:
             run_setup.read_checkpoint(args.resume)
             cfg.load_from = args.resume
     run_setup.fetch_backbone_weights(cfg)
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    record_provenance(runner.log_dir)
+    runner.train()
 
 
 if __name__ == '__main__':

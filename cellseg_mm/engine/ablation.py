@@ -134,7 +134,7 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
         write_atomically(folder / 'config.py', cfg.pretty_text)
         if not (folder / 'trained.json').exists():
             command = ['train', folder / 'config.py', '--work-dir', folder / 'train', '--resume']
-            peak = _run_tool(command, folder / 'train.log', lock, lambda: on_epoch(_epochs_done(folder / 'train')))
+            peak = _run_tool(command, folder / 'train.log', lock, lambda: on_epoch(epochs_done(folder / 'train')))
             write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
         best = max((folder / 'train').glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
         if best is None:
@@ -175,7 +175,8 @@ def _run_tool(command: list, log: Path, lock: object, poll: Callable) -> float:
     return usage.ru_maxrss / 1024
 
 
-def _epochs_done(work_dir: Path) -> int:
+def epochs_done(work_dir: Path) -> int:
+    """Epochs up to the last checkpoint of a work dir of tools/train.py."""
     try:
         match = re.search(r'epoch_(\d+)\.pth', (work_dir / 'last_checkpoint').read_text('utf-8'))
     except OSError:

@@ -1,6 +1,6 @@
 from .ablation_summary import summarise
 from .average_precision import AveragePrecision, average_precision
-from .bootstrap import Evidence, gather_evidence, paired_difference
+from .bootstrap import Evidence, figure_intervals, gather_evidence, paired_difference
 from .cell_metric import CellMetric
 from .coco_results import DumpCocoResults, encode_predictions, read_ground_truth, read_results
 from .figures import class_table, evaluate
@@ -40,6 +40,7 @@ __all__ = [
     'detection_f1',
     'encode_predictions',
     'evaluate',
+    'figure_intervals',
     'foreground_dice',
     'gather_evidence',
     'make_scene',
