@@ -27,7 +27,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from cellseg_mm.evaluation import Evidence, gather_evidence, read_ground_truth, read_results
+from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
 from cellseg_mm.utils import UserError, diff_configs, write_atomically, write_json
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
@@ -187,8 +187,7 @@ def epochs_done(work_dir: Path) -> int:
 def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
     """What a finished run leaves: enough for tables and intervals without data and checkpoints."""
     metrics = json.loads((folder / 'test/test_metrics.json').read_text('utf-8'))
-    dataset = row.cfg.test_dataloader.dataset
-    ground_truth = read_ground_truth(Path(dataset.data_root) / dataset.ann_file)
+    ground_truth = read_tested(row.cfg.test_dataloader.dataset)
     evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
     trained = json.loads((folder / 'trained.json').read_text('utf-8'))
     train, _ = read_scalars(folder / 'train')

@@ -2,7 +2,14 @@ from .ablation_summary import summarise
 from .average_precision import AveragePrecision, average_precision
 from .bootstrap import Evidence, figure_intervals, gather_evidence, paired_difference
 from .cell_metric import CellMetric
-from .coco_results import DumpCocoResults, encode_predictions, read_ground_truth, read_results
+from .coco_results import (
+    DumpCocoResults,
+    encode_predictions,
+    read_ground_truth,
+    read_results,
+    read_tested,
+    select_images,
+)
 from .figures import class_table, evaluate
 from .instance_scores import (
     PanopticCounts,
@@ -52,7 +59,9 @@ __all__ = [
     'read_ground_truth',
     'read_image_list',
     'read_results',
+    'read_tested',
     'score_results',
+    'select_images',
     'summarise',
     'write_submission',
     'write_test_set',

@@ -58,8 +58,8 @@ def build_page(work_dirs: list) -> str:
         folders += own.keys()
         names += own.values()
     names = [name if names.count(name) == 1 else str(folder) for folder, name in zip(folders, names, strict=True)]
-    pairs = tqdm(list(zip(folders, names, strict=True)), desc='scoring', unit='run')
-    runs = [read_run(folder, name) for folder, name in pairs]
+    with tqdm(list(zip(folders, names, strict=True)), desc='scoring', unit='run') as progress:
+        runs = [read_run(folder, name) for folder, name in progress]
     examples, not_shown = choose_examples(runs)
     missing = [('', part) for ablation in ablations for part in ablation.missing]
     missing += [(run.name if len(runs) > 1 else '', part) for run in runs for part in run.missing]

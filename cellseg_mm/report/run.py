@@ -8,12 +8,11 @@ import numpy as np
 
 from cellseg_mm.engine.ablation import epochs_done
 from cellseg_mm.evaluation import (
-    Evidence,
     figure_intervals,
     gather_evidence,
     make_scenes,
-    read_ground_truth,
     read_results,
+    read_tested,
 )
 from cellseg_mm.evaluation.ablation_summary import FIGURES
 from cellseg_mm.evaluation.bootstrap import resampled_figures
@@ -189,27 +188,23 @@ def _score(figures: dict, predictions: Path, dataset: dict) -> Scored:
     """
     root = Path(dataset['data_root'])
     annotations = root / dataset['ann_file']
-    ground_truth, results = read_ground_truth(annotations), read_results(predictions)
+    ground_truth, results = read_tested(dataset), read_results(predictions)
     try:
         parts = group_by_image(ground_truth, results)
         scenes = make_scenes(ground_truth, results)
     except ValueError as error:
         raise UserError(f'{predictions}: {error}; is it of the images in {annotations}?') from error
     evidence = gather_evidence(ground_truth, results, figures['score_thr'])
-    _check_figures(evidence, figures, predictions, annotations)
     classes = [entry['name'] for entry in ground_truth['categories']]
-    errors = analyze_errors(ground_truth, results, scenes, figures['score_thr'])
-    return Scored(parts, scenes, errors, figure_intervals(evidence, classes), root / dataset['data_prefix']['img'])
-
-
-def _check_figures(evidence: Evidence, figures: dict, predictions: Path, annotations: Path) -> None:
-    for name, (value,) in resampled_figures(evidence, np.ones((1, len(evidence.actual)))).items():
-        expected = np.float64(figures[name])  # nan of None
+    for name, (value,) in resampled_figures(evidence, np.ones((1, len(parts))), classes).items():
+        expected = np.float64(figures.get(name))  # nan of None
         if not np.isclose(value, expected, rtol=0, atol=1e-6, equal_nan=True):
             raise UserError(
                 f'{predictions} gives {name} = {value:.3f}, test_metrics.json beside it {expected:.3f}: they are of '
-                f'two tests, or {annotations} was changed since or tested in part'
+                f'two tests, or {annotations} was changed since'
             )
+    errors = analyze_errors(ground_truth, results, scenes, figures['score_thr'])
+    return Scored(parts, scenes, errors, figure_intervals(evidence, classes), root / dataset['data_prefix']['img'])
 
 
 @dataclass(frozen=True)
