@@ -208,9 +208,10 @@ def config_differences(runs: list) -> list:
     """
     configs = [(run.name, run.config) for run in runs if run.config]
     if len(runs) == 1:
-        files = [path for path in CONFIGS.rglob(f'{runs[0].config_name}.py') if '_base_' not in path.parts]
-        origins = [(path.relative_to(PROJECT_ROOT).as_posix(), load_config(path).to_dict()) for path in files]
-        configs = [*origins[:1], *configs]
+        files = [path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts]
+        origins = [path for path in files if path.stem == runs[0].config_name]
+        pairs = [(path.relative_to(PROJECT_ROOT).as_posix(), load_config(path).to_dict()) for path in origins]
+        configs = [*pairs[:1], *configs]
     return [
         dict(
             title=f'{old_name} → {name}',

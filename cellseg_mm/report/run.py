@@ -15,8 +15,8 @@ from cellseg_mm.evaluation import (
     read_tested,
 )
 from cellseg_mm.evaluation.ablation_summary import FIGURES
-from cellseg_mm.evaluation.bootstrap import resampled_figures
 from cellseg_mm.evaluation.error_analysis import analyze_errors, group_by_image
+from cellseg_mm.evaluation.instance_scores import nanmean
 from cellseg_mm.utils import UserError, parse_config_text, read_json
 from cellseg_mm.visualization import read_scalars
 
@@ -59,7 +59,6 @@ class Run:
 
     Attributes:
         name: To tell it from others.
-        folder: Where it is.
         config: Of its training; of its test where there is no training; empty where there is neither.
         config_name: Of the config's file.
         scalars: See :func:`read_scalars`; None without a training log.
@@ -70,7 +69,6 @@ class Run:
     """
 
     name: str
-    folder: Path
     config: dict
     config_name: str
     scalars: tuple | None
@@ -131,7 +129,7 @@ def read_run(folder: Path, name: str) -> Run:
     copies = [path for path in train_dir.glob('*.py') if path.stem != 'config']
     config_name = max(copies, key=lambda path: path.stat().st_mtime).stem if copies else ''
     sessions = [_session(log, 'training') for log in logs] + [_session(path, 'test') for path in tests]
-    return Run(name, folder, config, config_name, scalars, figures, scored, sessions, missing)
+    return Run(name, config, config_name, scalars, figures, scored, sessions, missing)
 
 
 def _read_config(path: Path) -> dict:
@@ -194,17 +192,18 @@ def _score(figures: dict, predictions: Path, dataset: dict) -> Scored:
         scenes = make_scenes(ground_truth, results)
     except ValueError as error:
         raise UserError(f'{predictions}: {error}; is it of the images in {annotations}?') from error
-    evidence = gather_evidence(ground_truth, results, figures['score_thr'])
-    classes = [entry['name'] for entry in ground_truth['categories']]
-    for name, (value,) in resampled_figures(evidence, np.ones((1, len(parts))), classes).items():
-        expected = np.float64(figures.get(name))  # nan of None
-        if not np.isclose(value, expected, rtol=0, atol=1e-6, equal_nan=True):
+    errors = analyze_errors(ground_truth, results, scenes, figures['score_thr'])
+    again = {f'segm_AP50_max1000_{entry["name"]}': entry['AP50'] for entry in errors['by_class']}
+    again |= dict(segm_AP50_max1000=errors['total']['AP50'], PQ=nanmean([image['pq'] for image in errors['images']]))
+    for name, value in again.items():
+        found, expected = np.float64(value), np.float64(figures.get(name))  # nan of None
+        if not np.isclose(found, expected, rtol=0, atol=1e-6, equal_nan=True):
             raise UserError(
-                f'{predictions} gives {name} = {value:.3f}, test_metrics.json beside it {expected:.3f}: they are of '
+                f'{predictions} gives {name} = {found:.3f}, test_metrics.json beside it {expected:.3f}: they are of '
                 f'two tests, or {annotations} was changed since'
             )
-    errors = analyze_errors(ground_truth, results, scenes, figures['score_thr'])
-    return Scored(parts, scenes, errors, figure_intervals(evidence, classes), root / dataset['data_prefix']['img'])
+    intervals = figure_intervals(gather_evidence(ground_truth, results, figures['score_thr']), errors['classes'])
+    return Scored(parts, scenes, errors, intervals, root / dataset['data_prefix']['img'])
 
 
 @dataclass(frozen=True)
@@ -247,12 +246,11 @@ def read_ablation(out: Path) -> tuple:
         return None, {folder: _run_name(folder) for folder in folders}
     content = read_json(table, 'tools/ablate.py writes it')
     runs = {row['row']: [run for run in content['runs'] if run['row'] == row['row']] for row in content['rows']}
-    in_table = [[_run_folder(out, run) for run in found] for found in runs.values()]
+    finished = {row: [_run_folder(out, run) for run in found] for row, found in runs.items()}
+    unfinished = set(folders).difference(*finished.values())
     text = '{} is not in the table: the tools/ablate.py command that began it goes on with it.'
-    missing = [
-        Missing(text.format(_run_name(folder))) for folder in folders if not any(folder in own for own in in_table)
-    ]
-    return Ablation(out, content['rows'], runs, missing), {own[0]: _run_name(own[0]) for own in in_table}
+    missing = [Missing(text.format(_run_name(folder))) for folder in sorted(unfinished)]
+    return Ablation(out, content['rows'], runs, missing), {own[0]: _run_name(own[0]) for own in finished.values()}
 
 
 def _run_folder(out: Path, run: dict) -> Path:
