@@ -211,13 +211,11 @@ class Ablation:
     """The table of tools/ablate.py.
 
     Attributes:
-        folder: Its OUT.
         rows: See :func:`cellseg_mm.evaluation.summarise`.
         runs: Name of a row to the results of its runs, without their evidence.
         missing: What it lacks.
     """
 
-    folder: Path
     rows: list
     runs: dict
     missing: list
@@ -250,7 +248,7 @@ def read_ablation(out: Path) -> tuple:
     unfinished = set(folders).difference(*finished.values())
     text = '{} is not in the table: the tools/ablate.py command that began it goes on with it.'
     missing = [Missing(text.format(_run_name(folder))) for folder in sorted(unfinished)]
-    return Ablation(out, content['rows'], runs, missing), {own[0]: _run_name(own[0]) for own in finished.values()}
+    return Ablation(content['rows'], runs, missing), {own[0]: _run_name(own[0]) for own in finished.values()}
 
 
 def _run_folder(out: Path, run: dict) -> Path:

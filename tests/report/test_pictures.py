@@ -80,5 +80,5 @@ def test_a_figure_in_two_themes_is_the_same_every_time():
     assert 'fill: #1d1b26' in texts['light'] and 'fill: #eceaf3' in texts['dark']
     assert all(r'$\frac$' in text for text in texts.values())
     buffer = io.BytesIO()
-    draw().savefig(buffer)  # settings are as before
+    Figure().savefig(buffer)  # settings are as before
     assert cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR)[0, 0].tolist() == [255] * 3
