@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.utils import UserError, load_config, one_line_errors, write_json
 
 
@@ -66,6 +67,7 @@ def main() -> None:
     if args.show_dir:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(Path(args.show_dir).absolute()))
     runner = Runner.from_cfg(cfg)
+    record_provenance(runner.log_dir)
     run_setup.check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
     metrics = runner.test()
     if scored and is_main_process():

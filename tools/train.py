@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
+from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.utils import UserError, one_line_errors
 
 
@@ -57,6 +58,7 @@ def main() -> None:
     run_setup.fetch_backbone_weights(cfg)
     runner = Runner.from_cfg(cfg)
     check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.max_keep_ckpts)
+    record_provenance(runner.log_dir)
     runner.train()
 
 

@@ -27,7 +27,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from cellseg_mm.evaluation import Evidence, gather_evidence, read_ground_truth, read_results
+from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
 from cellseg_mm.utils import UserError, diff_configs, write_atomically, write_json
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
@@ -136,7 +136,7 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
         if not (folder / 'trained.json').exists():
             command = ['train', folder / 'config.py', '--work-dir', folder / 'train', '--resume']
             peak = _run_tool(
-                command, folder / 'train.log', lock, lambda: on_epoch(_epochs_done(folder / 'train')), processes
+                command, folder / 'train.log', lock, lambda: on_epoch(epochs_done(folder / 'train')), processes
             )
             write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
         best = max((folder / 'train').glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
@@ -182,7 +182,8 @@ def _run_tool(command: list, log: Path, lock: object, poll: Callable, processes:
     return usage.ru_maxrss / 1024
 
 
-def _epochs_done(work_dir: Path) -> int:
+def epochs_done(work_dir: Path) -> int:
+    """Epochs up to the last checkpoint of a work dir of tools/train.py."""
     try:
         match = re.search(r'epoch_(\d+)\.pth', (work_dir / 'last_checkpoint').read_text('utf-8'))
     except OSError:
@@ -193,8 +194,7 @@ def _epochs_done(work_dir: Path) -> int:
 def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
     """What a finished run leaves: enough for tables and intervals without data and checkpoints."""
     metrics = json.loads((folder / 'test/test_metrics.json').read_text('utf-8'))
-    dataset = row.cfg.test_dataloader.dataset
-    ground_truth = read_ground_truth(Path(dataset.data_root) / dataset.ann_file)
+    ground_truth = read_tested(row.cfg.test_dataloader.dataset)
     evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
     trained = json.loads((folder / 'trained.json').read_text('utf-8'))
     train, _ = read_scalars(folder / 'train')

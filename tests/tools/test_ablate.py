@@ -66,6 +66,14 @@ def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, tmp_path):
     (line,) = csv.DictReader((broken / 'ablation.csv').open())
     assert line['row'] == ROWS[2] and line['commit'] and float(line['seconds_an_epoch']) > 0
 
+    # the whole of it in a page
+    result = run([sys.executable, ROOT / 'tools/report.py', whole])
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert f'written to {whole}/report.html' in result.stdout and 'run/s' in result.stderr
+    page = (whole / 'report.html').read_text()
+    assert 'maskrcnn_r18_fpn_cbam, seed 0' in page and 'What is missing' not in page
+    assert page.count('class="panels"') == 2 and 'not recorded' not in page  # two test images; commit and device
+
 
 def test_mistakes(prepared, one_line_error, tmp_path):
     configs = [write_tiny_config(tmp_path / f'{row}.py', times=1 + (row == ROWS[2]), base=row) for row in ROWS]
