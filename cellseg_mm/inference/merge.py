@@ -90,7 +90,7 @@ def merge_tiles(grid: TileGrid, tiles: Iterable) -> Iterator:
             tile that was not looked at.
 
     Yields:
-        Cells: Parts, in the whole image's pixels. Cells without a pixel are left out.
+        Cells: Parts with one cell at least, in the whole image's pixels. Cells without a pixel are left out.
     """
     tiles = iter(tiles)
     looked_at = np.zeros((len(grid.xs), len(grid.ys)), bool)
@@ -183,36 +183,24 @@ def _related_pairs(pieces: _Pieces, grid: TileGrid) -> tuple:
         pieces (_Pieces): The best first.
         grid (TileGrid): Their tiles.
     """
-    boxes = shapely.box(*pieces.boxes.T)
+    boxes, runs = shapely.box(*pieces.boxes.T), pieces.cells.runs
     pairs = shapely.STRtree(boxes).query(boxes).T
     first, second = pairs.T
     pairs = pairs[(first < second) & (pieces.tiles[first] != pieces.tiles[second]).any(axis=1)]
-    both_cut = pieces.cuts[pairs[:, 0]] > 0
-    related = np.zeros(len(pairs), bool)
+    shared = np.zeros(len(pairs), np.int64)
     for begin in range(0, len(pairs), PAIRS_AT_A_TIME):
         part = slice(begin, begin + PAIRS_AT_A_TIME)
-        shared, areas, common_areas = _overlaps(pieces, pairs[part], grid)
-        agree = (shared >= grid.overlap / 2) & (shared >= AGREEMENT * (common_areas.sum(axis=0) - shared))
-        related[part] = np.where(both_cut[part], agree, shared >= COVERED * areas[1])
-    return pairs[related & ~both_cut], pairs[related & both_cut]
+        sides = (runs.select(index, len(pieces)) for index in pairs[part].T)
+        shared[part] = _intersections(*sides, len(pairs[part]), grid.height * grid.width)
 
-
-def _overlaps(pieces: _Pieces, pairs: np.ndarray, grid: TileGrid) -> tuple:
-    """Of P pairs the px that both have (P,), those of each (2, P), and of each within what both tiles show (2, P)."""
+    both_cut = pieces.cuts[pairs[:, 0]] > 0
+    displacing = pairs[~both_cut & (shared >= COVERED * runs.areas(len(pieces))[pairs[:, 1]])]
+    crossing = both_cut & (shared >= grid.overlap / 2)
+    pairs, shared = pairs[crossing], shared[crossing]
     origins = np.stack([grid.xs[pieces.tiles[:, 0]], grid.ys[pieces.tiles[:, 1]]], axis=1)[pairs]
     low, high = origins.max(axis=1), origins.min(axis=1) + np.array([grid.tile_width, grid.tile_height])
-    sides = [pieces.cells.runs.select(index, len(pieces)) for index in pairs.T]
-    shared = _intersections(*sides, len(pairs), grid.height * grid.width)
-    areas = [runs.areas(len(pairs)) for runs in sides]
-    return shared, np.stack(areas), np.stack([_areas_within(runs, low, high, grid.height) for runs in sides])
-
-
-def _areas_within(runs: Runs, low: np.ndarray, high: np.ndarray, height: int) -> np.ndarray:
-    """(N,) areas of N instances, each within its window from ``low`` (N, 2) to ``high`` (N, 2), x and y; px."""
-    (left, top), (right, bottom) = low[runs.owner].T, high[runs.owner].T
-    col, row = np.divmod(runs.start, height)
-    length = np.minimum(row + runs.length, bottom) - np.maximum(row, top)
-    return np.bincount(runs.owner, np.where((col >= left) & (col < right), length.clip(0), 0), len(low))
+    areas = sum(_areas_within(runs.select(index, len(pieces)), low, high, grid.height) for index in pairs.T)
+    return displacing, pairs[shared >= AGREEMENT * (areas - shared)]
 
 
 def _intersections(first: Runs, second: Runs, num_instances: int, num_places: int) -> np.ndarray:
@@ -226,6 +214,14 @@ def _intersections(first: Runs, second: Runs, num_instances: int, num_places: in
 
     start = first.start + first.owner * num_places
     return np.bincount(first.owner, covered_up_to(start + first.length) - covered_up_to(start), num_instances)
+
+
+def _areas_within(runs: Runs, low: np.ndarray, high: np.ndarray, height: int) -> np.ndarray:
+    """(N,) areas of N instances, each within its window from ``low`` (N, 2) to ``high`` (N, 2), x and y; px."""
+    (left, top), (right, bottom) = low[runs.owner].T, high[runs.owner].T
+    col, row = np.divmod(runs.start, height)
+    length = np.minimum(row + runs.length, bottom) - np.maximum(row, top)
+    return np.bincount(runs.owner, np.where((col >= left) & (col < right), length.clip(0), 0), len(low))
 
 
 def _groups(pairs: np.ndarray, count: int) -> np.ndarray:

@@ -32,8 +32,8 @@ def predict_tiled(
 
     Each tile's cells go to a file in ``work_dir`` when they are found, and a run that was stopped goes on there.
     Several processes, as a launcher starts them, share the tiles: all of them call this, with a folder that all of
-    them see. When the tiles are done the main process merges them. Memory does not grow with the image's height, and with its
-    width only by the cells near one row of seams.
+    them see. When the tiles are done the main process merges them. Memory does not grow with the image's height, and
+    with its width only by the cells near one row of seams.
 
     An image that fits into one tile is one call of the detector, and its cells are the detector's.
 
@@ -51,7 +51,8 @@ def predict_tiled(
         skip_background (bool): Pass over tiles that show glass alone, see :func:`is_blank`.
 
     Returns:
-        Iterator[Cells]: Parts in the whole image's pixels; empty in all processes but the main one.
+        Iterator[Cells]: Parts in the whole image's pixels; none where no cell was found, and none in processes other
+            than the main one.
 
     Raises:
         UserError: If the tiling is impossible, or ``work_dir`` holds tiles of something else or a broken one.
@@ -90,8 +91,8 @@ def _claim(work_dir: Path, key: dict) -> None:
     if differing:
         name = min(differing)
         raise UserError(
-            f'{work_dir}: holds tiles of another run, whose {name} is {found.get(name)} and not {key.get(name)}; name '
-            'another folder or delete it'
+            f'{work_dir}: holds tiles of another run, whose {name} is {found.get(name)!r} and not {key.get(name)!r}; '
+            'name another folder or delete it'
         )
 
 

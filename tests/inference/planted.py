@@ -5,9 +5,10 @@ import numpy as np
 from skimage.measure import label
 
 from cellseg_mm.structures import Cells, Runs, encode_instances, relabel
+from cellseg_mm.structures.run_length import split_at_columns
 
 
-class ArrayImage:
+class PlantedImage:
     """A source of windows of an id map (H, W) of int32 below 2^24, 0 background, shown as colours."""
 
     def __init__(self, ids: np.ndarray) -> None:
@@ -15,7 +16,7 @@ class ArrayImage:
         self.height, self.width = ids.shape
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        assert 0 <= x and 0 <= y and x + width <= self.width and y + height <= self.height
+        assert x >= 0 and y >= 0 and x + width <= self.width and y + height <= self.height
         ids = self.ids[y : y + height, x : x + width]
         # background white, so that the test for blank tiles sees it as glass
         colours = np.where(ids > 0, ids, 0xFFFFFF)
@@ -41,6 +42,17 @@ def find_cells(image: np.ndarray) -> tuple:
 
 def score_of(ids: np.ndarray) -> np.ndarray:
     return (0.5 + ids % 97 / 200).astype(np.float32)
+
+
+def planted_ids(cells: Cells, ids: np.ndarray) -> np.ndarray:
+    """(N,) id of the planted cell that each cell is, pixel by pixel; 0 for one that is none."""
+    owner = np.repeat(cells.runs.owner, cells.runs.length)
+    under = ids.T.ravel()[cells.runs.places()]
+    found = np.zeros(len(cells), np.int64)
+    found[owner] = under
+    impure = np.bincount(owner, under != found[owner], len(cells)) > 0
+    whole = np.bincount(ids.ravel())[found] == cells.runs.areas(len(cells))
+    return np.where(whole & ~impure, found, 0)
 
 
 def oracle(images: list) -> list:
@@ -93,10 +105,11 @@ def _blurred(image: np.ndarray) -> Cells:
     small = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) < 40
     cells = cells.select(~(cut & small & (rng.random(len(cells)) < 1 / 3)))
     x_move, y_move = rng.integers(-1, 2, (2, len(cells)))
-    owner = np.repeat(cells.runs.owner, cells.runs.length)
-    col, row = np.divmod(cells.runs.places(), height)
-    col, row = col + x_move[owner], row + y_move[owner]
-    inside = (col >= 0) & (col < width) & (row >= 0) & (row < height)
-    runs = Runs(owner[inside], (col * height + row)[inside], np.ones(inside.sum(), np.int64))
+    owner, start, length = split_at_columns(cells.runs, height)
+    col, row = np.divmod(start, height)
+    col, first, last = col + x_move[owner], row + y_move[owner], row + y_move[owner] + length
+    first, last = first.clip(0, height), last.clip(0, height)
+    inside = (col >= 0) & (col < width) & (first < last)
+    runs = Runs(owner[inside], (col * height + first)[inside], (last - first)[inside])
     scores = rng.random(len(cells)).astype(np.float32)
     return Cells(runs, rng.integers(0, 4, len(cells)), scores, height, width)
