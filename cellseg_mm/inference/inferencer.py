@@ -1,7 +1,7 @@
 """From images to cells in Python, with all that is needed taken from a checkpoint."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,10 @@ from .image_source import ArraySource, open_image
 from .pixel_values import sample_windows
 from .tiled import predict_tiled
 
-# An image that the model's input would show at less than this share of its size goes through in tiles.
-MIN_SCALE = 0.5
+# A scale within so much of the training images' own is theirs too; augmentation zooms by 15 %.
+TOLERANCE = 1.15
+# Of checkpoints that do not say theirs: down to three quarters of the size as tools/test.py has it, else in tiles at full size.
+UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
 MAX_OVERLAP = 128  # px that tiles share, if a quarter of them is more
 
 
@@ -34,8 +36,9 @@ class CellInferencer:
         cells = CellInferencer('best.pth')('slide.png')
         cells.labels, cells.scores, cells.instance_map()
 
-    An image goes through the model as in tools/test.py. One of which the model's input would show less than half the
-    size goes through in tiles of the input's size, see :func:`predict_tiled`.
+    An image like those of the training goes through the model as in tools/test.py, fitted to the input's size. One that
+    would be fitted at a scale which no training image had, as a slide would, is shown at their median scale instead,
+    tile by tile; see :func:`predict_tiled`.
 
     Args:
         checkpoint (str | Path): Of tools/train.py. Nothing in it is run: its config is read as plain text, and may name
@@ -44,6 +47,8 @@ class CellInferencer:
         device (str | None): Such as ``'cpu'`` or ``'cuda:1'``; the CUDA device if there is one, by default.
         score_thr (float | None): The least score of a cell, 0..1; by default what validation chose, which the
             checkpoint keeps.
+        scale (float | None): Px of the model's input to a px of the image, in tiles, for images whose cells are not of
+            the training's size; all images then go through in tiles.
         channel_order (str): Of files given as a path: ``'rgb'``, or ``'bgr'`` for red and blue exchanged.
 
     Attributes:
@@ -52,7 +57,8 @@ class CellInferencer:
         score_reason (str): Where it is from, in words.
         training_order (str): Channel order of the files that training was prepared from, ``'rgb'`` where unknown.
         max_cells (int): As many are found in an image, or a tile, at most.
-        tile_size (int): Px a side of a tile, if an image goes through in tiles.
+        scale (float): As above.
+        tile_size (int): Px a side of a tile: at that scale it fills the model's input.
         overlap (int): Px that tiles share.
 
     Raises:
@@ -65,11 +71,14 @@ class CellInferencer:
         config: str | Path | None = None,
         device: str | None = None,
         score_thr: float | None = None,
+        scale: float | None = None,
         channel_order: str = 'rgb',
     ) -> None:
         checkpoint, content = str(checkpoint), read_checkpoint(str(checkpoint))
         if score_thr is not None and not 0 <= score_thr <= 1:
             raise UserError(f'a score threshold of {score_thr}: scores go from 0 to 1')
+        if scale is not None and not 0.01 <= scale <= 100:
+            raise UserError(f'a scale of {scale}: 0.01 to 100 is possible')
         facts = run_setup.checkpoint_data_facts(content, checkpoint)
         self.classes = tuple(facts['classes'])
         self.score_thr, self.score_reason = run_setup.operating_threshold(content, score_thr)
@@ -79,12 +88,14 @@ class CellInferencer:
         run_setup.set_data_facts(cfg, **facts)
         init_default_scope('mmdet')
         try:
+            # mmdet keeps what is above its threshold, here what is at it counts too
             cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(self.score_thr), np.float32(-1)))
             self.max_cells = cfg.model.test_cfg.rcnn.max_per_img
             steps = [step for step in cfg.test_pipeline if not step.type.startswith('Load')]
-            self._transforms = [TRANSFORMS.build(step) for step in steps]
+            resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
+            self._input_size = sorted(resize.scale)
             self._model = MODELS.build(cfg.model)
-        except Exception as error:  # of any kind, by a config that is not of this version or of another project
+        except Exception as error:  # of any kind, by a config of another version or project
             raise UserError(f'{config or checkpoint}: its model cannot be built ({error!r})') from error
         run_setup.check_weights_fit(self._model, content, str(config or 'its config'), checkpoint)
         self._model.load_state_dict(content['state_dict'])
@@ -92,16 +103,23 @@ class CellInferencer:
             self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
         except (RuntimeError, AssertionError) as error:
             raise UserError(f'device {device}: cannot be used ({str(error).splitlines()[0]})') from error
-        self._input_scale = next((sorted(step.scale) for step in steps if step.type == 'Resize'), None)
-        self.tile_size = self._input_scale[0] if self._input_scale else 1024
-        self.overlap = min(MAX_OVERLAP, self.tile_size // 4)
+
+        smallest, median, largest = content['meta'].get('input_scale') or UNKNOWN_SCALE
+        self._usual_scales = (smallest / TOLERANCE, largest * TOLERANCE) if scale is None else None
+        self.scale = scale or median
+        self.tile_size = max(96, round(self._input_size[0] / self.scale))
+        self.overlap = min(MAX_OVERLAP, self.tile_size // 3)
+        scaled = dict(type='Resize', scale_factor=self.scale, keep_ratio=True)
+        self._fitted = [TRANSFORMS.build(step) for step in steps]
+        self._scaled = [TRANSFORMS.build(scaled if step is resize else step) for step in steps]
 
     def __call__(self, image: object) -> Cells | list:
         """The cells of an image, or of each of several.
 
         Args:
             image (str | Path | ndarray | object | list): A file; an array of (H, W, 3) uint8 RGB; a source, see
-                :func:`open_image`; or a list of these, of which arrays are never put into tiles.
+                :func:`open_image`; or a list of these. A list of arrays is fitted to the input as tools/test.py does,
+                whatever the size.
 
         Returns:
             Cells | list[Cells]: Those of the image, of :attr:`score_thr` and above; of a list, one for each.
@@ -109,45 +127,63 @@ class CellInferencer:
         Raises:
             UserError: If a file cannot be read.
         """
-        if isinstance(image, list) and all(isinstance(entry, np.ndarray) for entry in image):
-            return self._detect(image)
         if isinstance(image, list):
-            return [self(entry) for entry in image]
+            arrays = all(isinstance(entry, np.ndarray) for entry in image)
+            return self._detect(image, self._fitted) if arrays else [self(entry) for entry in image]
         if isinstance(image, np.ndarray):
             image = ArraySource(image)
         elif isinstance(image, (str, Path)):
             image = open_image(image, self.channel_order)
-        if not self.needs_tiles(image):
-            return self._detect([image.read(0, 0, image.width, image.height)])[0]
         with tempfile.TemporaryDirectory() as folder:
-            parts = predict_tiled(self, image, folder, {}, self.tile_size, self.overlap)
+            parts = self.stream(image, folder, {}, self.needs_tiles(image))
             return Cells.concatenate([Cells.from_codes([], [], [], image.height, image.width), *parts])
 
     def needs_tiles(self, source: object) -> bool:
-        """Whether the model's input would show less than half the size of an image."""
+        """Whether an image would be fitted at a scale that no training image had."""
+        if self._usual_scales is None:
+            return True
         sides = sorted((source.height, source.width))
-        limits = self._input_scale or sides
-        return min(limit / side for limit, side in zip(limits, sides, strict=True)) < MIN_SCALE
+        fitted = min(size / side for size, side in zip(self._input_size, sides, strict=True))
+        return not self._usual_scales[0] <= fitted <= self._usual_scales[1]
 
-    def _detect(self, images: list) -> list:
+    def stream(self, source: object, work_dir: str | Path, origin: dict, tiled: bool, **options) -> Iterator:
+        """The cells of an image part by part.
+
+        Args:
+            source (object): See :func:`open_image`.
+            work_dir (str | Path): See :func:`predict_tiled`, also for the last two.
+            origin (dict): Likewise.
+            tiled (bool): In tiles and at :attr:`scale`, see :meth:`needs_tiles`; else fitted, in one part.
+            **options: ``tile_size``, ``overlap``, ``batch_size`` and ``skip_background``.
+
+        Returns:
+            Iterator[Cells]: Parts in the whole image's pixels.
+        """
+        if not tiled:
+            return iter(self([source.read(0, 0, source.width, source.height)]))
+        options = dict(dict(tile_size=self.tile_size, overlap=self.overlap), **options)
+        return predict_tiled(lambda images: self._detect(images, self._scaled), source, work_dir, origin, **options)
+
+    def _detect(self, images: list, transforms: list) -> list:
         """The cells of each image; those of one size go through the model together."""
         found = [None] * len(images)
         for shape in dict.fromkeys(image.shape for image in images):
             indices = [index for index, image in enumerate(images) if image.shape == shape]
-            inputs = [self._pack(images[index]) for index in indices]
+            inputs = [_pack(images[index], transforms) for index in indices]
             with torch.no_grad():
                 results = self._model.test_step({key: [entry[key] for entry in inputs] for key in inputs[0]})
             for index, result in zip(indices, results, strict=True):
                 found[index] = _to_cells(result.pred_instances, *shape[:2])
         return found
 
-    def _pack(self, image: np.ndarray) -> dict:
-        """What the test pipeline makes of an image in memory; it loads files as BGR."""
-        results = dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=0, img_path='')
-        results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2])
-        for transform in self._transforms:
-            results = transform(results)
-        return results
+
+def _pack(image: np.ndarray, transforms: list) -> dict:
+    """What a test pipeline makes of an image in memory, (H, W, 3) uint8 RGB; from files it would load BGR."""
+    results = dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=0, img_path='')
+    results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2])
+    for transform in transforms:
+        results = transform(results)
+    return results
 
 
 def find_channel_order(detector: CellInferencer, sources: Sequence) -> tuple:

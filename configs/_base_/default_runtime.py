@@ -16,6 +16,7 @@ custom_hooks = [
     dict(type='AnchorFitHook'),
     dict(type='SeedHook'),
     dict(type='ValLossHook'),
+    dict(type='InputScaleHook'),
     dict(type='OperatingPointHook'),
     dict(type='ResumeValidationHook'),
 ]
