@@ -1,10 +1,11 @@
 from . import checkpoint
-from .hooks import AnchorFitHook, OperatingPointHook, ResumeValidationHook, SeedHook, ValLossHook
+from .hooks import AnchorFitHook, InputScaleHook, OperatingPointHook, ResumeValidationHook, SeedHook, ValLossHook
 from .log_processor import HeadlineLogProcessor
 
 __all__ = [
     'AnchorFitHook',
     'HeadlineLogProcessor',
+    'InputScaleHook',
     'OperatingPointHook',
     'ResumeValidationHook',
     'SeedHook',

@@ -180,20 +180,33 @@ def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
     return order
 
 
+def operating_threshold(checkpoint: dict, score_thr: float | None = None) -> tuple:
+    """The score threshold that validation chose, unless another is given.
+
+    Args:
+        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
+        score_thr (float | None): Another one, 0..1.
+
+    Returns:
+        tuple: The threshold, and in words where it is from.
+    """
+    point = checkpoint.get('meta', {}).get('operating_point')
+    if score_thr is not None:
+        return score_thr, 'as given'
+    if point:
+        return point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
+    return 0.5, 'the checkpoint carries none, for no validation came before it'
+
+
 def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:
     """Test and draw at the score threshold that validation chose, and say which.
 
     Args:
         cfg (Config): Changed in place.
-        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
-        score_thr (float | None): Another one, 0..1.
+        checkpoint (dict): See :func:`operating_threshold`.
+        score_thr (float | None): Likewise.
     """
-    point = checkpoint.get('meta', {}).get('operating_point')
-    reason = 'as given'
-    if score_thr is None and point:
-        score_thr, reason = point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
-    elif score_thr is None:
-        score_thr, reason = 0.5, 'the checkpoint carries none, for no validation came before it'
+    score_thr, reason = operating_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
     for evaluator in evaluators(cfg.test_evaluator):
         if 'score_thr' in evaluator:

@@ -17,6 +17,7 @@ custom_hooks = [
     dict(type='SeedHook'),
     dict(type='SyncBuffersHook'),  # BatchNorm's statistics of several processes, before they are used
     dict(type='ValLossHook'),
+    dict(type='InputScaleHook'),
     dict(type='OperatingPointHook'),
     dict(type='ResumeValidationHook'),
 ]
