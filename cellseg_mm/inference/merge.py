@@ -10,9 +10,8 @@ the tile that is none of the image, and *whole* if it is cut on none.
    in non-maximum suppression. Labels do not matter. Pieces of one tile never displace each other: how often a detector
    finds a cell in one image is its own business.
 3. Cut pieces of two tiles *agree* if, within the pixels that both tiles show, their intersection is at least
-   :data:`AGREEMENT` of their union, and as many pixels as half the overlap's width, which the frayed edges of two
-   neighbours do not reach. Those that agree become one cell, however many there are, with the label and the score of
-   the best. Cells that touch and have no pixel in common never agree.
+   :data:`AGREEMENT` of their union. Those that agree become one cell, however many there are, with the label and the
+   score of the best. Cells that touch and have no pixel in common never agree.
 """
 
 import itertools
@@ -191,11 +190,11 @@ def _related_pairs(pieces: _Pieces, grid: TileGrid) -> tuple:
         part = slice(begin, begin + PAIRS_AT_A_TIME)
         sides = (runs.select(index, len(pieces)) for index in pairs[part].T)
         shared[part] = _intersections(*sides, len(pairs[part]), grid.height * grid.width)
+    pairs, shared = pairs[shared > 0], shared[shared > 0]
 
     both_cut = pieces.cuts[pairs[:, 0]] > 0
     displacing = pairs[~both_cut & (shared >= COVERED * runs.areas(len(pieces))[pairs[:, 1]])]
-    crossing = both_cut & (shared >= grid.overlap / 2)
-    pairs, shared = pairs[crossing], shared[crossing]
+    pairs, shared = pairs[both_cut], shared[both_cut]
     origins = np.stack([grid.xs[pieces.tiles[:, 0]], grid.ys[pieces.tiles[:, 1]]], axis=1)[pairs]
     low, high = origins.max(axis=1), origins.min(axis=1) + np.array([grid.tile_width, grid.tile_height])
     areas = sum(_areas_within(runs.select(index, len(pieces)), low, high, grid.height) for index in pairs.T)

@@ -102,6 +102,12 @@ def test_a_whole_piece_counts_before_a_cut_one_of_a_higher_score():
     assert merge_rectangles([(*cell, 0, 0.25)], [(*cell, 1, 0.75)], [], []) == [(*cell, 0, 0.25)]
 
 
+def test_two_tiles_that_differ_by_a_pixel_do_not_leave_a_cell_to_one_another():
+    # each ends 1 px before its own tile's border and 2 px before the other's
+    tiles = [[(120, 20, 181, 60, 0, 0.5)], [(119, 20, 180, 60, 0, 0.5)]]
+    assert merge_rectangles(*tiles, [], []) == [(119, 20, 181, 60, 0, 0.5)]
+
+
 def test_of_two_whole_pieces_the_higher_score_stays_whatever_the_labels():
     one, other = (130, 20, 160, 50), (131, 21, 161, 51)
     assert merge_rectangles([(*one, 0, 0.5)], [(*other, 3, 0.75)], [], []) == [(*other, 3, 0.75)]

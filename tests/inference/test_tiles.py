@@ -38,7 +38,7 @@ def test_glass_is_blank_and_one_pale_nucleus_on_it_is_not():
     rows, cols = np.ogrid[:200, :150]
     for x, y in rng.integers(5, 145, (50, 2)):
         image = glass.copy()
-        image[(rows - y) ** 2 + (cols - x) ** 2 <= 5**2] = (200, 160, 210)
+        image[(rows - y) ** 2 + (cols - x) ** 2 <= 5**2] = (225, 205, 230)
         assert not is_blank(image)
 
 
