@@ -8,6 +8,8 @@ PYTHON ?= python3
 TORCH ?=
 TORCH_INDEX ?=
 RUN := .venv/bin/python
+# a process a core, each with one thread; the tests of a file share its trained models, so they stay together
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
 
 .PHONY: setup demo test test-all lint format clean
 
@@ -18,10 +20,10 @@ demo: setup
 	@$(RUN) tools/demo.py
 
 test: setup
-	$(RUN) -m pytest -m 'not slow and not cuda'
+	$(PYTEST) -m 'not slow and not cuda'
 
 test-all: setup
-	$(RUN) -m pytest
+	$(PYTEST)
 
 lint: setup
 	$(RUN) -m ruff check .

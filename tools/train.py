@@ -11,7 +11,9 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
-from cellseg_mm.utils import one_line_errors
+from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
+from cellseg_mm.engine.provenance import record_provenance
+from cellseg_mm.utils import UserError, one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,13 +51,15 @@ def main() -> None:
     )
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None
-        if args.resume != 'auto':
-            run_setup.read_checkpoint(args.resume)
-            cfg.load_from = args.resume
+        if args.resume != 'auto' and 'optimizer' not in run_setup.read_checkpoint(args.resume):
+            raise UserError(f'{args.resume}: holds weights, but no run to go on with; fine-tune it by --load-from')
+        cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        cfg.resume = cfg.load_from is not None
     run_setup.fetch_backbone_weights(cfg)
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.max_keep_ckpts)
+    record_provenance(runner.log_dir)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -5,17 +5,17 @@ The configs hold none of it, for they must load without data, and a config that 
 
 import json
 import os
-import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import get_torch_safe_globals
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from cellseg_mm.utils import UserError, load_config, parse_config_text
 from cellseg_mm.visualization.draw import class_colors
+
+from .checkpoint import fetch, read_checkpoint
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -151,25 +151,6 @@ def _set_everywhere(value: object, key: str, new: object) -> None:
             _set_everywhere(entry, key, new)
 
 
-def read_checkpoint(path: str) -> dict:
-    """A checkpoint's content on the CPU, without running code from it.
-
-    Raises:
-        UserError: If it is missing, broken, or holds more than weights and plain values.
-    """
-    if not Path(path).is_file():
-        raise UserError(f'{path}: no such checkpoint')
-    try:
-        with torch.serialization.safe_globals(get_torch_safe_globals()):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises many kinds here
-        reason = str(error).splitlines()[0]
-        raise UserError(f'{path}: not a whole checkpoint of plain weights ({reason})') from error
-    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
-        raise UserError(f'{path}: holds no state_dict, so it is no checkpoint of tools/train.py')
-    return checkpoint
-
-
 def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
     """Arguments for :func:`set_data_facts` as the checkpoint's own training had them.
 
@@ -199,25 +180,43 @@ def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
     return order
 
 
+def operating_threshold(checkpoint: dict, score_thr: float | None = None) -> tuple:
+    """The score threshold that validation chose, unless another is given.
+
+    Args:
+        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
+        score_thr (float | None): Another one, 0..1.
+
+    Returns:
+        tuple: The threshold, and in words where it is from.
+    """
+    point = checkpoint.get('meta', {}).get('operating_point')
+    if score_thr is not None:
+        return score_thr, 'as given'
+    if point:
+        return point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
+    return 0.5, 'the checkpoint carries none, for no validation came before it'
+
+
 def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:
     """Test and draw at the score threshold that validation chose, and say which.
 
     Args:
         cfg (Config): Changed in place.
-        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
-        score_thr (float | None): Another one, 0..1.
+        checkpoint (dict): See :func:`operating_threshold`.
+        score_thr (float | None): Likewise.
     """
-    point = checkpoint.get('meta', {}).get('operating_point')
-    reason = 'as given'
-    if score_thr is None and point:
-        score_thr, reason = point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
-    elif score_thr is None:
-        score_thr, reason = 0.5, 'the checkpoint carries none, for no validation came before it'
+    score_thr, reason = operating_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
     for evaluator in evaluators(cfg.test_evaluator):
         if 'score_thr' in evaluator:
             evaluator.score_thr = score_thr
     cfg.default_hooks.visualization.score_thr = score_thr
+
+
+def set_test_time_augmentation(cfg: Config) -> None:
+    """Have the model look at several views of each image: those of the config's ``tta_model``."""
+    cfg.model = {'type': 'CellTTAModel', **cfg.get('tta_model', {}), 'module': cfg.model}
 
 
 def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:
@@ -226,6 +225,8 @@ def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str
     Raises:
         UserError: Naming the first parameter that is missing, left over or of another shape.
     """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     given, expected = checkpoint['state_dict'], model.state_dict()
     surplus = next((name for name in given if name not in expected), None)
     if surplus:
@@ -296,23 +297,7 @@ def fetch_backbone_weights(cfg: Config) -> None:
     url = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
     if not url.startswith(('http://', 'https://')):
         return
-    cached = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[-1]
-    if cached.exists():
-        return
-    digest = re.search(r'-([0-9a-f]{8,})\.', cached.name)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)
-    try:
-        print(f'downloading {url}', flush=True)
-        torch.hub.download_url_to_file(url, str(cached), digest[1] if digest else None)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f'ImageNet weights could not be fetched from {url} ({error}); give a file by --backbone-weights FILE, or '
-            'train without by --from-scratch'
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
+    fetch(url)
 
 
 def fit_precision_to_device(cfg: Config) -> None:
@@ -330,9 +315,17 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
 
     mmengine assumes a CUDA device in two places, both of which are left to us then: it selects the device when it
     starts the process group, and names it when it wraps the model.
+
+    Raises:
+        UserError: If no launcher started the process, or one that needs CUDA where there is none.
     """
     cfg.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    if launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise UserError('--launcher pytorch: start the command by torchrun, see docs/distributed.md')
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise UserError(f'--launcher {launcher}: needs CUDA devices; without, let torchrun start the processes')
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

@@ -1,28 +1,57 @@
 """Errors a user can mend, told in one line."""
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
+
+import torch
 
 
 class UserError(Exception):
     """A mistake in the input: the message says what, where, and what to do, in one line."""
 
 
+def explain(error: BaseException) -> str | None:
+    """What an error of the machine means and what to do about it, in one line; None if it is none of those known."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return text.rsplit('UserError: ', 1)[-1].strip()  # a data worker's arrives with the worker's trace before it
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f'{error.filename or "output"}: no space left on the disk. What was there before is whole: free space, and '
+            'go on (--resume, where the tool has it)'
+        )
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f'the GPU is out of memory ({text.split(". ")[0]}): lower train_dataloader.batch_size, the size in the '
+            "pipelines' Resize or crop, or model.train_cfg.rpn_proposal.max_per_img (--cfg-options key=value)"
+        )
+    if isinstance(error, MemoryError):
+        return f'out of memory ({text}): lower num_workers, batch_size, or the size of the images'
+    if isinstance(error, RuntimeError) and text.startswith('DataLoader worker'):
+        return (
+            f'{text.splitlines()[0].rstrip(".")}: a data worker died, mostly for want of memory; lower '
+            'train_dataloader.num_workers (--cfg-options key=value), and go on by --resume'
+        )
+    return None
+
+
 def one_line_errors(main: Callable) -> Callable:
-    """Decorator for a tool's ``main``: a :class:`UserError` is printed as one line, exit status 2, without a trace."""
+    """Decorator for a tool's ``main``: what :func:`explain` knows is printed as one line, exit status 2, no trace."""
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except UserError as error:
-            # a data worker's error arrives with the worker's trace before it
-            message = str(error).rsplit('UserError: ', 1)[-1].strip()
-            print(f'error: {message}', file=sys.stderr)
-            sys.exit(2)
         except KeyboardInterrupt:
-            print('stopped', file=sys.stderr)
+            print('stopped; a run goes on from its last checkpoint by --resume', file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            reason = explain(error)
+            if reason is None:
+                raise
+            print(f'error: {reason}', file=sys.stderr)
+            sys.exit(2)
 
     return wrapper

@@ -44,6 +44,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = str(path)  # a failed write does not say which file
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

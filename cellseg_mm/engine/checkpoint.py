@@ -1,0 +1,263 @@
+"""Checkpoints as data: read without running code from them, written whole, known by their SHA-256.
+
+Importing this module puts both into MMEngine: whatever it loads (``load_from``, ``--resume``, pretrained weights, from
+a file or by http) comes through :func:`load_safely`, and whatever it writes goes through :class:`WholeFileBackend`. Its
+own loader falls back to unpickling, which runs any program that a file holds.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import socket
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import safetensors.torch
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from cellseg_mm.utils import UserError, write_atomically
+
+TRUST_VARIABLE = 'CELLSEG_MM_TRUST'
+# how torch, or we, name what a file wanted to call
+REFUSED = re.compile(r'(?:GLOBAL|getattr of|unrecognized function) (\S+)')
+CHECKPOINT_NAME = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+WEIGHTS = ('.pth', '.safetensors', '.onnx')  # files with their SHA-256 beside them
+OTHER_SCHEMES = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'modelzoo://', 'torchvision://', 'open-mmlab://')
+OTHER_SCHEMES += ('openmmlab://', 'mmcls://')
+
+
+def _history_method(owner: type, name: str) -> object:
+    """Stands for ``getattr``, by which a pickled HistoryBuffer names its four methods; gives nothing else."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f'getattr of {name}')
+
+
+# what MMEngine's checkpoints hold besides tensors and plain values: logged scalars
+SAFE_GLOBALS = [
+    HistoryBuffer,
+    (_history_method, 'builtins.getattr'),
+    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,
+    np.ndarray,
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Int64DType,
+    np.dtypes.UInt32DType,
+]
+
+
+def read_checkpoint(path: str) -> dict:
+    """A checkpoint's content on the CPU, without running code from it.
+
+    Raises:
+        UserError: See :func:`load_safely`; or if it is no checkpoint.
+    """
+    checkpoint = load_safely(path)
+    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+        raise UserError(f'{path}: holds no state_dict, so it is no checkpoint of tools/train.py or tools/export.py')
+    return checkpoint
+
+
+def load_safely(path: str, map_location: object = 'cpu') -> object:
+    """The content of a file of weights: tensors and plain values only.
+
+    A file whose SHA-256 is in the environment variable ``CELLSEG_MM_TRUST`` is unpickled whatever it holds.
+
+    Args:
+        path (str): Of a file that ``torch.save`` wrote, or of a ``.safetensors`` file.
+        map_location (object): As in ``torch.load``; a ``.safetensors`` file is read to the CPU.
+
+    Raises:
+        UserError: If it is missing, is not what its ``.sha256`` file says, is broken, or asks to run code.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'{path}: no such checkpoint')
+    digest = check_digest(path)
+    if path.suffix == '.safetensors':
+        return _load_safetensors(path)
+    if digest in os.environ.get(TRUST_VARIABLE, '').split(','):
+        return torch.load(path, map_location=map_location, weights_only=False)
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of old pickle protocols; what matters is an error
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many kinds on broken files
+        asked_for = REFUSED.search(str(error))
+        if asked_for is None:
+            reason = str(error).rsplit('WeightsUnpickler error: ', 1)[-1].split('. ')[0].partition('\n')[0]
+            raise UserError(
+                f'{path}: not a whole checkpoint of plain weights ({reason or type(error).__name__})'
+            ) from error
+        raise UserError(
+            f'{path}: asks to run {asked_for[1]} when it is loaded, so it is more than weights and was not loaded. If '
+            f'you trust its source, {TRUST_VARIABLE}={digest} before the command lets in this one file'
+        ) from error
+
+
+def _load_safetensors(path: Path) -> dict:
+    """A file of tools/export.py as the checkpoint it was made of; one of others as a dict of tensors."""
+    try:
+        weights = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework='pt') as file:
+            notes = file.metadata() or {}
+        if 'cellseg_mm' not in notes:
+            return weights
+        notes = {key: json.loads(text) for key, text in notes.items()}
+        meta = dict(cfg=notes['config'], dataset_meta=dict(classes=notes['classes']))
+        if notes['operating_point']:
+            meta['operating_point'] = notes['operating_point']
+        return dict(state_dict=weights, meta=meta)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise UserError(f'{path}: not a whole file of tools/export.py ({error!r})') from error
+
+
+def check_digest(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal.
+
+    Raises:
+        UserError: If the ``.sha256`` file beside it has another one.
+    """
+    with open(path, 'rb') as file:
+        digest = _sha256(file)
+    recorded = _digest_file(path)
+    if recorded.is_file() and recorded.read_text('utf-8').split()[:1] != [digest]:
+        raise UserError(
+            f'{path}: is not the file that was written ({recorded.name} has another SHA-256): cut off or changed; '
+            'use another checkpoint, or copy it anew'
+        )
+    return digest
+
+
+def _sha256(file: BinaryIO) -> str:
+    """As ``hashlib.file_digest``, which Python 3.10 has not."""
+    digest = hashlib.sha256()
+    while chunk := file.read(2**20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f'{path.name}.sha256')
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """The last whole checkpoint of a run, to resume from; broken ones are named and passed over.
+
+    Args:
+        work_dir (str): Of tools/train.py.
+    """
+    found = [
+        (int(match[1]), path)
+        for path in Path(work_dir).glob('*.pth')
+        if (match := CHECKPOINT_NAME.fullmatch(path.name))
+    ]
+    for _, path in sorted(found, reverse=True):
+        try:
+            read_checkpoint(str(path))
+        except UserError as error:
+            print(f'passed over: {error}', flush=True)
+        else:
+            return str(path)
+    return None
+
+
+def fetch(url: str) -> Path:
+    """A file of weights from the web, in torch's cache; downloaded once, by one process.
+
+    Raises:
+        UserError: If that fails.
+    """
+    cached = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[-1]
+    if is_main_process() and not cached.exists():
+        _download(url, cached)
+    barrier()
+    return cached
+
+
+def _download(url: str, path: Path) -> None:
+    digest = re.search(r'-([0-9a-f]{8,})\.', path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        print(f'downloading {url}', flush=True)
+        torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f'weights could not be fetched from {url} ({error}); give a file by --backbone-weights FILE, or train '
+            'without by --from-scratch'
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _load_url(url: str, map_location: object = None) -> object:
+    return load_safely(str(fetch(url)), map_location)
+
+
+def _refuse(url: str, map_location: object = None) -> None:
+    raise UserError(f'{url}: weights come from a file or by http(s) here; download them and give the file')
+
+
+CheckpointLoader.register_scheme('', load_safely, force=True)
+CheckpointLoader.register_scheme(('http://', 'https://'), _load_url, force=True)
+CheckpointLoader.register_scheme(OTHER_SCHEMES, _refuse, force=True)
+
+
+class WholeFileBackend(LocalBackend):
+    """MMEngine's files on disk, whole or not at all; a checkpoint has its SHA-256 beside it, for ``sha256sum -c``."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file. Whenever this stops, the place holds the old or the new content, and no digest of the other."""
+        path = Path(filepath)
+        _digest_file(path).unlink(missing_ok=True)
+        write_atomically(path, obj)
+        if path.suffix in WEIGHTS:
+            write_atomically(_digest_file(path), f'{hashlib.sha256(obj).hexdigest()}  {path.name}\n')
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write a text file."""
+        self.put(obj.encode(encoding), filepath)
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remove a file and its digest."""
+        super().remove(filepath)
+        _digest_file(Path(filepath)).unlink(missing_ok=True)
+
+
+register_backend('local', WholeFileBackend, force=True, prefixes='')
+
+
+def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int) -> None:
+    """Refuse to start a run whose checkpoints do not fit on the disk.
+
+    A checkpoint of a resumable run is three times the weights (AdamW keeps two values a weight), the best one is the
+    weights; one more is there while the next is written.
+
+    Args:
+        model (Module): Counted in bytes.
+        work_dir (str): Where they go.
+        kept (int): Checkpoints that stay.
+
+    Raises:
+        UserError: Naming what is needed and what is free.
+    """
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    needed, free = weights * (3 * (kept + 1) + 2), shutil.disk_usage(work_dir).free
+    if needed > free:
+        raise UserError(
+            f'{work_dir}: the checkpoints of this run need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; '
+            'free space, give another --work-dir, or keep fewer: --cfg-options '
+            'default_hooks.checkpoint.max_keep_ckpts=1'
+        )
