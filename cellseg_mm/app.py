@@ -17,7 +17,7 @@ from cellseg_mm.export import export_cells
 from cellseg_mm.inference import CellInferencer, open_image
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
-from cellseg_mm.visualization import draw_cells
+from cellseg_mm.visualization.overlay import draw_cells
 
 TITLE = 'Cells in tissue'
 EMPTY = 'Drop an image, or choose a sample.'
@@ -64,7 +64,7 @@ def segment(path: str, detector: CellInferencer) -> Segmented:
             f'{MAX_PIXELS / 1e6:.0f} megapixels, tools/predict.py any size'
         )
     image = source.read(0, 0, source.width, source.height)
-    return Segmented(Path(path).stem, image, source, detector([image])[0], tempfile.mkdtemp(prefix='cellseg_app_'))
+    return Segmented(Path(path).stem, image, source, detector(source), tempfile.mkdtemp(prefix='cellseg_app_'))
 
 
 def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
@@ -106,7 +106,10 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float) -> 
     def on_image(path: str | None, old: Segmented | None) -> Segmented:
         if path is None:
             return old
-        new = _in_page(segment, path, detector)
+        try:
+            new = segment(path, detector)
+        except UserError as error:
+            raise in_page(str(error).replace(path, Path(path).name)) from error
         if old is not None:
             old.remove()
         return new
@@ -119,18 +122,18 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float) -> 
             return None, [], EMPTY, None
         labels = [classes.index(name) for name in chosen]
         cells = choose(current.cells, labels, threshold)
-        picture = draw_cells(current.image, cells, classes)
         height, width = current.image.shape[:2]
         note = f' {current.source.note}' if current.source.note else ''
-        status = f'**{len(cells)} cells** in {current.name}, {width} x {height} px, at score {threshold:.2f}.{note}'
-        return picture, count_rows(cells, classes), status, None  # files of another choice would mislead
+        status = f'**{len(cells):,} cells** in {current.name}, {width} x {height} px, at score {threshold:.2f}.{note}'
+        # no files: those of another choice would mislead
+        return draw_cells(current.image, cells, classes), count_rows(cells, classes), status, None
 
     def on_files(current: Segmented | None, chosen: list, threshold: float) -> list:
         if current is None:
-            raise gr.Error('There is no image yet: drop one, or choose a sample.', duration=None)
+            raise in_page(f'There is no image yet. {EMPTY}')
         cells = choose(current.cells, [classes.index(name) for name in chosen], threshold)
         out = Path(tempfile.mkdtemp(dir=current.folder))
-        _in_page(export_cells, [cells], current.source, out, current.name, FORMATS, classes, current.source.pixel_size)
+        export_cells([cells], current.source, out, current.name, FORMATS, classes)
         return [str(path) for path in sorted(out.iterdir())]
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as app:
@@ -153,7 +156,9 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float) -> 
                 )
                 shown = gr.CheckboxGroup(classes, value=classes, label='Classes', elem_id='classes')
                 make = gr.Button('Make files: GeoJSON, CSV, labels', elem_id='make')
-                files = gr.File(label='Files of what is shown', interactive=False, file_count='multiple', elem_id='files')
+                files = gr.File(
+                    label='Files of what is shown', interactive=False, file_count='multiple', elem_id='files'
+                )
             with gr.Column(scale=2, min_width=320):
                 status = gr.Markdown(EMPTY, elem_id='status')
                 picture = gr.Image(
@@ -174,12 +179,9 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float) -> 
     return app
 
 
-def _in_page(function: object, *arguments: object) -> object:
-    """Call a function; a user's mistake becomes a message in the page."""
-    try:
-        return function(*arguments)
-    except UserError as error:
-        raise gr.Error(str(error), duration=None) from error
+def in_page(message: str) -> gr.Error:
+    """A message that stays in the page until it is closed."""
+    return gr.Error(message, duration=None, print_exception=False)
 
 
 def serve(app: gr.Blocks, host: str, port: int | None) -> str:
@@ -205,5 +207,7 @@ def serve(app: gr.Blocks, host: str, port: int | None) -> str:
             quiet=True,
         )
     except OSError as error:
-        raise UserError(f'--port {port}: taken, or not allowed; give another one, or none for the first free') from error
+        raise UserError(
+            f'--port {port}: taken, or not allowed; give another one, or none for the first free'
+        ) from error
     return url

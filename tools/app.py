@@ -10,6 +10,7 @@ import numpy as np
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.datasets.synthetic import draw_tissue
+from cellseg_mm.engine.run_setup import operating_threshold, read_checkpoint
 from cellseg_mm.utils import UserError, one_line_errors
 
 try:
@@ -37,7 +38,8 @@ def main() -> None:
     detector = CellInferencer(args.checkpoint, args.config, args.device, score_thr=LOWEST_SCORE)
     with tempfile.TemporaryDirectory(prefix='cellseg_samples_') as drawn:
         samples = find_images(args.samples) if args.samples else draw_samples(Path(drawn))
-        app = build_app(detector, samples, detector.operating_threshold)
+        score_thr, _ = operating_threshold(read_checkpoint(args.checkpoint))
+        app = build_app(detector, samples, score_thr)
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)
         app.block_thread()
 
