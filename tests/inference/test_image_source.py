@@ -327,7 +327,10 @@ BAD = {
     'negative.tif': (of_tiff(RGB.astype(np.float32) - 300, photometric='rgb'), 'values go from'),
     'nan.tif': (of_tiff(np.full((20, 20), np.nan, np.float32)), 'values go from nan'),
     'five.tif': (of_tiff(np.zeros((20, 20, 5), np.uint8), photometric='rgb'), '5 channels of kind RGB'),
-    'volume.tif': (of_tiff(np.zeros((4, 32, 32), np.uint8), photometric='minisblack', volumetric=True, tile=(4, 16, 16)), 'no plane of numbers'),
+    'volume.tif': (
+        of_tiff(np.zeros((4, 32, 32), np.uint8), photometric='minisblack', volumetric=True, tile=(4, 16, 16)),
+        'no plane of numbers',
+    ),
     'complex.tif': (of_tiff(np.zeros((20, 20), np.complex64)), 'no plane of numbers'),
     'vector.svg': (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'none of PNG'),
     'program.eps': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n', 'none of PNG'),
