@@ -50,12 +50,13 @@ def main() -> None:
     )
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
     if args.resume:
-        if args.resume != 'auto':
-            run_setup.read_checkpoint(args.resume)
         cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
         cfg.resume = cfg.load_from is not None
+    checkpoint = run_setup.read_checkpoint(cfg.load_from) if cfg.load_from else None
     run_setup.fetch_backbone_weights(cfg)
     runner = Runner.from_cfg(cfg)
+    if cfg.resume:
+        run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
     check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.max_keep_ckpts)
     runner.train()
 
