@@ -3,8 +3,8 @@
 
 The image is drawn window by window and never held: discs of 14 to 28 px on a jittered grid, 977 a megapixel. Two
 models look at it: `light`, a classical segmentation by SciPy (Gaussian, Otsu, distance transform, a region a peak), and
-`oracle`, which reads each disc's number off its colour and must find all of them. Reading a window is drawing it here. The
-default sizes are those that whole tiles fill: tiles are as small as covers the image, and a smaller one takes less
+`oracle`, which reads each disc's number off its colour and must find all of them. Reading a window is drawing it here.
+The default sizes are those that whole tiles fill: tiles are as small as covers the image, and a smaller one takes less
 memory whatever the area.
 
 Baseline: the plain path with the light model, which takes the whole image in one call and hands its masks on as stock

@@ -282,7 +282,10 @@ def start_from_checkpoint(cfg: Config, path: str) -> None:
     Raises:
         UserError: See :func:`read_checkpoint`.
     """
-    read_checkpoint(path)
+    trained_on = read_checkpoint(path).get('meta', {}).get('dataset_meta', {}).get('classes')
+    classes = (cfg.train_dataloader.dataset.get('metainfo') or {}).get('classes')
+    if trained_on and classes and list(trained_on) != list(classes):
+        print(f'{path}: was trained on {", ".join(trained_on)}; heads of other classes start anew', flush=True)
     cfg.load_from = str(path)
     cfg.model.backbone.init_cfg = None
 

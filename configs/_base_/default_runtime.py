@@ -13,7 +13,9 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='NumClassCheckHook'),
+    dict(type='TrainingSetHook'),
     dict(type='AnchorFitHook'),
+    dict(type='FiniteLossHook'),
     dict(type='SeedHook'),
     dict(type='SyncBuffersHook'),  # BatchNorm's statistics of several processes, before they are used
     dict(type='ValLossHook'),
