@@ -36,7 +36,7 @@ TRACEABLE = {
     'rpn_head.type': ('RPNHead',),
     'rpn_head.loss_cls.use_sigmoid': (True,),
     'rpn_head.bbox_coder.type': ('DeltaXYWHBBoxCoder',),
-    'roi_head.type': ('StandardRoIHead',),
+    'roi_head.type': ('JointBatchRoIHead', 'StandardRoIHead'),
     'roi_head.bbox_roi_extractor.type': ('SingleRoIExtractor',),
     'roi_head.bbox_roi_extractor.roi_layer.type': ('RoIAlign',),
     'roi_head.bbox_head.type': ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'),

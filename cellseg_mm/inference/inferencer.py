@@ -24,7 +24,7 @@ from .tiled import predict_tiled
 
 # A scale within so much of the training images' own is theirs too; augmentation zooms by 15 %.
 TOLERANCE = 1.15
-# Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else in tiles at full size.
+# Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else tiles at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
 MAX_OVERLAP = 128  # px that tiles share, if a quarter of them is more
 
