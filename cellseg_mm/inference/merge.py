@@ -25,7 +25,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cellseg_mm.structures import Cells, Runs
-from cellseg_mm.structures.run_length import split_at_columns
 
 from .tiles import TileGrid
 
@@ -132,7 +131,7 @@ def place_in_image(cells: Cells, x: int, y: int, height: int, width: int) -> Cel
         height (int): Of the image, in px.
         width (int): Likewise.
     """
-    owner, start, length = split_at_columns(cells.runs, cells.height)
+    owner, start, length = cells.runs.split_at_columns(cells.height)
     col, row = np.divmod(start, cells.height)
     return Cells(Runs(owner, (col + x) * height + row + y, length), cells.labels, cells.scores, height, width)
 

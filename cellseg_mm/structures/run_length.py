@@ -37,7 +37,7 @@ class Runs(NamedTuple):
             num_instances (int): N.
             height (int): Of the image in px. A run over the end of a column is taken apart there.
         """
-        owner, start, length = split_at_columns(self, height)
+        owner, start, length = self.split_at_columns(height)
         area = np.bincount(owner, length, num_instances)
         x_sum = np.bincount(owner, length * (start // height), num_instances)
         y_sum = np.bincount(owner, length * (start % height + (length - 1) / 2), num_instances)
@@ -51,7 +51,7 @@ class Runs(NamedTuple):
             num_instances (int): N.
             height (int): Of the image in px.
         """
-        owner, start, length = split_at_columns(self, height)
+        owner, start, length = self.split_at_columns(height)
         boxes = np.zeros((num_instances, 4), np.int64)
         if len(owner):
             firsts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
@@ -71,7 +71,7 @@ class Runs(NamedTuple):
         """The runs of some instances, which become instance 0, 1, ... in their order.
 
         Args:
-            index (ndarray): (K,) of instances; one that is named twice comes twice.
+            index (ndarray): (K,) of instances, none of them twice.
             num_instances (int): N.
         """
         bounds = np.searchsorted(self.owner, np.arange(num_instances + 1))
@@ -83,6 +83,18 @@ class Runs(NamedTuple):
         """(P,) int64, the places of all pixels of all runs, in their order."""
         first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)
         return first + np.arange(len(first))
+
+    def split_at_columns(self, height: int) -> 'Runs':
+        """The same pixels in runs that stay within a column of an image of ``height`` px."""
+        first, last = self.start // height, (self.start + self.length - 1) // height
+        pieces = last - first + 1
+        if (pieces == 1).all():
+            return self
+        index = np.repeat(np.arange(len(pieces)), pieces)
+        column = first[index] + np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        start = np.maximum(self.start[index], column * height)
+        end = np.minimum(self.start[index] + self.length[index], (column + 1) * height)
+        return Runs(self.owner[index], start, end - start)
 
 
 def to_code(segmentation: list | dict, height: int, width: int) -> dict:
@@ -230,19 +242,6 @@ def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min
         if len(free) >= min_visible * len(places):
             flat[free] = index + 1
     return flat.reshape(width, height).T
-
-
-def split_at_columns(runs: Runs, height: int) -> Runs:
-    """The same pixels in runs that stay within a column."""
-    first, last = runs.start // height, (runs.start + runs.length - 1) // height
-    pieces = last - first + 1
-    if (pieces == 1).all():
-        return runs
-    index = np.repeat(np.arange(len(pieces)), pieces)
-    column = first[index] + np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    start = np.maximum(runs.start[index], column * height)
-    end = np.minimum(runs.start[index] + runs.length[index], (column + 1) * height)
-    return Runs(runs.owner[index], start, end - start)
 
 
 def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
