@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
-from cellseg_mm.utils import one_line_errors
+from cellseg_mm.utils import UserError, one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,8 +50,8 @@ def main() -> None:
     )
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
     if args.resume:
-        if args.resume != 'auto':
-            run_setup.read_checkpoint(args.resume)
+        if args.resume != 'auto' and 'optimizer' not in run_setup.read_checkpoint(args.resume):
+            raise UserError(f'{args.resume}: holds weights, but no run to go on with; fine-tune it by --load-from')
         cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
         cfg.resume = cfg.load_from is not None
     run_setup.fetch_backbone_weights(cfg)
