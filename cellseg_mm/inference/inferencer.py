@@ -60,6 +60,7 @@ class CellInferencer:
         scale (float): As above.
         tile_size (int): Px a side of a tile: at that scale it fills the model's input.
         overlap (int): Px that tiles share.
+        origin (dict): What the cells it finds depend on, as plain values, for :func:`predict_tiled`.
 
     Raises:
         UserError: If the checkpoint cannot be used.
@@ -109,6 +110,13 @@ class CellInferencer:
         self.scale = scale or median
         self.tile_size = max(96, round(self._input_size[0] / self.scale))
         self.overlap = min(MAX_OVERLAP, self.tile_size // 3)
+        stat = Path(checkpoint).stat()
+        self.origin = dict(
+            checkpoint=[str(Path(checkpoint).resolve()), stat.st_size, stat.st_mtime_ns],
+            config=config and str(config),
+            score_thr=self.score_thr,
+            scale=self.scale,
+        )
         scaled = dict(type='Resize', scale_factor=self.scale, keep_ratio=True)
         self._fitted = [TRANSFORMS.build(step) for step in steps]
         self._scaled = [TRANSFORMS.build(scaled if step is resize else step) for step in steps]
@@ -209,12 +217,17 @@ def find_channel_order(detector: CellInferencer, sources: Sequence) -> tuple:
 
 
 def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:
-    """mmdet's predictions, without those that have no pixel."""
+    """mmdet's predictions, each cell once: it suppresses doubles of one class alone, and by their boxes.
+
+    A cell of which less than half is left by those of higher scores is dropped, as where PQ is computed and where
+    validation chooses the threshold.
+    """
     masks = instances.masks
     if isinstance(masks, torch.Tensor):
         masks = encode_mask_results(masks.cpu().numpy())
     cells = Cells.from_codes(masks, instances.labels.cpu(), instances.scores.cpu(), height, width)
-    return cells.select(cells.runs.areas(len(cells)) > 0)
+    visible = np.unique(cells.instance_map())
+    return cells.select(visible[visible > 0] - 1)
 
 
 def _checked(config: dict, path: str) -> dict:
