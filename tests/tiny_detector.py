@@ -1,13 +1,18 @@
-"""A detector an eighth as wide as the demo's, with random weights, and a checkpoint of it as training writes one."""
+"""A detector an eighth as wide as the demo's, with random weights: its checkpoint as training writes it, images for it,
+and what MMDetection finds with it."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 from torch import nn
 
+from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.engine import handover, run_setup
 from cellseg_mm.engine.detector import build_detector
 
@@ -71,3 +76,19 @@ def save_tiny_checkpoint(path: Path) -> None:
         epoch=3,
     )
     save_checkpoint(dict(state_dict=random_detector(cfg).state_dict(), meta=meta), str(path))
+
+
+def draw(seed: int, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB."""
+    return draw_tissue(np.random.default_rng(seed), height, width)[0]
+
+
+def predict(cfg: Config, detector: nn.Module, image: np.ndarray, path: Path) -> object:
+    """What MMDetection's own test path finds in an image file."""
+    cv2.imwrite(str(path), image[..., ::-1])
+    steps = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] != 'LoadCellAnnotations']
+    steps[-1] = dict(steps[-1], meta_keys=('ori_shape', 'img_shape', 'scale_factor'))
+    data = Compose(steps)(dict(img_path=str(path)))
+    with torch.no_grad():
+        sample = detector.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
+    return sample.pred_instances

@@ -100,7 +100,7 @@ class CellInferencer:
 
         smallest, median, largest = content['meta'].get('input_scale') or UNKNOWN_SCALE
         self._usual_scales = (smallest / TOLERANCE, largest * TOLERANCE) if scale is None else None
-        self.scale = scale or median
+        self.scale = float(scale or median)
         stat = Path(checkpoint).stat()
         self.origin = dict(
             checkpoint=[str(Path(checkpoint).resolve()), stat.st_size, stat.st_mtime_ns],

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,14 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import ROOT, read_json, write_tiny_config
-from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 from pycocotools import mask as mask_utils
-from tiny_detector import CLASSES, INPUT_SCALE, MEAN, POINT, STD, random_detector, tiny_config
+from tiny_detector import CLASSES, INPUT_SCALE, MEAN, POINT, STD, draw, predict, random_detector, tiny_config
 from torch import nn
 
-from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.engine import handover, run_setup
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError, parse_config_text
@@ -37,21 +34,6 @@ def row(request) -> tuple:
     detector = random_detector(cfg)
     checkpoint = dict(meta=dict(dataset_meta=dict(classes=CLASSES), operating_point=POINT))
     return cfg, detector, handover.to_onnx(detector, handover.metadata(cfg, checkpoint))
-
-
-def draw(seed: int, height: int, width: int) -> np.ndarray:
-    return draw_tissue(np.random.default_rng(seed), height, width)[0]
-
-
-def predict(cfg: Config, detector: nn.Module, image: np.ndarray, path: Path) -> object:
-    """What MMDetection's own test path finds in an image file."""
-    cv2.imwrite(str(path), image[..., ::-1])
-    steps = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] != 'LoadCellAnnotations']
-    steps[-1] = dict(steps[-1], meta_keys=('ori_shape', 'img_shape', 'scale_factor'))
-    data = Compose(steps)(dict(img_path=str(path)))
-    with torch.no_grad():
-        sample = detector.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
-    return sample.pred_instances
 
 
 def run(content: bytes, image: np.ndarray) -> list:
