@@ -11,7 +11,7 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from tiny_detector import write_checkpoint
+from tiny_detector import save_tiny_checkpoint
 
 import cellseg_mm  # noqa: F401  (registers)
 from cellseg_mm.datasets import make_sample_data, prepare
@@ -51,6 +51,14 @@ def prepared(sample, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint file as training writes it, of random weights."""
+    path = tmp_path_factory.mktemp('checkpoint') / 'best.pth'
+    save_tiny_checkpoint(path)
+    return path
+
+
 @pytest.fixture
 def run_tool(tmp_path):
     """Run a tool as a user does, from a directory that is not the project's."""
@@ -58,6 +66,22 @@ def run_tool(tmp_path):
     def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
         command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+
+    return run
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run a tool in this process, where mmdet is imported already; its exit status and what it printed."""
+
+    def run(name: str, *arguments: object) -> tuple:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / f'tools/{name}.py'), run_name='__main__')
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
 
     return run
 

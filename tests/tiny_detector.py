@@ -1,20 +1,25 @@
-"""A row of the demo with few channels and random weights, which finds very many cells in any image."""
+"""A detector an eighth as wide as the demo's, with random weights: its checkpoint as training writes it, images for it,
+and what MMDetection finds with it."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 from torch import nn
 
+from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.engine import handover, run_setup
 from cellseg_mm.engine.detector import build_detector
 
 ROOT = Path(__file__).parents[1]
 MEAN, STD, CLASSES = [150.0, 100.0, 130.0], [50.0, 40.0, 36.0], ['a', 'b', 'c']
 POINT = dict(score_thr=0.25, epoch=2)
-ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn_cbam']
+INPUT_SCALE = [1.5, 2.0, 2.0]  # as of training images of 128 to 170 px
 WIDTH = 16
 
 
@@ -47,9 +52,9 @@ def rescale_to(spread: float) -> Callable:
 
 def random_detector(cfg: Config) -> nn.Module:
     """Random weights, each layer's scaled to outputs of one spread: scores neither saturate nor tie."""
-    torch.manual_seed(0)
     detector = build_detector(cfg)
     spreads, hooks = dict(rpn_reg=0.3), []
+    torch.manual_seed(0)
     for name, layer in detector.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and 'attention' not in name:
             nn.init.normal_(layer.weight)
@@ -60,9 +65,30 @@ def random_detector(cfg: Config) -> nn.Module:
     return detector
 
 
-def write_checkpoint(path: Path) -> Path:
-    """A checkpoint file as training writes it."""
-    cfg = tiny_config(ROWS[1], rcnn=dict(score_thr=0.1))
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=tuple(CLASSES)), operating_point=POINT, epoch=3)
+def save_tiny_checkpoint(path: Path) -> None:
+    """Weights and what training puts beside them."""
+    cfg = tiny_config('maskrcnn_r18_fpn_cbam', rcnn=dict(score_thr=0.1))
+    meta = dict(
+        cfg=cfg.pretty_text,
+        dataset_meta=dict(classes=tuple(CLASSES)),
+        operating_point=POINT,
+        input_scale=INPUT_SCALE,
+        epoch=3,
+    )
     save_checkpoint(dict(state_dict=random_detector(cfg).state_dict(), meta=meta), str(path))
-    return path
+
+
+def draw(seed: int, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB."""
+    return draw_tissue(np.random.default_rng(seed), height, width)[0]
+
+
+def predict(cfg: Config, detector: nn.Module, image: np.ndarray, path: Path) -> object:
+    """What MMDetection's own test path finds in an image file."""
+    cv2.imwrite(str(path), image[..., ::-1])
+    steps = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] != 'LoadCellAnnotations']
+    steps[-1] = dict(steps[-1], meta_keys=('ori_shape', 'img_shape', 'scale_factor'))
+    data = Compose(steps)(dict(img_path=str(path)))
+    with torch.no_grad():
+        sample = detector.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
+    return sample.pred_instances

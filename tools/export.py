@@ -8,8 +8,7 @@ from mmengine.fileio import put
 
 from cellseg_mm.engine import handover
 from cellseg_mm.engine.checkpoint import read_checkpoint
-from cellseg_mm.engine.detector import build_detector, checkpoint_config
-from cellseg_mm.engine.run_setup import check_weights_fit
+from cellseg_mm.engine.detector import checkpoint_config, load_detector
 from cellseg_mm.utils import UserError, one_line_errors
 
 
@@ -38,9 +37,7 @@ def main() -> None:
     args = parse_args()
     checkpoint = read_checkpoint(args.checkpoint)
     cfg = checkpoint_config(checkpoint, args.checkpoint, args.config)
-    detector = build_detector(cfg)
-    check_weights_fit(detector, checkpoint, args.config or 'its own config', args.checkpoint)
-    detector.load_state_dict(checkpoint['state_dict'])
+    detector = load_detector(cfg, checkpoint, args.checkpoint, args.config)
     notes = handover.metadata(cfg, checkpoint)
     if args.out.suffix == '.safetensors':
         content = handover.to_safetensors(detector.state_dict(), notes, args.half)

@@ -117,11 +117,7 @@ def main() -> None:
     detector = CellInferencer(args.checkpoint, args.config, args.device, args.score_thr, args.scale, tta=args.tta)
     if is_main_process():
         print(f'score threshold {detector.score_thr:.2f} ({detector.score_reason})', flush=True)
-    tile_options = dict(
-        tile_size=args.tile_size or detector.tile_size,
-        overlap=args.overlap or detector.overlap,
-        skip_background=args.skip_background,
-    )
+    tile_options = dict(detector.tiling(args.tile_size, args.overlap), skip_background=args.skip_background)
     order = choose_channel_order(args.channel_order, detector, paths)
     predictor = FilePredictor(
         detector, args.out, args.formats, order, args.tile, tile_options, args.pixel_size, args.resume

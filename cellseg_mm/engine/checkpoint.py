@@ -115,8 +115,7 @@ def _load_safetensors(path: Path) -> dict:
             return weights
         notes = {key: json.loads(text) for key, text in notes.items()}
         meta = dict(cfg=notes['config'], dataset_meta=dict(classes=notes['classes']))
-        if notes['operating_point']:
-            meta['operating_point'] = notes['operating_point']
+        meta.update((key, notes[key]) for key in ('operating_point', 'input_scale') if notes.get(key))
         return dict(state_dict=weights, meta=meta)
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise UserError(f'{path}: not a whole file of tools/export.py ({error!r})') from error

@@ -1,4 +1,4 @@
-"""The detector that a checkpoint holds, built from the config that stands in it as text."""
+"""The detector that a checkpoint holds: its config, its parts, its weights."""
 
 import copy
 
@@ -8,7 +8,6 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from cellseg_mm.utils import UserError, load_config, parse_config_text
-from cellseg_mm.utils.config import flatten
 
 from . import run_setup
 
@@ -22,31 +21,67 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
         config (str | None): A config file.
 
     Raises:
-        UserError: If the checkpoint carries none, or one that names other than registered parts; or if there is no
-            such file.
+        UserError: If the checkpoint carries none, or one that could run a program; or if there is no such file.
     """
     facts = run_setup.checkpoint_data_facts(checkpoint, path)
-    own = parse_config_text(checkpoint['meta']['cfg'])
+    own = Config(parse_config_text(checkpoint['meta']['cfg']))
     if config is None:
-        _check_types(own, path)
-        return Config(own)
-    cfg = load_config(config)
+        _check_harmless(own, path)
+        return own
+    cfg = load_config(str(config))
     run_setup.set_data_facts(cfg, **facts)
     cfg.channel_order = own.get('channel_order')
     return cfg
-
-
-def _check_types(config: dict, path: str) -> None:
-    """MMEngine would import and call whatever a dotted ``type`` names."""
-    for key, value in flatten(config):
-        if key.rsplit('.', 1)[-1] == 'type' and '.' in str(value):
-            raise UserError(
-                f'{path}: its config names {value} ({key}), which may be any program; if you trust it, give its config '
-                'by --config'
-            )
 
 
 def build_detector(cfg: Config) -> torch.nn.Module:
     """The detector of a config on the CPU, in eval mode, without weights."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         return MODELS.build(copy.deepcopy(cfg.model)).eval()  # mmdet's constructors change what they are given
+
+
+def load_detector(cfg: Config, checkpoint: dict, path: str, config: str | None = None) -> torch.nn.Module:
+    """The detector of a checkpoint on the CPU, in eval mode.
+
+    Args:
+        cfg (Config): Of :func:`checkpoint_config`, and maybe changed since.
+        checkpoint (dict): As there, like the others.
+        path (str): Likewise.
+        config (str | None): Likewise.
+
+    Raises:
+        UserError: If the config's model cannot be built, or the weights are not of it.
+    """
+    try:
+        detector = build_detector(cfg)
+    except Exception as error:  # of any kind, by a config of another version or project
+        raise UserError(f'{config or path}: its model cannot be built ({error!r})') from error
+    run_setup.check_weights_fit(detector, checkpoint, config or 'its own config', path)
+    detector.load_state_dict(checkpoint['state_dict'])
+    return detector
+
+
+def _check_harmless(cfg: Config, path: str) -> None:
+    """Refuse a config by which building the model, or running it, could run any program.
+
+    MMEngine imports and calls whatever a dotted ``type`` names; mmcv's ``nms`` and a part of mmdet evaluate strings as
+    Python. Registered parts have plain names, and without a bracket Python calls nothing.
+
+    Raises:
+        UserError: Naming the first such value.
+    """
+    queue = [cfg.model, cfg.get('test_pipeline')]
+    while queue:
+        value = queue.pop()
+        if isinstance(value, dict):
+            queue += value.values()
+            suspect = value.get('type')
+            harmless = suspect is None or str(suspect).isidentifier()
+        else:
+            queue += value if isinstance(value, (list, tuple)) else []
+            suspect, harmless = value, not isinstance(value, str) or '(' not in value
+        if not harmless:
+            raise UserError(
+                f'{path}: its config names {suspect!r}, which may be any program; if you trust it, give its config by '
+                '--config'
+            )

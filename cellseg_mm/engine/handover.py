@@ -63,6 +63,7 @@ def metadata(cfg: Config, checkpoint: dict) -> dict:
         resize=input_sizes(cfg),
         mask_thr_binary=dict(flatten(cfg.model)).get('test_cfg.rcnn.mask_thr_binary'),
         operating_point=checkpoint['meta'].get('operating_point'),
+        input_scale=checkpoint['meta'].get('input_scale'),
     )
     return {key: json.dumps(value) for key, value in entries.items()}
 

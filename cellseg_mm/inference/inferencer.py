@@ -6,28 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import encode_mask_results
-from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from cellseg_mm.datasets.stain import channel_order, stain_difference
-from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import read_checkpoint
-from cellseg_mm.engine.detector import build_detector, checkpoint_config
+from cellseg_mm.engine.detector import checkpoint_config, load_detector
+from cellseg_mm.engine.run_setup import operating_threshold
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
 from .image_source import ArraySource, open_image
 from .pixel_values import sample_windows
 from .tiled import predict_tiled
+from .tiles import TileGrid
 
 # A scale within so much of the training images' own is theirs too; augmentation zooms by 15 %.
 TOLERANCE = 1.15
 # Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else tiles at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
-VIEWS = dict(type='CellTTAModel')  # of checkpoints whose config has no tta_model
-MAX_OVERLAP = 128  # px that tiles share, if a quarter of them is more
+MAX_OVERLAP = 128  # px that tiles share, where a third of them is more
 
 
 class CellInferencer:
@@ -60,8 +59,6 @@ class CellInferencer:
         training_order (str): Channel order of the files that training was prepared from, ``'rgb'`` where unknown.
         max_cells (int): As many are found in an image, or a tile, at most.
         scale (float): As above.
-        tile_size (int): Px a side of a tile: at that scale it fills the model's input.
-        overlap (int): Px that tiles share.
         origin (dict): What the cells it finds depend on, as plain values, for :func:`predict_tiled`.
 
     Raises:
@@ -78,44 +75,38 @@ class CellInferencer:
         channel_order: str = 'rgb',
         tta: bool = False,
     ) -> None:
-        checkpoint, content = str(checkpoint), read_checkpoint(str(checkpoint))
+        checkpoint, config = str(checkpoint), config and str(config)
         if score_thr is not None and not 0 <= score_thr <= 1:
             raise UserError(f'a score threshold of {score_thr}: scores go from 0 to 1')
         if scale is not None and not 0.01 <= scale <= 100:
             raise UserError(f'a scale of {scale}: 0.01 to 100 is possible')
-        facts = run_setup.checkpoint_data_facts(content, checkpoint)
-        self.classes = tuple(facts['classes'])
-        self.score_thr, self.score_reason = run_setup.operating_threshold(content, score_thr)
-        cfg = checkpoint_config(content, checkpoint, config and str(config))
+        content = read_checkpoint(checkpoint)
+        cfg = checkpoint_config(content, checkpoint, config)
+        self.classes = tuple(content['meta']['dataset_meta']['classes'])
+        self.score_thr, self.score_reason = operating_threshold(content, score_thr)
         self.channel_order, self.training_order = channel_order, cfg.get('channel_order') or 'rgb'
-        init_default_scope('mmdet')
         try:
             # mmdet keeps what is above its threshold, here what is at it counts too
             cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(self.score_thr), np.float32(-1)))
             self.max_cells = cfg.model.test_cfg.rcnn.max_per_img
             steps = [step for step in cfg.test_pipeline if not step.type.startswith('Load')]
             resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
-            self._input_size = sorted(resize.scale)
-            model = build_detector(cfg)
-        except Exception as error:  # of any kind, by a config of another version or project
-            raise UserError(f'{config or checkpoint}: its model cannot be built ({error!r})') from error
-        run_setup.check_weights_fit(model, content, str(config or 'its config'), checkpoint)
-        model.load_state_dict(content['state_dict'])
-        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)) if tta else model
+        except (AttributeError, StopIteration) as error:
+            raise UserError(f'{config or checkpoint}: is no config of this project ({error!r})') from error
+        self._input_size = sorted(resize.scale)
+        self._model = load_detector(cfg, content, checkpoint, config)
         try:
-            self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+            self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         except (RuntimeError, AssertionError) as error:
             raise UserError(f'device {device}: cannot be used ({str(error).splitlines()[0]})') from error
 
         smallest, median, largest = content['meta'].get('input_scale') or UNKNOWN_SCALE
         self._usual_scales = (smallest / TOLERANCE, largest * TOLERANCE) if scale is None else None
-        self.scale = scale or median
-        self.tile_size = max(96, round(self._input_size[0] / self.scale))
-        self.overlap = min(MAX_OVERLAP, self.tile_size // 3)
+        self.scale = float(scale or median)
         stat = Path(checkpoint).stat()
         self.origin = dict(
             checkpoint=[str(Path(checkpoint).resolve()), stat.st_size, stat.st_mtime_ns],
-            config=config and str(config),
+            config=config,
             score_thr=self.score_thr,
             scale=self.scale,
             tta=tta,
@@ -157,6 +148,22 @@ class CellInferencer:
         fitted = min(size / side for size, side in zip(self._input_size, sides, strict=True))
         return not self._usual_scales[0] <= fitted <= self._usual_scales[1]
 
+    def tiling(self, tile_size: int | None = None, overlap: int | None = None) -> dict:
+        """Arguments of :func:`predict_tiled`: by default tiles that fill the model's input at :attr:`scale`, and that
+        share a third, 128 px at most.
+
+        Args:
+            tile_size (int | None): Px a side.
+            overlap (int | None): Px that tiles share.
+
+        Raises:
+            UserError: If no image can be tiled so.
+        """
+        tile_size = max(96, round(self._input_size[0] / self.scale)) if tile_size is None else tile_size
+        overlap = min(MAX_OVERLAP, tile_size // 3) if overlap is None else overlap
+        TileGrid.cover(1, 1, tile_size, overlap)
+        return dict(tile_size=tile_size, overlap=overlap)
+
     def stream(self, source: object, work_dir: str | Path, origin: dict, tiled: bool, **options) -> Iterator:
         """The cells of an image part by part.
 
@@ -165,14 +172,14 @@ class CellInferencer:
             work_dir (str | Path): See :func:`predict_tiled`, also for the last two.
             origin (dict): Likewise.
             tiled (bool): In tiles and at :attr:`scale`, see :meth:`needs_tiles`; else fitted, in one part.
-            **options: ``tile_size``, ``overlap``, ``batch_size`` and ``skip_background``.
+            **options: Of :func:`predict_tiled`, such as :meth:`tiling` gives.
 
         Returns:
             Iterator[Cells]: Parts in the whole image's pixels.
         """
         if not tiled:
             return iter(self([source.read(0, 0, source.width, source.height)]))
-        options = dict(dict(tile_size=self.tile_size, overlap=self.overlap), **options)
+        options = options or self.tiling()
         return predict_tiled(lambda images: self._detect(images, self._scaled), source, work_dir, origin, **options)
 
     def _detect(self, images: list, transforms: list) -> list:

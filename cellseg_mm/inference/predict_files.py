@@ -125,8 +125,7 @@ class FilePredictor:
         start, tiles = time.monotonic(), self.out_dir / '.tiles' / name
         if not self.resume and is_main_process():
             shutil.rmtree(tiles, ignore_errors=True)
-        options = self.tile_options if tiled else {}
-        stream = self.detector.stream(source, tiles, self._origin(path), tiled, **options)
+        stream = self.detector.stream(source, tiles, self._origin(path), tiled, **self.tile_options)
         if tiled and not is_main_process():
             return None
         overlay = None
@@ -134,7 +133,7 @@ class FilePredictor:
             overview, shrink = read_overview(source, OVERLAY_SIDE)
             overlay = Overlay(overview, self.detector.classes, shrink)
             stream = _drawn(stream, overlay)
-        formats = [name for name in self.formats if name != 'overlay']
+        formats = [entry for entry in self.formats if entry != 'overlay']
         summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes, self.pixel_size)
         if overlay:
             picture = overlay.picture(f'{path.name}: {summary["cells"]:,} cells')

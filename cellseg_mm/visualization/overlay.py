@@ -34,8 +34,9 @@ class Overlay:
         """Outline some of the cells."""
         self._counts += np.bincount(cells.labels, minlength=len(self._counts))
         for (window, x, y), label in zip(cells.windows(), cells.labels, strict=True):
-            window = cv2.copyMakeBorder(window.astype(np.uint8), 0, 0, 0, 0, cv2.BORDER_CONSTANT)
-            contours, _ = cv2.findContours(window, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y))
+            contours, _ = cv2.findContours(
+                window.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y)
+            )
             # a pixel's centre goes to the centre of what it becomes
             scaled = [np.floor((contour + 0.5) * self._scale).astype(np.int32) for contour in contours]
             cv2.drawContours(self._canvas, scaled, -1, self._colors[label], self._thickness)

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,18 +13,17 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import ROOT, read_json, write_tiny_config
-from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 from pycocotools import mask as mask_utils
-from tiny_detector import CLASSES, MEAN, POINT, ROWS, STD, random_detector, tiny_config
+from tiny_detector import CLASSES, INPUT_SCALE, MEAN, POINT, STD, draw, predict, random_detector, tiny_config
 from torch import nn
 
-from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.engine import handover, run_setup
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError, parse_config_text
 
+ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn_cbam']
 NOTES, RUNNER = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/export.md').read_text('utf-8'), re.DOTALL)
 
 
@@ -36,21 +34,6 @@ def row(request) -> tuple:
     detector = random_detector(cfg)
     checkpoint = dict(meta=dict(dataset_meta=dict(classes=CLASSES), operating_point=POINT))
     return cfg, detector, handover.to_onnx(detector, handover.metadata(cfg, checkpoint))
-
-
-def draw(seed: int, height: int, width: int) -> np.ndarray:
-    return draw_tissue(np.random.default_rng(seed), height, width)[0]
-
-
-def predict(cfg: Config, detector: nn.Module, image: np.ndarray, path: Path) -> object:
-    """What MMDetection's own test path finds in an image file."""
-    cv2.imwrite(str(path), image[..., ::-1])
-    steps = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] != 'LoadCellAnnotations']
-    steps[-1] = dict(steps[-1], meta_keys=('ori_shape', 'img_shape', 'scale_factor'))
-    data = Compose(steps)(dict(img_path=str(path)))
-    with torch.no_grad():
-        sample = detector.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
-    return sample.pred_instances
 
 
 def run(content: bytes, image: np.ndarray) -> list:
@@ -163,7 +146,7 @@ def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoin
     old, new = read_checkpoint(str(tiny_checkpoint)), read_checkpoint(str(path))
     assert run_setup.checkpoint_data_facts(new, '') == dict(mean=MEAN, std=STD, classes=CLASSES)
     assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
-    assert new['meta']['operating_point'] == POINT
+    assert (new['meta']['operating_point'], new['meta']['input_scale']) == (POINT, INPUT_SCALE)
     assert parse_config_text(new['meta']['cfg']) == parse_config_text(old['meta']['cfg'])
     loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # the runner's way: load_from
     for state_dict in (new['state_dict'], loaded['state_dict']):

@@ -4,8 +4,8 @@ import functools
 import http.server
 import os
 import pickle
+import re
 import runpy
-import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from cellseg_mm.engine.checkpoint import TRUST_VARIABLE, check_digest, load_safely, read_checkpoint
-from cellseg_mm.utils import UserError
-from tests.conftest import ROOT
+from cellseg_mm.utils import UserError, parse_config_text
 
 CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+MAKE_TRACE = '__import__("os").mkdir("{trace}")'
 
 
 class Calls:
@@ -149,20 +151,39 @@ def test_nothing_runs_from_the_web(hostile, tmp_path, monkeypatch):
         'test {config} {file}',
         'submission make {config} {file} --images {data} --ids {ids} --out out.zip',
         'predict {file} {data}/images --out out',
-        'export {file} --out out.safetensors',
+        'export {file} --out out.onnx',
         'app {file}',
     ],
 )
-def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, monkeypatch, capsys):
+def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, run_here):
     ids = tmp_path / 'ids.json'
     ids.write_text('[{"file_name": "a.tif", "id": 1, "height": 8, "width": 8}]')
-    words = [word.format(config=CONFIG, file=hostile, data=prepared, ids=ids) for word in command.split()]
-    if words[0] in ('train', 'test', 'submission'):
+    tool, *words = (word.format(config=CONFIG, file=hostile, data=prepared, ids=ids) for word in command.split())
+    if str(CONFIG) in words:
         words += ['--cfg-options', f'data_root={prepared}']
-    if words[0] in ('train', 'test'):
+    if tool in ('train', 'test'):
         words += ['--work-dir', str(tmp_path / 'work')]
-    monkeypatch.setattr(sys, 'argv', words)
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(ROOT / 'tools' / f'{words[0]}.py'), run_name='__main__')
-    assert stopped.value.code == 2
-    assert 'x.pth: asks to run posix.mkdir' in capsys.readouterr().err
+    status, _, err = run_here(tool, *words)
+    assert status == 2 and 'x.pth: asks to run posix.mkdir' in err
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('backbone', dict(type='os.mkdir', path='{trace}')),
+        ('test_cfg.rcnn.nms.type', MAKE_TRACE),
+        ('test_cfg.rcnn.nms.type', 'getattr(__import__("os"),"mkdir")("{trace}")'),
+        (
+            'train_cfg.rpn.assigner',
+            dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE),
+        ),
+    ],
+)
+def test_nothing_runs_that_its_config_names(key, value, trace, tiny_checkpoint, tmp_path, prepared, run_here):
+    path, checkpoint = tmp_path / 'x.pth', read_checkpoint(str(tiny_checkpoint))
+    cfg = Config(parse_config_text(checkpoint['meta']['cfg']))
+    cfg.merge_from_dict({f'model.{key}': dict(value, _delete_=True) if isinstance(value, dict) else value})
+    checkpoint['meta']['cfg'] = cfg.pretty_text.replace('{trace}', str(trace))
+    torch.save(checkpoint, path)
+    status, _, err = run_here('predict', path, prepared / 'images', '--out', tmp_path / 'out')
+    assert status == 2 and re.search(r'x\.pth: its config names .*, which may be any program', err)

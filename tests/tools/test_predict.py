@@ -1,131 +1,210 @@
-"""tools/predict.py as a user runs it."""
+"""From the command line to files, with a small detector of random weights."""
 
 import csv
-import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import read_json
-from tiny_detector import CLASSES
+from conftest import ROOT, read_json
+from pycocotools import mask as mask_utils
+from tiny_detector import CLASSES, draw
 
-from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.inference.input_files import find_images, output_names
-from cellseg_mm.utils import UserError
+from cellseg_mm import CellInferencer
+from cellseg_mm.visualization import draw_cells
 
-
-@pytest.fixture(scope='module')
-def image() -> np.ndarray:
-    return draw_tissue(np.random.default_rng(3), 72, 96)[0]
+SUFFIXES = ('_overlay.png', '_labels.tif', '_classes.tif', '_coco.json', '.geojson', '.csv', '_summary.json')
 
 
-@pytest.fixture
-def inputs(image, tmp_path):
-    """A folder of one picture in several kinds of file, all with the same pixels."""
-    folder = tmp_path / 'inputs'
-    folder.mkdir()
-    bgr = image[..., ::-1]
-    cv2.imwrite(str(folder / 'plain.png'), bgr)
-    cv2.imwrite(str(folder / 'alpha.png'), np.dstack([bgr, np.full(bgr.shape[:2], 255, np.uint8)]))
-    cv2.imwrite(str(folder / 'wide.png'), bgr.astype(np.uint16) * 257)
-    tifffile.imwrite(folder / 'tiled.tif', image, tile=(16, 32), resolution=(40000, 40000), resolutionunit='CENTIMETER')
-    tifffile.imwrite(folder / 'pages.tif', np.stack([image, image[::-1]]), photometric='rgb')
-    return folder
+def write(path: Path, image: np.ndarray, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, image, photometric='rgb', **options)
+    return path
 
 
-def table(path) -> list:
+def masks_of(path: Path) -> tuple:
+    """(H, W, N) masks and (N,) scores in a COCO file."""
+    annotations = read_json(path)['annotations']
+    scores = [entry['score'] for entry in annotations]
+    return mask_utils.decode([entry['segmentation'] for entry in annotations]), scores
+
+
+def table(path: Path) -> list:
     with open(path, encoding='utf-8', newline='') as file:
         return list(csv.DictReader(file))
 
 
-def test_all_formats_of_all_kinds_of_file_hold_the_same_cells(tiny_checkpoint, inputs, run_here, tmp_path):
-    out = tmp_path / 'out'
-    status, printed, err = run_here('predict', tiny_checkpoint, inputs, '--out', out, '--channel-order', 'rgb')
-    assert status == 0, err
-    expected = table(out / 'plain.csv')
-    assert len(expected) > 20 and {row['class'] for row in expected} <= set(CLASSES)
-    for name in ('alpha', 'wide', 'pages', 'tiled'):
-        rows = table(out / f'{name}.csv')
-        assert [{key: row[key] for key in expected[0]} for row in rows] == expected
-    assert 'area_um2' in table(out / 'tiled.csv')[0] and 'area_um2' not in expected[0]
-    # its own readers of each format are in tests/export
-    count = len(expected)
-    assert len(read_json(out / 'plain.geojson')['features']) == count
-    assert len(read_json(out / 'plain_coco.json')['annotations']) == count
-    assert tifffile.imread(out / 'plain_labels.tif').max() == count
-    overlay = cv2.imread(str(out / 'plain_overlay.png'))
-    assert overlay.shape[0] > 72 and overlay.shape[1] % 96 == 0  # enlarged, with a legend below
-    summary = read_json(out / 'summary.json')
-    assert f'{5 * count:,} cells in 5 images' in printed
-    assert str(inputs / 'plain.png') in json.dumps(summary)
-    assert not (out / '.tiles').exists()
-    told = (printed + err).splitlines()
-    assert any('wide.png' in line and '16 bit' in line for line in told)
-    assert any('pages.tif' in line and 'page' in line for line in told)
+def names(folder: Path) -> set:
+    return {path.name for path in folder.iterdir()}
 
 
-def test_a_bad_file_is_one_line_and_the_others_go_on(tiny_checkpoint, inputs, run_here, tmp_path):
-    (inputs / 'notes.png').write_text('no image')
-    (inputs / 'empty.tif').touch()
-    arguments = ['--out', tmp_path / 'out', '--formats', 'csv', '--channel-order', 'rgb']
-    status, printed, err = run_here('predict', tiny_checkpoint, inputs, inputs / 'absent.png', *arguments)
-    assert status == 2 and 'cells in 5 images' in printed
-    errors = [line.strip('\r') for line in err.replace('\r', '\n').splitlines() if line.strip().startswith('error')]
-    assert len(errors) == 3 and 'Traceback' not in err
-    for name in ('notes.png', 'empty.tif', 'absent.png'):
-        assert sum(name in line for line in errors) == 1
-    assert '3 of 8 files failed' in err
+@pytest.fixture
+def predict(run_here, tiny_checkpoint, tmp_path):
+    """Run the tool into tmp_path / 'out'."""
+    return lambda *arguments: run_here('predict', tiny_checkpoint, *arguments, '--out', tmp_path / 'out')
 
 
-def test_equal_names_do_not_overwrite_each_other(tmp_path):
-    paths = [tmp_path / name for name in ('a/x.png', 'b/x.png', 'b/x.tif', 'b/y.png', 'c/summary.png')]
-    assert output_names(paths) == ['a_x', 'b_x_png', 'b_x_tif', 'y', 'c_summary']
-    assert len({name.casefold() for name in output_names([tmp_path / 'X.png', tmp_path / 'x.png'])}) == 2
+def test_all_kinds_of_input_go_through_and_a_bad_file_is_one_line(predict, tiny_checkpoint, tmp_path):
+    images, out = [draw(seed, 128, 128) for seed in range(3)], tmp_path / 'out'
+    write(tmp_path / 'folder/a.tif', images[0], resolution=(40000, 40000), resolutionunit='CENTIMETER')
+    (tmp_path / 'folder/text.png').write_text('no image')
+    write(tmp_path / 'more/a.tif', images[1] * np.uint16(257), tile=(64, 64), compression='zlib')
+    with tifffile.TiffWriter(tmp_path / 'more/pages.tif') as file:
+        for page in (images[2][:64], images[2]):
+            file.write(page, photometric='rgb')
+    status, printed, errors = predict(tmp_path / 'folder', tmp_path / 'absent.png', f'{tmp_path}/more/*.tif')
+
+    assert status == 2 and 'score threshold 0.25 (chosen by the validation of epoch 2)' in printed
+    failures = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert [re.search(r'(\w+)\.png: (.*)', line).groups() for line in failures] == [
+        ('text', 'is none of PNG, JPEG, JPEG 2000, BMP, WebP, TIFF and SVS'),
+        ('absent', 'No such file or directory'),
+    ]
+    assert '2 of 5 files failed, see above' in errors and 'Traceback' not in errors
+    assert re.search(r'pages\.tif: \d+ cells \(a \d+, b \d+, c \d+\); 128x128 px; page 2 of 2', printed)
+    stems = ['folder_a', 'more_a', 'pages']
+    expected = {f'{stem}{suffix}' for stem in stems for suffix in SUFFIXES}
+    assert names(out) - {'.tiles'} == expected | {'summary.csv', 'summary.json'}
+
+    detector, total = CellInferencer(tiny_checkpoint), 0
+    for image, stem in zip(images, stems, strict=True):
+        cells = detector(image)
+        cells = cells.select(cells.runs.areas(len(cells)) > 0)
+        masks, scores = masks_of(out / f'{stem}_coco.json')
+        assert np.array_equal(masks, mask_utils.decode(cells.codes()))
+        assert scores == pytest.approx(cells.scores.tolist(), abs=1e-5)
+        rows = table(out / f'{stem}.csv')
+        assert [row['class'] for row in rows] == [CLASSES[label] for label in cells.labels]
+        assert len(read_json(out / f'{stem}.geojson')['features']) == len(cells)
+        labels = tifffile.imread(out / f'{stem}_labels.tif')
+        assert np.array_equal(labels > 0, masks.any(axis=2)) and labels.max() <= len(cells)
+        picture = cv2.imread(str(out / f'{stem}_overlay.png'))[..., ::-1]
+        height = 4 * 128  # without the legend, which has the file's name
+        assert np.array_equal(picture[:height], draw_cells(image, cells, CLASSES)[:height])
+        total += len(cells)
+    summary = table(out / 'summary.csv')
+    assert [Path(row['file']).name for row in summary] == ['a.tif', 'a.tif', 'pages.tif', 'overall']
+    assert int(summary[-1]['cells']) == sum(int(row['cells']) for row in summary[:-1]) == total
+    assert float(summary[0]['mm2']) == pytest.approx((128 * 0.25e-3) ** 2) and summary[1]['mm2'] == ''
+    assert 'area_um2' in table(out / 'folder_a.csv')[0] and 'area_um2' not in table(out / 'pages.csv')[0]
 
 
-def test_inputs_are_files_folders_and_patterns(tmp_path):
-    (tmp_path / 'deep').mkdir()
-    for name in ('b.png', 'a.TIF', 'notes.txt', '.hidden.png', 'deep/c.png'):
-        (tmp_path / name).touch()
-    named = [path.name for path in find_images([str(tmp_path), str(tmp_path / '**/*.png'), str(tmp_path / 'b.png')])]
-    assert named == ['a.TIF', 'b.png', 'c.png']
-    (tmp_path / 'void').mkdir()
-    for text, message in (('deep/*.jpg', 'no file matches'), ('void', 'no image in this folder')):
-        with pytest.raises(UserError, match=message):
-            find_images([str(tmp_path / text)])
+def test_options_choose_formats_threshold_and_pixel_size(predict, tmp_path):
+    path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
+    assert predict(path, '--formats', 'csv', '--score-thr', '0.45', '--pixel-size', '0.5')[0] == 0
+    assert names(out) == {'x.csv', 'x_summary.json', 'summary.csv', 'summary.json'}
+    rows = table(out / 'x.csv')
+    assert rows and min(float(row['score']) for row in rows) >= 0.45
+    assert all(float(row['area_um2']) == pytest.approx(float(row['area_px']) / 4, abs=1e-3) for row in rows)
+    summary = read_json(out / 'summary.json')['overall']
+    assert summary['cells'] == len(rows) and summary['mm2'] == pytest.approx((128 * 0.5e-3) ** 2)
 
 
-def test_a_finished_file_is_kept_by_resume_unless_the_settings_changed(tiny_checkpoint, inputs, run_here, tmp_path):
-    command = ['predict', tiny_checkpoint, inputs / 'plain.png', '--out', tmp_path / 'out', '--formats', 'csv']
-    command += ['--tile', '--tile-size', '96', '--overlap', '32', '--channel-order', 'rgb']
-    report = tmp_path / 'out/plain_summary.json'
-    assert run_here(*command)[0] == 0
-    first = report.read_bytes()
-    assert run_here(*command, '--resume')[0] == 0
-    assert report.read_bytes() == first  # it holds its seconds, so it was not made anew
-    assert run_here(*command, '--resume', '--score-thr', '0.9')[0] == 0
-    assert report.read_bytes() != first
-    assert all(float(row['score']) >= 0.9 for row in table(tmp_path / 'out/plain.csv'))
+def test_images_go_through_in_tiles_where_they_need_it_or_as_one_wishes(predict, tiny_checkpoint, tmp_path):
+    path, out = write(tmp_path / 'x.tif', draw(1, 128, 300)), tmp_path / 'out'
+    settings = {}
+    for options in ((), ('--no-tile',), ('--tile', '--tile-size', '100')):
+        assert predict(path, '--formats', 'coco', *options)[0] == 0
+        settings[options] = read_json(out / 'x_summary.json')
+        assert not (out / '.tiles').exists()
+    assert ['in tiles, at 2.00 times its size' in report['note'] for report in settings.values()] == [True, False, True]
+    assert settings['--tile', '--tile-size', '100']['settings']['overlap'] == 33
+    found = CellInferencer(tiny_checkpoint)
+    with_tiles = found.stream(_source(path), tmp_path / 'work', {}, True, tile_size=100, overlap=33)
+    masks, _ = masks_of(out / 'x_coco.json')
+    assert masks.shape[2] == sum((cells.runs.areas(len(cells)) > 0).sum() for cells in with_tiles)
+
+
+def _source(path: Path) -> object:
+    from cellseg_mm.inference import open_image
+
+    return open_image(path)
+
+
+def test_files_with_red_and_blue_exchanged_are_put_right(predict, tmp_path):
+    image, out = draw(1, 128, 128), tmp_path / 'out'
+    right, swapped = write(tmp_path / 'right.tif', image), write(tmp_path / 'swapped.tif', image[..., ::-1])
+    assert predict(right, '--formats', 'coco', '--channel-order', 'rgb')[0] == 0
+    assert predict(swapped, '--formats', 'coco', '--channel-order', 'bgr')[0] == 0
+    assert np.array_equal(*(masks_of(out / f'{name}_coco.json')[0] for name in ('right', 'swapped')))
+    _, printed, _ = predict(right, '--formats', 'coco')  # the checkpoint is of such files, so these are looked at
+    assert re.search(r'red and blue are .*nuclei are bluer .*; --channel-order rgb or bgr decides otherwise', printed)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(predict, tmp_path, monkeypatch):
+    done, left = write(tmp_path / 'done.tif', draw(1, 128, 128)), write(tmp_path / 'left.tif', draw(2, 128, 300))
+    assert predict(done, '--formats', 'csv')[0] == 0
+    calls, detect = [], CellInferencer._detect
+
+    def stopped(self, images, *arguments):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return detect(self, images, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr('cellseg_mm.inference.tiled.predict_tiled.__defaults__', (1024, 128, 1, True))
+        patch.setattr(CellInferencer, '_detect', stopped)
+        order = ('--channel-order', 'rgb')
+        assert predict(done, left, '--formats', 'csv', '--resume', *order)[0] == 130
+        assert calls == [1, 1] and len(list((tmp_path / 'out/.tiles/left').glob('*.npz'))) == 1
+        assert predict(done, left, '--formats', 'csv', '--resume', *order)[0] == 0
+        assert calls == [1, 1, 1, 1]  # three tiles in all, none twice but for the one that was stopped
+    rows = table(tmp_path / 'out/left.csv')
+    assert predict(left, '--formats', 'csv')[0] == 0 and table(tmp_path / 'out/left.csv') == rows
+    with monkeypatch.context() as patch:
+        patch.setattr(CellInferencer, '_detect', None)
+        assert predict(done, '--formats', 'csv', '--resume')[0] == 0
+        assert predict(done, '--formats', 'csv', '--resume', '--score-thr', '0.3')[0] == 2  # other settings
 
 
 @pytest.mark.parametrize(
-    'arguments, message',
+    ('arguments', 'message'),
     [
-        ('--formats overlay,svg', '--formats svg: choose from overlay,labels,coco,geojson,csv'),
-        ('--pixel-size 0', '--pixel-size 0.0: must be above 0'),
-        ('--score-thr 2', 'scores go from 0 to 1'),
-        ('--no-tile --scale 2', '--scale is that of tiles'),
-        ('--device tpu', 'device tpu: cannot be used'),
-        ('--config none.py', 'none.py: no such config file'),
+        ('x.tif --formats png', '--formats png: choose from overlay,labels,coco,geojson,csv'),
+        ('x.tif --pixel-size 0', '--pixel-size 0.0: must be above 0'),
+        ('x.tif --score-thr 2', 'a score threshold of 2.0: scores go from 0 to 1'),
+        ('x.tif --tile-size 50', 'the overlap must be 32 px to a third of the tile'),
+        ('x.tif --scale 2 --no-tile', '--scale is that of tiles'),
+        ('*.svs', r'\*.svs: no file matches'),
+        ('empty', 'empty: no image in this folder'),
+        ('out', 'is a folder of images to read; choose another'),
+        ('x.tif --launcher pytorch', 'start the command by torchrun'),
     ],
 )
-def test_mistakes_are_told_in_one_line(tiny_checkpoint, inputs, run_here, tmp_path, arguments, message):
-    status, _, err = run_here('predict', tiny_checkpoint, inputs, '--out', tmp_path / 'out', *arguments.split())
-    assert status == 2 and message in err and 'Traceback' not in err
-    assert not (tmp_path / 'out').exists()
+def test_mistakes_are_told_in_one_line_before_anything_is_written(predict, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('empty', 'out'):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / 'x.tif', draw(1, 64, 64))
+    status, _, errors = predict(*arguments.split())
+    assert status == 2 and re.fullmatch(f'error: .*{message}.*\n', errors) and not names(tmp_path / 'out')
 
 
-def test_the_folder_of_the_images_is_not_written_into(tiny_checkpoint, inputs, run_here):
-    status, _, err = run_here('predict', tiny_checkpoint, inputs, '--out', inputs)
-    assert status == 2 and 'is a folder of images to read' in err
+def test_when_every_file_fails_there_is_no_summary(predict, tmp_path):
+    (tmp_path / 'x.png').write_text('no image')
+    status, _, errors = predict(tmp_path / 'x.png')
+    assert status == 2 and '1 of 1 files failed' in errors and not list(tmp_path.glob('out/*'))
+
+
+@pytest.mark.slow
+def test_several_processes_share_files_and_tiles(tiny_checkpoint, tmp_path):
+    for seed in range(3):
+        write(tmp_path / f'images/{seed}.tif', draw(seed, 128, 128))
+    write(tmp_path / 'images/large.tif', draw(7, 300, 300))
+    (tmp_path / 'images/bad.png').write_text('no image')
+    tool = [str(ROOT / 'tools/predict.py'), str(tiny_checkpoint), 'images', '--formats', 'coco,csv', '--out']
+    environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    for command in ([sys.executable, *tool, 'one'], [*torchrun, *tool, 'two', '--launcher', 'pytorch']):
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode != 0 and result.stderr.count('error: images/bad.png') == 1, result.stderr
+    assert names(tmp_path / 'one') == names(tmp_path / 'two')
+    for name in ('0', '1', '2', 'large'):
+        assert table(tmp_path / f'one/{name}.csv') == table(tmp_path / f'two/{name}.csv')
+    assert read_json(tmp_path / 'one/summary.json') == read_json(tmp_path / 'two/summary.json')
