@@ -101,28 +101,6 @@ def one_line_error(run_tool):
     return run
 
 
-@pytest.fixture(scope='session')
-def tiny_checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint of a small detector with random weights, see tests/tiny_detector.py."""
-    return write_checkpoint(tmp_path_factory.mktemp('tiny') / 'best.pth')
-
-
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    """Run a tool in this process, where mmdet is imported already; its exit status and what it printed."""
-
-    def run(name: str, *arguments: object) -> tuple:
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / f'tools/{name}.py'), run_name='__main__')
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return run
-
-
 def build_dataset(prepared: Path, pipeline: list) -> object:
     """The training split of a prepared set."""
     return DATASETS.build(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.registry import TRANSFORMS
+from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures.mask import encode_mask_results
 from mmengine.structures import InstanceData
 
@@ -26,6 +26,7 @@ from .tiles import TileGrid
 TOLERANCE = 1.15
 # Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else tiles at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
+VIEWS = dict(type='CellTTAModel')  # of checkpoints whose config has no tta_model
 MAX_OVERLAP = 128  # px that tiles share, where a third of them is more
 
 
@@ -94,7 +95,8 @@ class CellInferencer:
         except (AttributeError, StopIteration) as error:
             raise UserError(f'{config or checkpoint}: is no config of this project ({error!r})') from error
         self._input_size = sorted(resize.scale)
-        self._model = load_detector(cfg, content, checkpoint, config)
+        detector = load_detector(cfg, content, checkpoint, config)
+        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=detector)).eval() if tta else detector
         try:
             self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         except (RuntimeError, AssertionError) as error:

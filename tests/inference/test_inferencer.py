@@ -168,3 +168,11 @@ def test_a_checkpoint_that_is_none_of_ours_is_named(tiny_checkpoint, tmp_path, c
     torch.save(content, path)
     with pytest.raises(UserError, match=rf'x\.pth: .*{message}'):
         CellInferencer(path)
+
+
+def test_with_tta_several_views_are_merged(detector, tiny_checkpoint):
+    image = draw(4, 64, 64)
+    merged = CellInferencer(tiny_checkpoint, tta=True, score_thr=0.01)(image)
+    assert len(merged) and not same(merged, detector(image))
+    # a random model finds few cells in the same place in all eight views: means over them are low
+    assert 0.01 <= merged.scores.min() and np.median(merged.scores) < np.median(detector(image).scores)
