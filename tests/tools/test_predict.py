@@ -16,6 +16,8 @@ from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, draw
 
 from cellseg_mm import CellInferencer
+from cellseg_mm.inference import open_image
+from cellseg_mm.structures import Cells
 from cellseg_mm.visualization import draw_cells
 
 SUFFIXES = ('_overlay.png', '_labels.tif', '_classes.tif', '_coco.json', '.geojson', '.csv', '_summary.json')
@@ -106,24 +108,16 @@ def test_options_choose_formats_threshold_and_pixel_size(predict, tmp_path):
 
 
 def test_images_go_through_in_tiles_where_they_need_it_or_as_one_wishes(predict, tiny_checkpoint, tmp_path):
-    path, out = write(tmp_path / 'x.tif', draw(1, 128, 300)), tmp_path / 'out'
-    settings = {}
+    path, out, notes = write(tmp_path / 'x.tif', draw(1, 64, 400)), tmp_path / 'out', []
     for options in ((), ('--no-tile',), ('--tile', '--tile-size', '100')):
-        assert predict(path, '--formats', 'coco', *options)[0] == 0
-        settings[options] = read_json(out / 'x_summary.json')
+        assert predict(path, '--formats', 'coco', '--channel-order', 'rgb', *options)[0] == 0
+        notes.append(read_json(out / 'x_summary.json')['note'])
         assert not (out / '.tiles').exists()
-    assert ['in tiles, at 2.00 times its size' in report['note'] for report in settings.values()] == [True, False, True]
-    assert settings['--tile', '--tile-size', '100']['settings']['overlap'] == 33
-    found = CellInferencer(tiny_checkpoint)
-    with_tiles = found.stream(_source(path), tmp_path / 'work', {}, True, tile_size=100, overlap=33)
-    masks, _ = masks_of(out / 'x_coco.json')
-    assert masks.shape[2] == sum((cells.runs.areas(len(cells)) > 0).sum() for cells in with_tiles)
-
-
-def _source(path: Path) -> object:
-    from cellseg_mm.inference import open_image
-
-    return open_image(path)
+    assert ['in tiles, at 2.00 times its size' in note for note in notes] == [True, False, True]
+    detector = CellInferencer(tiny_checkpoint)
+    parts = detector.stream(open_image(path), tmp_path / 'work', {}, True, tile_size=100, overlap=33)
+    cells = Cells.concatenate(list(parts))
+    assert np.array_equal(masks_of(out / 'x_coco.json')[0], mask_utils.decode(cells.codes()))
 
 
 def test_files_with_red_and_blue_exchanged_are_put_right(predict, tmp_path):
@@ -137,30 +131,26 @@ def test_files_with_red_and_blue_exchanged_are_put_right(predict, tmp_path):
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(predict, tmp_path, monkeypatch):
-    done, left = write(tmp_path / 'done.tif', draw(1, 128, 128)), write(tmp_path / 'left.tif', draw(2, 128, 300))
-    assert predict(done, '--formats', 'csv')[0] == 0
-    calls, detect = [], CellInferencer._detect
+    done, left = write(tmp_path / 'done.tif', draw(1, 128, 128)), write(tmp_path / 'left.tif', draw(2, 64, 400))
+    settings, calls, detect = ('--formats', 'csv', '--channel-order', 'rgb'), [], CellInferencer._detect
+    assert predict(done, *settings)[0] == 0
 
-    def stopped(self, images, *arguments):
+    def stop_once(self, images: list, *arguments: object) -> list:
         calls.append(len(images))
         if len(calls) == 2:
             raise KeyboardInterrupt
         return detect(self, images, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr('cellseg_mm.inference.tiled.predict_tiled.__defaults__', (1024, 128, 1, True))
-        patch.setattr(CellInferencer, '_detect', stopped)
-        order = ('--channel-order', 'rgb')
-        assert predict(done, left, '--formats', 'csv', '--resume', *order)[0] == 130
-        assert calls == [1, 1] and len(list((tmp_path / 'out/.tiles/left').glob('*.npz'))) == 1
-        assert predict(done, left, '--formats', 'csv', '--resume', *order)[0] == 0
-        assert calls == [1, 1, 1, 1]  # three tiles in all, none twice but for the one that was stopped
+        patch.setattr(CellInferencer, '_detect', stop_once)
+        assert [predict(done, left, *settings, '--resume')[0] for _ in range(2)] == [130, 0]
+    assert calls == [4, 1, 1]  # of five tiles four were there, and the other file was done
     rows = table(tmp_path / 'out/left.csv')
-    assert predict(left, '--formats', 'csv')[0] == 0 and table(tmp_path / 'out/left.csv') == rows
+    assert predict(left, *settings)[0] == 0 and table(tmp_path / 'out/left.csv') == rows
     with monkeypatch.context() as patch:
         patch.setattr(CellInferencer, '_detect', None)
-        assert predict(done, '--formats', 'csv', '--resume')[0] == 0
-        assert predict(done, '--formats', 'csv', '--resume', '--score-thr', '0.3')[0] == 2  # other settings
+        assert predict(done, left, *settings, '--resume')[0] == 0
+        assert predict(done, left, *settings, '--resume', '--score-thr', '0.3')[0] == 2  # other settings
 
 
 @pytest.mark.parametrize(
