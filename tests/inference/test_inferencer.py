@@ -175,4 +175,4 @@ def test_with_tta_several_views_are_merged(detector, tiny_checkpoint):
     merged = CellInferencer(tiny_checkpoint, tta=True, score_thr=0.01)(image)
     assert len(merged) and not same(merged, detector(image))
     # a random model finds few cells in the same place in all eight views: means over them are low
-    assert 0.01 <= merged.scores.min() and np.median(merged.scores) < np.median(detector(image).scores)
+    assert merged.scores.min() >= 0.01 and np.median(merged.scores) < np.median(detector(image).scores)
