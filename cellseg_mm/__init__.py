@@ -18,6 +18,7 @@ with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that a paid data
     import mmdet.datasets  # noqa: F401
 
 from . import datasets, engine, evaluation, models, visualization
+from .inference import CellInferencer
 from .version import __version__
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'visualization']
+__all__ = ['CellInferencer', '__version__', 'datasets', 'engine', 'evaluation', 'models', 'visualization']

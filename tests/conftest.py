@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import DATASETS
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 import cellseg_mm  # noqa: F401  (registers)
@@ -28,6 +29,8 @@ def pytest_collection_modifyitems(items):
 def _mmdet_scope():
     init_default_scope('mmdet')
     torch.manual_seed(0)
+    yield
+    MMLogger._instance_dict.clear()  # a run closes its log, and mmengine would go on writing there
 
 
 @pytest.fixture(scope='session')

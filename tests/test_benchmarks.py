@@ -47,6 +47,17 @@ def test_mask_output():
     assert len(table[3:]) == 2
 
 
+def test_export():
+    table = last_lines('export', '--size', 400, '--cells', 20, '--naive-cells', 2)
+    assert [row[1].strip() for row in table[2:]] == ['ours', 'ours', 'naive', 'regionprops']
+
+
+@pytest.mark.slow
+def test_tta():
+    table = last_lines('tta', '--size', 96, '--repeats', 1)
+    assert [row[1].strip() for row in table[3:]] == ['plain', '2 views', '8 views']
+
+
 @pytest.mark.slow
 def test_model():
     table = last_lines('model', '--size', 96, '--cells', 4, '--repeats', 1)

@@ -123,3 +123,9 @@ def test_loss_and_predict(name):
         instances = result.pred_instances
         assert len(instances.masks) == len(instances.bboxes) > 0
         assert all(code['size'] == list(result.ori_shape) for code in instances.masks)
+
+
+def test_statistics_of_processes_are_averaged_before_they_are_used():
+    """Hooks of one priority run in the order of the list."""
+    hooks = [hook['type'] for hook in load('maskrcnn_r50').custom_hooks]
+    assert hooks.index('SyncBuffersHook') < hooks.index('ValLossHook')

@@ -26,6 +26,9 @@ def parse_args() -> argparse.Namespace:
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
     weights.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbones, as a file')
+    parser.add_argument(
+        '--nproc', type=int, default=1, help='processes that share each run, as many as GPUs (default: 1)'
+    )
     parser.add_argument('--table-only', action='store_true', help='train nothing; the table of the runs that there are')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change in every row')
     return parser.parse_args()
@@ -56,6 +59,8 @@ def main() -> None:
         cfg = run_setup.training_config(
             config, args.cfg_options, from_scratch=args.from_scratch, backbone_weights=args.backbone_weights
         )
+        if args.nproc > 1:
+            cfg.num_processes = args.nproc  # in the config, for the joint batch grows with it: another experiment
         rows.append(ablation.Row.of(config, cfg))
     ablation.check_comparable(rows)
     out = args.out.absolute()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The main job on synthetic data: draw, prepare, train, test, plot, sum up; each step is a command to type."""
+"""The main job on synthetic data: draw, prepare, train, test, plot, report; each step is a command to type."""
 
 import argparse
 import json
@@ -34,14 +34,16 @@ def main() -> None:
     for old in [*work_dir.glob('best_*.pth'), *shown.glob('*.png')]:
         old.unlink()  # of an earlier demo
     seconds = {
-        'draw tissue': run('1/5 draw tissue', 'make_sample_data', sample, '--images', 64, '--size', 256),
-        'prepare': run('2/5 prepare', 'prepare_data', sample, '--out', args.data, '--val-fraction', 0.125),
-        'train': run('3/5 train', 'train', CONFIG, '--from-scratch', '--work-dir', work_dir, *data_option),
+        'draw tissue': run('1/6 draw tissue', 'make_sample_data', sample, '--images', 64, '--size', 256),
+        'prepare': run('2/6 prepare', 'prepare_data', sample, '--out', args.data, '--val-fraction', 0.125),
+        'train': run('3/6 train', 'train', CONFIG, '--from-scratch', '--work-dir', work_dir, *data_option),
     }
     checkpoint = next(work_dir.glob('best_*.pth'))
-    test = ['test', CONFIG, checkpoint, '--work-dir', work_dir, '--show-dir', shown, *data_option]
-    seconds['test'] = run('4/5 test', *test)
-    seconds['plot'] = run('5/5 plot', 'plot_curves', work_dir)
+    test = ['test', CONFIG, checkpoint, '--work-dir', work_dir, '--show-dir', shown]
+    test += ['--out', work_dir / 'predictions.json', *data_option]
+    seconds['test'] = run('4/6 test', *test)
+    seconds['plot'] = run('5/6 plot', 'plot_curves', work_dir)
+    seconds['report'] = run('6/6 report', 'report', work_dir)
 
     metrics = json.loads((work_dir / 'test_metrics.json').read_text('utf-8'))
     print('\n=== done')
@@ -54,6 +56,7 @@ def main() -> None:
     print(f'curves, training and validation loss in one picture: {work_dir / "curves.png"}')
     print(f'ground truth beside predictions: {shown}/')
     print(f'checkpoint: {checkpoint}')
+    print(f'all of it in one page, for a browser: {work_dir / "report.html"}')
 
 
 if __name__ == '__main__':

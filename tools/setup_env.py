@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / '.venv'
 VENV_PYTHON = VENV / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
 STAMP = VENV / '.cellseg_mm-setup'
-REQUIREMENTS = [ROOT / 'requirements.txt', ROOT / 'requirements-dev.txt']
+REQUIREMENTS = [ROOT / f'requirements{part}.txt' for part in ('', '-app', '-dev')]
 
 # mmcv's setup.py compiles in the environment it is run in, so what it imports has to be there first.
 BUILD_TOOLS = ['setuptools>=77', 'wheel', 'ninja', 'psutil']
@@ -63,7 +63,7 @@ def ask(code: str) -> str:
 
 
 def requirements() -> dict:
-    """Requirement lines of both files by lower-case package name."""
+    """Requirement lines of all files by lower-case package name."""
     lines = [line.strip() for path in REQUIREMENTS for line in path.read_text(encoding='utf-8').splitlines()]
     return {re.match(r'[\w.-]+', line)[0].lower(): line for line in lines if line and not line.startswith('#')}
 

@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.utils import UserError, load_config, one_line_errors, write_json
 
 
@@ -23,7 +24,13 @@ def parse_args() -> argparse.Namespace:
         type=float,
         help='of PQ, AJI, Dice, F1 and pictures (default: the one that validation chose, kept in the checkpoint)',
     )
-    parser.add_argument('--show-dir', help='draw ground truth and predictions side by side into this folder')
+    parser.add_argument(
+        '--tta', action='store_true', help="merge what flipped and turned views show (the config's tta_model)"
+    )
+    parser.add_argument(
+        '--show-dir',
+        help='draw ground truth and predictions side by side into this folder (of several processes only the first)',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')
@@ -55,9 +62,12 @@ def main() -> None:
         cfg.test_evaluator = [*run_setup.evaluators(cfg.test_evaluator), dump]
     cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
     cfg.load_from = args.checkpoint
+    if args.tta:
+        run_setup.set_test_time_augmentation(cfg)
     if args.show_dir:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(Path(args.show_dir).absolute()))
     runner = Runner.from_cfg(cfg)
+    record_provenance(runner.log_dir)
     run_setup.check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
     metrics = runner.test()
     if scored and is_main_process():

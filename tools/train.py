@@ -12,7 +12,8 @@ from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
-from cellseg_mm.utils import one_line_errors
+from cellseg_mm.engine.provenance import record_provenance
+from cellseg_mm.utils import UserError, one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,13 +51,18 @@ def main() -> None:
     )
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
     if args.resume:
-        if args.resume != 'auto':
-            run_setup.read_checkpoint(args.resume)
         cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
         cfg.resume = cfg.load_from is not None
+    if cfg.resume:
+        checkpoint = run_setup.read_checkpoint(cfg.load_from)
+        if 'optimizer' not in checkpoint:
+            raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
     run_setup.fetch_backbone_weights(cfg)
     runner = Runner.from_cfg(cfg)
+    if cfg.resume:
+        run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
     check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.max_keep_ckpts)
+    record_provenance(runner.log_dir)
     runner.train()
 
 

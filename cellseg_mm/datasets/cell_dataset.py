@@ -9,6 +9,8 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.dataset import RepeatDataset
 
+from cellseg_mm.utils import UserError
+
 
 @contextmanager
 def fixed_randomness(*key: int) -> Iterator:
@@ -62,6 +64,18 @@ class CellDataset(CocoDataset):
         """The same, as the draw of this number, from 0 on, within the epoch."""
         with fixed_randomness(*self._seed_and_epoch.tolist(), index, number):
             return super().__getitem__(index)
+
+    def filter_data(self) -> list:
+        """mmdet's.
+
+        Raises:
+            UserError: If no image is left.
+        """
+        kept = super().filter_data()
+        if not kept:
+            found = f'{len(self.data_list)} images, of which filter_cfg {self.filter_cfg} leaves none'
+            raise UserError(f'{self.ann_file}: {found if self.data_list else "lists no image"}')
+        return kept
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """mmdet's; where there is an id map, also ``instance_map_path``, and ``instance_id`` and ``area`` of each."""

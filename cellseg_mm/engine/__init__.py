@@ -1,13 +1,25 @@
 from . import checkpoint
-from .hooks import AnchorFitHook, OperatingPointHook, ResumeValidationHook, SeedHook, ValLossHook
+from .hooks import (
+    AnchorFitHook,
+    FiniteLossHook,
+    InputScaleHook,
+    OperatingPointHook,
+    ResumeValidationHook,
+    SeedHook,
+    TrainingSetHook,
+    ValLossHook,
+)
 from .log_processor import HeadlineLogProcessor
 
 __all__ = [
     'AnchorFitHook',
+    'FiniteLossHook',
     'HeadlineLogProcessor',
+    'InputScaleHook',
     'OperatingPointHook',
     'ResumeValidationHook',
     'SeedHook',
+    'TrainingSetHook',
     'ValLossHook',
     'checkpoint',
 ]

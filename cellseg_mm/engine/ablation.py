@@ -27,7 +27,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from cellseg_mm.evaluation import Evidence, gather_evidence, read_ground_truth, read_results
+from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
 from cellseg_mm.utils import UserError, diff_configs, write_atomically, write_json
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
@@ -36,7 +36,7 @@ from .provenance import provenance
 from .run_setup import PROJECT_ROOT, read_checkpoint
 
 # where a run is and how it goes on, not what it computes
-NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', ABLATION_VARIABLE)
+NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', 'tta_model', ABLATION_VARIABLE)
 
 
 @dataclass(frozen=True)
@@ -131,29 +131,36 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
         cfg = Config(row.cfg.to_dict())
         cfg.randomness.seed = seed
         cfg.work_dir = str(folder / 'train')
+        processes = cfg.get('num_processes', 1)
         write_atomically(folder / 'config.py', cfg.pretty_text)
         if not (folder / 'trained.json').exists():
             command = ['train', folder / 'config.py', '--work-dir', folder / 'train', '--resume']
-            peak = _run_tool(command, folder / 'train.log', lock, lambda: on_epoch(_epochs_done(folder / 'train')))
+            peak = _run_tool(
+                command, folder / 'train.log', lock, lambda: on_epoch(epochs_done(folder / 'train')), processes
+            )
             write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
         best = max((folder / 'train').glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
         if best is None:
             raise UserError(f'{folder}: training kept no best checkpoint, for no epoch was validated')
         command = ['test', folder / 'config.py', best, '--work-dir', folder / 'test']
         command += ['--out', folder / 'test/predictions.json']
-        _run_tool(command, folder / 'test.log', lock, lambda: None)
+        _run_tool(command, folder / 'test.log', lock, lambda: None, processes)
         write_json(folder / 'result.json', _result(row, seed, folder, best))
 
 
-def _run_tool(command: list, log: Path, lock: object, poll: Callable) -> float:
-    """Run a tool with its output in a log; return its peak of resident memory in MiB.
+def _run_tool(command: list, log: Path, lock: object, poll: Callable, processes: int = 1) -> float:
+    """Run a tool with its output in a log; return its peak of resident memory in MiB, of several processes the largest.
 
     The lock is inherited, so that it holds for a tool that outlives this process.
     """
     tool, *arguments = map(str, command)
+    torchrun = []
+    if processes > 1:
+        torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)]
+        arguments += ['--launcher', 'pytorch']
     with open(log, 'a') as output:
         process = subprocess.Popen(
-            [sys.executable, str(PROJECT_ROOT / 'tools' / f'{tool}.py'), *arguments],
+            [sys.executable, *torchrun, str(PROJECT_ROOT / 'tools' / f'{tool}.py'), *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=[lock.fileno()],
@@ -166,7 +173,7 @@ def _run_tool(command: list, log: Path, lock: object, poll: Callable) -> float:
                 poll()
                 time.sleep(0.5)
         except BaseException:
-            process.kill()
+            process.terminate()  # torchrun ends its processes then
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -175,7 +182,8 @@ def _run_tool(command: list, log: Path, lock: object, poll: Callable) -> float:
     return usage.ru_maxrss / 1024
 
 
-def _epochs_done(work_dir: Path) -> int:
+def epochs_done(work_dir: Path) -> int:
+    """Epochs up to the last checkpoint of a work dir of tools/train.py."""
     try:
         match = re.search(r'epoch_(\d+)\.pth', (work_dir / 'last_checkpoint').read_text('utf-8'))
     except OSError:
@@ -186,8 +194,7 @@ def _epochs_done(work_dir: Path) -> int:
 def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
     """What a finished run leaves: enough for tables and intervals without data and checkpoints."""
     metrics = json.loads((folder / 'test/test_metrics.json').read_text('utf-8'))
-    dataset = row.cfg.test_dataloader.dataset
-    ground_truth = read_ground_truth(Path(dataset.data_root) / dataset.ann_file)
+    ground_truth = read_tested(row.cfg.test_dataloader.dataset)
     evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
     trained = json.loads((folder / 'trained.json').read_text('utf-8'))
     train, _ = read_scalars(folder / 'train')

@@ -6,6 +6,7 @@ own loader falls back to unpickling, which runs any program that a file holds.
 """
 
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import safetensors.torch
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -28,6 +30,7 @@ TRUST_VARIABLE = 'CELLSEG_MM_TRUST'
 # how torch, or we, name what a file wanted to call
 REFUSED = re.compile(r'(?:GLOBAL|getattr of|unrecognized function) (\S+)')
 CHECKPOINT_NAME = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+WEIGHTS = ('.pth', '.safetensors', '.onnx')  # files with their SHA-256 beside them
 OTHER_SCHEMES = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'modelzoo://', 'torchvision://', 'open-mmlab://')
 OTHER_SCHEMES += ('openmmlab://', 'mmcls://')
 
@@ -61,7 +64,7 @@ def read_checkpoint(path: str) -> dict:
     """
     checkpoint = load_safely(path)
     if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
-        raise UserError(f'{path}: holds no state_dict, so it is no checkpoint of tools/train.py')
+        raise UserError(f'{path}: holds no state_dict, so it is no checkpoint of tools/train.py or tools/export.py')
     return checkpoint
 
 
@@ -71,8 +74,8 @@ def load_safely(path: str, map_location: object = 'cpu') -> object:
     A file whose SHA-256 is in the environment variable ``CELLSEG_MM_TRUST`` is unpickled whatever it holds.
 
     Args:
-        path (str): Of a file that ``torch.save`` wrote.
-        map_location (object): As in ``torch.load``.
+        path (str): Of a file that ``torch.save`` wrote, or of a ``.safetensors`` file.
+        map_location (object): As in ``torch.load``; a ``.safetensors`` file is read to the CPU.
 
     Raises:
         UserError: If it is missing, is not what its ``.sha256`` file says, is broken, or asks to run code.
@@ -81,6 +84,8 @@ def load_safely(path: str, map_location: object = 'cpu') -> object:
     if not path.is_file():
         raise UserError(f'{path}: no such checkpoint')
     digest = check_digest(path)
+    if path.suffix == '.safetensors':
+        return _load_safetensors(path)
     if digest in os.environ.get(TRUST_VARIABLE, '').split(','):
         return torch.load(path, map_location=map_location, weights_only=False)
     try:
@@ -98,6 +103,23 @@ def load_safely(path: str, map_location: object = 'cpu') -> object:
             f'{path}: asks to run {asked_for[1]} when it is loaded, so it is more than weights and was not loaded. If '
             f'you trust its source, {TRUST_VARIABLE}={digest} before the command lets in this one file'
         ) from error
+
+
+def _load_safetensors(path: Path) -> dict:
+    """A file of tools/export.py as the checkpoint it was made of; one of others as a dict of tensors."""
+    try:
+        weights = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework='pt') as file:
+            notes = file.metadata() or {}
+        if 'cellseg_mm' not in notes:
+            return weights
+        notes = {key: json.loads(text) for key, text in notes.items()}
+        meta = dict(cfg=notes['config'], dataset_meta=dict(classes=notes['classes']))
+        if notes['operating_point']:
+            meta['operating_point'] = notes['operating_point']
+        return dict(state_dict=weights, meta=meta)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise UserError(f'{path}: not a whole file of tools/export.py ({error!r})') from error
 
 
 def check_digest(path: Path) -> str:
@@ -201,7 +223,7 @@ class WholeFileBackend(LocalBackend):
         path = Path(filepath)
         _digest_file(path).unlink(missing_ok=True)
         write_atomically(path, obj)
-        if path.suffix == '.pth':
+        if path.suffix in WEIGHTS:
             write_atomically(_digest_file(path), f'{hashlib.sha256(obj).hexdigest()}  {path.name}\n')
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:

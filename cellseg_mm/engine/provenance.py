@@ -3,8 +3,12 @@
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
+from mmengine.dist import master_only
+
+from cellseg_mm.utils import write_json
 
 from .run_setup import PROJECT_ROOT
 
@@ -15,6 +19,12 @@ def provenance() -> dict:
     """Commit (``-dirty`` if files were changed since; None outside a checkout), device, and versions by package."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
     return dict(commit=_commit(), device=device, versions=dict(python=platform.python_version(), **_versions()))
+
+
+@master_only
+def record_provenance(log_dir: str) -> None:
+    """Write :func:`provenance` beside a run's log, ``provenance.json``; of several processes one does."""
+    write_json(Path(log_dir) / 'provenance.json', provenance())
 
 
 def _commit() -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from cellseg_mm.utils import UserError, load_config, parse_config_text
 from cellseg_mm.visualization.draw import class_colors
@@ -179,25 +180,43 @@ def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
     return order
 
 
+def operating_threshold(checkpoint: dict, score_thr: float | None = None) -> tuple:
+    """The score threshold that validation chose, unless another is given.
+
+    Args:
+        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
+        score_thr (float | None): Another one, 0..1.
+
+    Returns:
+        tuple: The threshold, and in words where it is from.
+    """
+    point = checkpoint.get('meta', {}).get('operating_point')
+    if score_thr is not None:
+        return score_thr, 'as given'
+    if point:
+        return point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
+    return 0.5, 'the checkpoint carries none, for no validation came before it'
+
+
 def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:
     """Test and draw at the score threshold that validation chose, and say which.
 
     Args:
         cfg (Config): Changed in place.
-        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
-        score_thr (float | None): Another one, 0..1.
+        checkpoint (dict): See :func:`operating_threshold`.
+        score_thr (float | None): Likewise.
     """
-    point = checkpoint.get('meta', {}).get('operating_point')
-    reason = 'as given'
-    if score_thr is None and point:
-        score_thr, reason = point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
-    elif score_thr is None:
-        score_thr, reason = 0.5, 'the checkpoint carries none, for no validation came before it'
+    score_thr, reason = operating_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
     for evaluator in evaluators(cfg.test_evaluator):
         if 'score_thr' in evaluator:
             evaluator.score_thr = score_thr
     cfg.default_hooks.visualization.score_thr = score_thr
+
+
+def set_test_time_augmentation(cfg: Config) -> None:
+    """Have the model look at several views of each image: those of the config's ``tta_model``."""
+    cfg.model = {'type': 'CellTTAModel', **cfg.get('tta_model', {}), 'module': cfg.model}
 
 
 def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:
@@ -206,6 +225,8 @@ def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str
     Raises:
         UserError: Naming the first parameter that is missing, left over or of another shape.
     """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     given, expected = checkpoint['state_dict'], model.state_dict()
     surplus = next((name for name in given if name not in expected), None)
     if surplus:
@@ -261,7 +282,10 @@ def start_from_checkpoint(cfg: Config, path: str) -> None:
     Raises:
         UserError: See :func:`read_checkpoint`.
     """
-    read_checkpoint(path)
+    trained_on = read_checkpoint(path).get('meta', {}).get('dataset_meta', {}).get('classes')
+    classes = (cfg.train_dataloader.dataset.get('metainfo') or {}).get('classes')
+    if trained_on and classes and list(trained_on) != list(classes):
+        print(f'{path}: was trained on {", ".join(trained_on)}; heads of other classes start anew', flush=True)
     cfg.load_from = str(path)
     cfg.model.backbone.init_cfg = None
 
@@ -294,9 +318,17 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
 
     mmengine assumes a CUDA device in two places, both of which are left to us then: it selects the device when it
     starts the process group, and names it when it wraps the model.
+
+    Raises:
+        UserError: If no launcher started the process, or one that needs CUDA where there is none.
     """
     cfg.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    if launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise UserError('--launcher pytorch: start the command by torchrun, see docs/distributed.md')
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise UserError(f'--launcher {launcher}: needs CUDA devices; without, let torchrun start the processes')
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

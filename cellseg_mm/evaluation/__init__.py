@@ -1,8 +1,15 @@
 from .ablation_summary import summarise
 from .average_precision import AveragePrecision, average_precision
-from .bootstrap import Evidence, gather_evidence, paired_difference
+from .bootstrap import Evidence, figure_intervals, gather_evidence, paired_difference
 from .cell_metric import CellMetric
-from .coco_results import DumpCocoResults, encode_predictions, read_ground_truth, read_results
+from .coco_results import (
+    DumpCocoResults,
+    encode_predictions,
+    read_ground_truth,
+    read_results,
+    read_tested,
+    select_images,
+)
 from .figures import class_table, evaluate
 from .instance_scores import (
     PanopticCounts,
@@ -40,6 +47,7 @@ __all__ = [
     'detection_f1',
     'encode_predictions',
     'evaluate',
+    'figure_intervals',
     'foreground_dice',
     'gather_evidence',
     'make_scene',
@@ -51,7 +59,9 @@ __all__ = [
     'read_ground_truth',
     'read_image_list',
     'read_results',
+    'read_tested',
     'score_results',
+    'select_images',
     'summarise',
     'write_submission',
     'write_test_set',

@@ -5,6 +5,7 @@ figures of any multiset of images follow from it by weighting.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,15 +129,17 @@ def match_detections(iou: np.ndarray, is_ignored: np.ndarray) -> tuple:
     return hits, ignored
 
 
-def resampled_figures(evidence: Evidence, weights: np.ndarray) -> dict:
+def resampled_figures(evidence: Evidence, weights: np.ndarray, classes: Sequence = ()) -> dict:
     """Figures of a run on resampled test images.
 
     Args:
         evidence (Evidence): Of I images.
         weights (ndarray): (R, I) float64 or integers, how often each image is drawn; all ones give the run's figures.
+        classes (Sequence[str]): Names of the C classes, for their figures; none without.
 
     Returns:
-        dict[str, ndarray]: (R,) float64 of ``segm_AP50_max1000``, ``segm_mAP_max1000`` and ``PQ``; nan if undefined.
+        dict[str, ndarray]: (R,) float64 of ``segm_AP50_max1000``, ``segm_mAP_max1000``, ``PQ``, and
+        ``segm_AP50_max1000_CLASS`` of each class; nan if undefined.
     """
     by_class = np.full((len(weights), evidence.actual.shape[1], len(IOU_THRS)), np.nan)
     for label in range(evidence.actual.shape[1]):
@@ -151,7 +154,8 @@ def resampled_figures(evidence: Evidence, weights: np.ndarray) -> dict:
         pq = weights[:, defined] @ evidence.pq[defined] / weights[:, defined].sum(axis=1)
         has_cells = (~np.isnan(by_class[..., 0])).sum(axis=1)
         ap50, mean = np.nansum(by_class[..., 0], axis=1), np.nansum(by_class.mean(axis=2), axis=1)
-        return dict(segm_AP50_max1000=ap50 / has_cells, segm_mAP_max1000=mean / has_cells, PQ=pq)
+        figures = dict(segm_AP50_max1000=ap50 / has_cells, segm_mAP_max1000=mean / has_cells, PQ=pq)
+    return figures | {f'segm_AP50_max1000_{name}': by_class[:, label, 0] for label, name in enumerate(classes)}
 
 
 def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, actual: float) -> np.ndarray:
@@ -164,6 +168,38 @@ def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, 
         reached = np.searchsorted(recall, RECALLS)
         result[index] = precision[index, reached[reached < len(recall)]].sum() / len(RECALLS)
     return result
+
+
+def figure_intervals(evidence: Evidence, classes: Sequence, num_resamples: int = 1000, seed: int = 0) -> dict:
+    """Figures of one run, with 95 % bootstrap intervals over test images, see :func:`paired_difference`.
+
+    They tell how far other images of the same kind would move a figure, and nothing of the spread over seeds. With few
+    images, or few that have a cell of the class, they are rough and rather too narrow.
+
+    Args:
+        evidence (Evidence): Of the run.
+        classes (Sequence[str]): Names of its classes.
+        num_resamples (int): R.
+        seed (int): Of the draws.
+
+    Returns:
+        dict[str, tuple]: Name of a figure of :func:`resampled_figures` to (figure, low, high); nan if undefined.
+    """
+    weights = _draw_images(np.random.default_rng(seed), len(evidence.actual), num_resamples)
+    return {name: _interval(series) for name, series in resampled_figures(evidence, weights, classes).items()}
+
+
+def _draw_images(rng: np.random.Generator, num_images: int, num_resamples: int) -> np.ndarray:
+    """(1 + R, I) int64, how often each resample draws each image; the first row is the images as they are."""
+    weights = rng.multinomial(num_images, np.full(num_images, 1 / num_images), num_resamples)
+    return np.concatenate([np.ones((1, num_images), np.int64), weights])
+
+
+def _interval(series: np.ndarray) -> tuple:
+    """The first value, and the 2.5th and 97.5th percentile of the others, as far as they are defined."""
+    drawn = series[1:][~np.isnan(series[1:])]
+    low, high = np.percentile(drawn, [2.5, 97.5]).tolist() if len(drawn) else (float('nan'), float('nan'))
+    return float(series[0]), low, high
 
 
 def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: int = 0) -> dict:
@@ -185,8 +221,7 @@ def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: i
     """
     rng = np.random.default_rng(seed)
     num_images = len(next(iter(row.values())).actual)
-    weights = rng.multinomial(num_images, np.full(num_images, 1 / num_images), num_resamples)
-    weights = np.concatenate([np.ones((1, num_images), np.int64), weights])
+    weights = _draw_images(rng, num_images, num_resamples)
     shared = row.keys() == above.keys()
     draws = [rng.integers(0, len(runs), (num_resamples, len(runs))) for runs in (row, above)]
     values = []
@@ -200,8 +235,4 @@ def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: i
                 for name, table in stacked.items()
             }
         )
-    differences = {name: values[0][name] - values[1][name] for name in values[0]}
-    return {
-        name: (float(series[0]), *np.nanpercentile(series[1:], [2.5, 97.5]).tolist())
-        for name, series in differences.items()
-    }
+    return {name: _interval(values[0][name] - values[1][name]) for name in values[0]}

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 
 from cellseg_mm.utils import markdown_table
 
-from .coco_results import encode_predictions, read_ground_truth
+from .coco_results import encode_predictions, read_ground_truth, select_images
 from .figures import CENTROID_RADIUS, class_table, evaluate
 
 
@@ -53,15 +53,10 @@ class CellMetric(BaseMetric):
     def compute_metrics(self, results: list) -> dict:
         """Score them, and log a table of the classes."""
         seen = {image.image_id for image in results}
-        content = self.ground_truth
-        ground_truth = dict(
-            content,
-            images=[image for image in content['images'] if image['id'] in seen],
-            annotations=[entry for entry in content['annotations'] if entry['image_id'] in seen],
-        )
+        ground_truth = select_images(self.ground_truth, seen)
         entries = [entry for image in results for entry in image.entries]
         figures = evaluate(ground_truth, entries, self.score_thr, self.engine, self.centroid_radius)
-        classes = [entry['name'] for entry in content['categories']]
+        classes = [entry['name'] for entry in ground_truth['categories']]
         table = markdown_table(*class_table(figures, classes))
         print_log(f'{len(entries):,} detections; PQ and F1 at score {figures["score_thr"]:.2f}\n{table}', 'current')
         return figures

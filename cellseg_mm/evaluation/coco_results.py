@@ -91,6 +91,36 @@ def read_ground_truth(path: Path) -> dict:
     return content
 
 
+def read_tested(dataset: dict) -> dict:
+    """The ground truth of the images that a test takes.
+
+    Args:
+        dataset (dict): The config of its dataset: ``data_root``, ``ann_file``, and MMEngine's ``indices``, a number of
+            images from the start (or, below 0, the end) or the images themselves.
+
+    Raises:
+        UserError: See :func:`read_ground_truth`.
+    """
+    content = read_ground_truth(Path(dataset['data_root']) / dataset['ann_file'])
+    indices, images = dataset.get('indices'), content['images']
+    if indices is None:
+        return content
+    if isinstance(indices, int):
+        images = images[:indices] if indices >= 0 else images[indices:]
+    else:
+        images = [images[index] for index in indices]
+    return select_images(content, {image['id'] for image in images})
+
+
+def select_images(ground_truth: dict, ids: set) -> dict:
+    """COCO content of some images alone, in the order that they had."""
+    return dict(
+        ground_truth,
+        images=[image for image in ground_truth['images'] if image['id'] in ids],
+        annotations=[entry for entry in ground_truth['annotations'] if entry['image_id'] in ids],
+    )
+
+
 @METRICS.register_module()
 class DumpCocoResults(BaseMetric):
     """Write all predictions of a test as COCO results; it needs no ground truth, and computes no figure.

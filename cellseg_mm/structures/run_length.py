@@ -37,7 +37,7 @@ class Runs(NamedTuple):
             num_instances (int): N.
             height (int): Of the image in px. A run over the end of a column is taken apart there.
         """
-        owner, start, length = _split_at_columns(self, height)
+        owner, start, length = self.split_at_columns(height)
         area = np.bincount(owner, length, num_instances)
         x_sum = np.bincount(owner, length * (start // height), num_instances)
         y_sum = np.bincount(owner, length * (start % height + (length - 1) / 2), num_instances)
@@ -51,7 +51,7 @@ class Runs(NamedTuple):
             num_instances (int): N.
             height (int): Of the image in px.
         """
-        owner, start, length = _split_at_columns(self, height)
+        owner, start, length = self.split_at_columns(height)
         boxes = np.zeros((num_instances, 4), np.int64)
         if len(owner):
             firsts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
@@ -83,6 +83,18 @@ class Runs(NamedTuple):
         """(P,) int64, the places of all pixels of all runs, in their order."""
         first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)
         return first + np.arange(len(first))
+
+    def split_at_columns(self, height: int) -> 'Runs':
+        """The same pixels in runs that stay within a column of an image of ``height`` px."""
+        first, last = self.start // height, (self.start + self.length - 1) // height
+        pieces = last - first + 1
+        if (pieces == 1).all():
+            return self
+        index = np.repeat(np.arange(len(pieces)), pieces)
+        column = first[index] + np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        start = np.maximum(self.start[index], column * height)
+        end = np.minimum(self.start[index] + self.length[index], (column + 1) * height)
+        return Runs(self.owner[index], start, end - start)
 
 
 def to_code(segmentation: list | dict, height: int, width: int) -> dict:
@@ -240,16 +252,3 @@ def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
     firsts = np.flatnonzero(is_first)
     before = sums[firsts] - values[firsts]
     return sums - before[np.cumsum(is_first) - 1] if len(firsts) else sums
-
-
-def _split_at_columns(runs: Runs, height: int) -> Runs:
-    """The same pixels in runs that stay within a column."""
-    first, last = runs.start // height, (runs.start + runs.length - 1) // height
-    pieces = last - first + 1
-    if (pieces == 1).all():
-        return runs
-    index = np.repeat(np.arange(len(pieces)), pieces)
-    column = first[index] + np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    start = np.maximum(runs.start[index], column * height)
-    end = np.minimum(runs.start[index] + runs.length[index], (column + 1) * height)
-    return Runs(runs.owner[index], start, end - start)

@@ -1,4 +1,4 @@
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.figure import Figure
 
 
@@ -23,12 +23,13 @@ def plot_ablation(rows: list, runs: dict, figures: tuple) -> Figure:
             if row['differences']:
                 value, low, high = row['differences'][figure]
                 changes.errorbar(place, value, [[value - low], [high - value]], fmt='o', color=color, capsize=5)
-        levels.set(title=figure, ylim=(0, None))
-        changes.axhline(0, color='black', linewidth=1)
+        levels.set_title(figure)
+        changes.axhline(0, color=rcParams['text.color'], linewidth=1)
         for part in (levels, changes):
             part.set_xlim(-0.5, len(rows) - 0.5)
             part.set_xticks(range(len(names)), names, rotation=20, ha='right')
             part.grid(axis='y', alpha=0.3)
+    axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel('seeds (dots) and their mean')
     axes[1, 0].set_ylabel('difference to the row above\n95 % interval')
     return picture

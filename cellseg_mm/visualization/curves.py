@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -32,14 +32,14 @@ def read_scalars(work_dir: Path) -> tuple:
         tuple: Two dicts, name to {epoch: value}. Training values are means over the epoch's log lines.
 
     Raises:
-        UserError: If there is no log.
+        UserError: If there is no log, or it is damaged.
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
         raise UserError(f'{work_dir}: no */vis_data/scalars.json; give the work dir of a tools/train.py run')
     train, val = defaultdict(dict), defaultdict(dict)
     for log in logs:
-        entries = [json.loads(line) for line in log.read_text('utf-8').splitlines()]
+        entries = _entries(log)
         epochs = defaultdict(lambda: defaultdict(list))
         for entry in entries:
             if 'loss' in entry:
@@ -58,6 +58,19 @@ def read_scalars(work_dir: Path) -> tuple:
     return dict(train), dict(val)
 
 
+def _entries(log: Path) -> list:
+    """The lines of a log; a last one that a killed run left half-written is not there."""
+    lines = log.read_text('utf-8').splitlines()
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(f'{log}: line {number} is no JSON ({error}); the log is damaged') from error
+    return entries
+
+
 def plot_curves(runs: dict) -> Figure:
     """Training and validation loss in one picture, and validation metrics beside it.
 
@@ -71,7 +84,7 @@ def plot_curves(runs: dict) -> Figure:
         grid = figure.add_gridspec(2, 2, height_ratios=[3, 2])
         losses, parts, metrics, rates = (figure.add_subplot(grid[at]) for at in ((0, 0), (1, 0), (0, 1), (1, 1)))
         _draw_parts(parts, *runs[next(iter(runs))])
-        _line(rates, runs[next(iter(runs))][0].get('lr', {}), None, color='black')
+        _line(rates, runs[next(iter(runs))][0].get('lr', {}), None, color=rcParams['text.color'])
         rates.set(title='learning rate', ylim=(0, None))
     else:
         losses, metrics = figure.subplots(1, 2)

@@ -13,9 +13,13 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='NumClassCheckHook'),
+    dict(type='TrainingSetHook'),
     dict(type='AnchorFitHook'),
+    dict(type='FiniteLossHook'),
     dict(type='SeedHook'),
+    dict(type='SyncBuffersHook'),  # BatchNorm's statistics of several processes, before they are used
     dict(type='ValLossHook'),
+    dict(type='InputScaleHook'),
     dict(type='OperatingPointHook'),
     dict(type='ResumeValidationHook'),
 ]
@@ -37,6 +41,8 @@ log_processor = dict(
     headline=['cells/segm_AP50_max1000', 'cells/segm_mAP_max1000', 'cells/PQ', 'cells/mPQ', 'cells/score_thr'],
 )
 log_level = 'INFO'
+# the views of tools/test.py --tta: all combinations; scales are factors on the size that Resize gives
+tta_model = dict(type='CellTTAModel', flips=[False, True], turns=[0, 1, 2, 3], scales=[1.0])
 load_from = None
 resume = False
 randomness = dict(seed=0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from cellseg_mm.engine import OperatingPointHook, ResumeValidationHook, SeedHook, run_setup
 from cellseg_mm.engine.log_processor import HeadlineLogProcessor
@@ -64,8 +65,13 @@ def test_validation_that_was_due_is_made_up_for(epoch, interval, begin, expected
         train_loop=SimpleNamespace(val_interval=interval, val_begin=begin, max_epochs=10),
         val_loop=SimpleNamespace(run=lambda: validations.append(epoch)),
     )
+    hub = runner.message_hub = MessageHub(f'made_up_{epoch}_{interval}_{begin}')
     ResumeValidationHook().before_train(runner)
     assert len(validations) == expected
+    ResumeValidationHook().before_val_epoch(runner)  # what a checkpoint saved from then on holds
+    assert hub.get_info('validated_epoch') == epoch
+    ResumeValidationHook().before_train(runner)
+    assert len(validations) == expected  # not a second time
 
 
 def test_the_headline_alone_is_printed(monkeypatch):

@@ -125,3 +125,24 @@ def test_labels_of_other_classes(cfg, prepared, tmp_path):
     run_setup.set_data_facts(cfg, [0] * 3, [1] * 3, ['a', 'b'])
     with pytest.raises(UserError, match='the checkpoint predicts a, b'):
         run_setup.check_test_labels(cfg, prepared)
+
+
+def test_launchers_that_did_not_start_the_process_or_cannot(cfg, monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match='start the command by torchrun'):
+        run_setup.set_launcher(cfg, 'pytorch', 0)
+    with pytest.raises(UserError, match='slurm: needs CUDA devices'):
+        run_setup.set_launcher(cfg, 'slurm', 0)
+
+
+def test_augmented_testing_wraps_the_model(cfg):
+    module = cfg.model.to_dict()
+    cfg.tta_model.scales = [1.0, 1.5]
+    run_setup.set_test_time_augmentation(cfg)
+    assert cfg.model.type == 'CellTTAModel' and cfg.model.scales == [1.0, 1.5]
+    assert cfg.model.module.to_dict() == module
+    cfg.pop('tta_model')  # configs of older checkpoints have none
+    run_setup.set_test_time_augmentation(cfg)
+    assert cfg.model.type == 'CellTTAModel' and 'scales' not in cfg.model

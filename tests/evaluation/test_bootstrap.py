@@ -7,6 +7,7 @@ from random_results import random_results
 from cellseg_mm.evaluation import average_precision, evaluate
 from cellseg_mm.evaluation.bootstrap import (
     Evidence,
+    figure_intervals,
     gather_evidence,
     match_detections,
     paired_difference,
@@ -84,6 +85,28 @@ def test_interval_of_a_known_difference():
     error = gain.std() / 20
     assert difference == pytest.approx(gain.mean())
     assert (low, high) == pytest.approx((difference - 1.96 * error, difference + 1.96 * error), abs=0.15 * 1.96 * error)
+
+
+def test_interval_of_a_known_mean():
+    rng = np.random.default_rng(2)
+    pq = rng.normal(0.5, 0.1, 400)
+    value, low, high = figure_intervals(make_evidence(pq), ['a'])['PQ']
+    error = pq.std() / 20
+    assert value == pytest.approx(pq.mean())
+    assert (low, high) == pytest.approx((value - 1.96 * error, value + 1.96 * error), abs=0.15 * 1.96 * error)
+
+
+def test_intervals_are_of_the_figures_of_the_run_and_of_its_classes(data):
+    ground_truth, results = data
+    missing = [entry for entry in ground_truth['annotations'] if entry['category_id'] != 3]
+    ground_truth = dict(ground_truth, annotations=missing)
+    classes = [entry['name'] for entry in ground_truth['categories']]
+    intervals = figure_intervals(gather_evidence(ground_truth, results, 0.4), classes, num_resamples=20)
+    expected = evaluate(ground_truth, results, score_thr=0.4)
+    assert {f'segm_AP50_max1000_{name}' for name in classes} < set(intervals)
+    assert np.isnan(intervals.pop('segm_AP50_max1000_class 3')).all()
+    for name, (value, low, high) in intervals.items():
+        assert value == pytest.approx(expected[name], abs=1e-9) and low <= value <= high and low < high, name
 
 
 def test_images_and_seeds_are_paired():

@@ -66,6 +66,14 @@ def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, tmp_path):
     (line,) = csv.DictReader((broken / 'ablation.csv').open())
     assert line['row'] == ROWS[2] and line['commit'] and float(line['seconds_an_epoch']) > 0
 
+    # the whole of it in a page
+    result = run([sys.executable, ROOT / 'tools/report.py', whole])
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert f'written to {whole}/report.html' in result.stdout and 'run/s' in result.stderr
+    page = (whole / 'report.html').read_text()
+    assert 'maskrcnn_r18_fpn_cbam, seed 0' in page and 'What is missing' not in page
+    assert page.count('class="panels"') == 2 and 'not recorded' not in page  # two test images; commit and device
+
 
 def test_mistakes(prepared, one_line_error, tmp_path):
     configs = [write_tiny_config(tmp_path / f'{row}.py', times=1 + (row == ROWS[2]), base=row) for row in ROWS]
@@ -98,3 +106,14 @@ def test_three_rows_with_two_seeds_killed_again_and_again(prepared, tmp_path):
     result = run(arguments)
     assert result.returncode == 0, result.stderr[-3000:]
     assert figures_of(broken) == figures_of(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(prepared, tmp_path):
+    arguments = command(ROWS[1:2], prepared, tmp_path, tmp_path / 'out', '--nproc', '2')
+    result = run(arguments)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (folder,) = (tmp_path / 'out').glob('runs/*/seed_0')
+    assert 'num_processes = 2' in (folder / 'config.py').read_text()  # so its digest is not that of one process
+    assert all('GPU number: 2' in next((folder / part).glob('*/*.log')).read_text() for part in ('train', 'test'))
+    assert read_json(folder / 'result.json')['figures']['segm_AP50_max1000'] >= 0

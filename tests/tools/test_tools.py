@@ -46,25 +46,52 @@ def overfitted(two_images, tmp_path_factory):
     return config, root / 'run'
 
 
-def test_overfits_two_images(overfitted, two_images, run_tool, tmp_path):
+def run_test(overfitted, two_images, folder, *arguments, launcher=()):
+    """The metrics that tools/test.py writes; folder/predictions.json has the predictions."""
     config, work_dir = overfitted
-    result = run_tool(
-        *('test', config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path / 'test'),
-        *('--out', tmp_path / 'predictions.json', '--show-dir', tmp_path / 'shown'),
-        *('--cfg-options', f'data_root={two_images}'),
-    )
+    command = [sys.executable, *launcher, ROOT / 'tools/test.py', config, work_dir / 'epoch_1.pth']
+    command += ['--work-dir', folder, '--out', folder / 'predictions.json', *arguments]
+    command += ['--cfg-options', f'data_root={two_images}', 'tta_model.turns=[0]', 'tta_model.flips=[False]']
+    result = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
-    metrics = read_json(tmp_path / 'test' / 'test_metrics.json')
+    return read_json(folder / 'test_metrics.json')
+
+
+@pytest.fixture(scope='module')
+def tested(overfitted, two_images, tmp_path_factory):
+    """Metrics of the trained model, and the folder with its predictions and pictures."""
+    folder = tmp_path_factory.mktemp('tested')
+    return run_test(overfitted, two_images, folder, '--show-dir', folder / 'shown'), folder
+
+
+def test_overfits_two_images(overfitted, tested, two_images):
+    _, work_dir = overfitted
+    metrics, folder = tested
     assert metrics['cells/segm_AP50_max1000'] > 0.9
     images = read_json(two_images / 'annotations/test.json')['images']
     for image in images:
-        assert cv2.imread(str(tmp_path / 'shown' / image['file_name'])) is not None
-    predictions = read_results(tmp_path / 'predictions.json')
+        assert cv2.imread(str(folder / 'shown' / image['file_name'])) is not None
+    predictions = read_results(folder / 'predictions.json')
     assert {entry['image_id'] for entry in predictions} == {image['id'] for image in images}
     # the dump scores as the test did, at the threshold that validation chose
     score_thr = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['meta']['operating_point']['score_thr']
     figures = evaluate(read_json(two_images / 'annotations/test.json'), predictions, score_thr)
     assert metrics == pytest.approx({f'cells/{name}': value for name, value in figures.items()})
+
+
+def test_one_view_changes_no_figure_of_masks(overfitted, tested, two_images, tmp_path):
+    metrics = run_test(overfitted, two_images, tmp_path, '--tta')
+    assert {name: value for name, value in metrics.items() if '/bbox_' not in name} == pytest.approx(
+        {name: value for name, value in tested[0].items() if '/bbox_' not in name}
+    )
+
+
+def test_three_processes_test_as_one(overfitted, tested, two_images, tmp_path):
+    """On two images, so that one is tested twice and must count once."""
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '3']
+    metrics = run_test(overfitted, two_images, tmp_path, '--launcher', 'pytorch', launcher=torchrun)
+    assert metrics == pytest.approx(tested[0], abs=1e-6, nan_ok=True)
+    assert read_json(tmp_path / 'predictions.json') == read_json(tested[1] / 'predictions.json')
 
 
 def test_statistics_are_in_the_dump_and_the_checkpoint(overfitted, two_images):
@@ -182,11 +209,13 @@ def test_browse_augmentation(prepared, run_tool, one_line_error, tmp_path):
 
 
 def test_two_processes_under_torchrun(two_images, tmp_path):
+    """With one image to validate on, so that one of them has none to compute a loss of."""
     config = write_tiny_config(tmp_path / 'tiny.py', times=4)
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     command = [*torchrun, ROOT / 'tools/train.py', config, '--from-scratch', '--launcher', 'pytorch']
     command += ['--work-dir', tmp_path / 'run', '--cfg-options', f'data_root={two_images}']
-    result = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
+    command += ['val_dataloader.dataset.indices=1']
+    result = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / 'run' / 'epoch_1.pth').exists()
 

@@ -31,7 +31,8 @@ def test_ctrl_c(capsys):
 
     with pytest.raises(SystemExit) as caught:
         main()
-    assert caught.value.code == 130 and capsys.readouterr().err == 'stopped\n'
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == 'stopped; a run goes on from its last checkpoint by --resume\n'
 
 
 def test_other_errors_keep_their_trace():

@@ -62,6 +62,17 @@ def test_several_runs_share_the_pictures(work_dir):
     assert colors[0] == colors[1] != colors[2] == colors[3]
 
 
+def test_a_line_that_a_killed_run_left_half_written(work_dir):
+    log = work_dir / '20260102_000000/vis_data/scalars.json'
+    whole = log.read_text()
+    before = read_scalars(work_dir)
+    log.write_text(whole + '\n{"loss": 7.0, "ep')
+    assert read_scalars(work_dir) == before
+    log.write_text('{"loss": 7.0, "ep\n' + whole)
+    with pytest.raises(UserError, match=r'scalars\.json: line 1 is no JSON'):
+        read_scalars(work_dir)
+
+
 def test_no_log(tmp_path):
     with pytest.raises(UserError, match=r'give the work dir of a tools/train\.py run'):
         read_scalars(tmp_path)

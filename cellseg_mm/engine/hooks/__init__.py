@@ -1,7 +1,19 @@
 from .anchor_fit_hook import AnchorFitHook
+from .finite_loss_hook import FiniteLossHook
+from .input_scale_hook import InputScaleHook
 from .operating_point_hook import OperatingPointHook
 from .resume_validation_hook import ResumeValidationHook
 from .seed_hook import SeedHook
+from .training_set_hook import TrainingSetHook
 from .val_loss_hook import ValLossHook
 
-__all__ = ['AnchorFitHook', 'OperatingPointHook', 'ResumeValidationHook', 'SeedHook', 'ValLossHook']
+__all__ = [
+    'AnchorFitHook',
+    'FiniteLossHook',
+    'InputScaleHook',
+    'OperatingPointHook',
+    'ResumeValidationHook',
+    'SeedHook',
+    'TrainingSetHook',
+    'ValLossHook',
+]

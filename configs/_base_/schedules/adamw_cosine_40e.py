@@ -7,3 +7,5 @@ test_cfg = dict(type='TestLoop')
 # tools/train.py falls back to OptimWrapper (fp32) where there is no accelerator
 optim_wrapper = dict(type='AmpOptimWrapper', optimizer=dict(type='AdamW', lr=2e-4, weight_decay=1e-4))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=max_epochs, eta_min=5e-6, by_epoch=True)]
+# linear, to the joint batch of all processes, with --cfg-options auto_scale_lr.enable=True
+auto_scale_lr = dict(enable=False, base_batch_size=2)

@@ -1,0 +1,213 @@
+"""A page in the browser: an image in, outlined cells, counts and files out.
+
+The model runs once an image; classes and threshold then only choose among what it found. Gradio is an optional
+requirement (requirements-app.txt), so nothing else imports this module.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from cellseg_mm.export import export_cells
+from cellseg_mm.inference import CellInferencer, open_image
+from cellseg_mm.structures import Cells
+from cellseg_mm.utils import UserError
+from cellseg_mm.visualization.overlay import draw_cells
+
+TITLE = 'Cells in tissue'
+EMPTY = 'Drop an image, or choose a sample.'
+FORMATS = ('geojson', 'csv', 'labels')
+LOWEST_SCORE = 0.05  # the slider's lower end; the model keeps nothing below it
+MAX_UPLOAD = 100 * 2**20  # bytes
+MAX_PIXELS = 25_000_000
+KEEP_SECONDS = 3600  # a visitor's picture and files, after the last use
+FONT = ['system-ui', 'sans-serif']  # the default theme's would be fetched from elsewhere
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """An image with all that the model found in it.
+
+    Attributes:
+        name: Of the file, without its suffix.
+        image: (H, W, 3) uint8 RGB.
+        source: The image source, for measurements.
+        cells: Of every class, from :data:`LOWEST_SCORE` on.
+        folder: Where this visitor's files go.
+    """
+
+    name: str
+    image: np.ndarray
+    source: object
+    cells: Cells
+    folder: str
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def segment(path: str, detector: CellInferencer) -> Segmented:
+    """Run the model on a file.
+
+    Raises:
+        UserError: If it is no image, or too large for the page.
+    """
+    source = open_image(path)
+    if source.height * source.width > MAX_PIXELS:
+        raise UserError(
+            f'{Path(path).name}: {source.width} x {source.height} px; this page takes up to '
+            f'{MAX_PIXELS / 1e6:.0f} megapixels, tools/predict.py any size'
+        )
+    image = source.read(0, 0, source.width, source.height)
+    return Segmented(Path(path).stem, image, source, detector(source), tempfile.mkdtemp(prefix='cellseg_app_'))
+
+
+def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
+    """The cells of some classes from a score on.
+
+    Args:
+        cells (Cells): All of an image.
+        labels (Sequence[int]): Class indices.
+        score_thr (float): 0..1.
+    """
+    return cells.select(np.isin(cells.labels, np.asarray(labels, np.int64)) & (cells.scores >= score_thr))
+
+
+def count_rows(cells: Cells, classes: Sequence) -> list:
+    """Rows [class, cells, share in percent, mean area in px, mean score] of each class that occurs, and of all."""
+    areas = cells.runs.areas(len(cells))
+    rows = []
+    for name, chosen in [
+        *((name, cells.labels == label) for label, name in enumerate(classes)),
+        ('all', np.ones(len(cells), bool)),
+    ]:
+        count = int(chosen.sum())
+        if count or name == 'all':
+            mean = [round(float(values[chosen].mean()), 2) if count else None for values in (areas, cells.scores)]
+            rows.append([name, count, round(100 * count / max(len(cells), 1), 1), *mean])
+    return rows
+
+
+def build_app(detector: CellInferencer, samples: Sequence, score_thr: float) -> gr.Blocks:
+    """The page, to be started by :func:`serve`.
+
+    Args:
+        detector (CellInferencer): Keeping all from :data:`LOWEST_SCORE` on.
+        samples (Sequence[Path]): Images to choose from.
+        score_thr (float): Where the slider starts.
+    """
+    classes = list(detector.classes)
+
+    def on_image(path: str | None, old: Segmented | None) -> Segmented:
+        if path is None:
+            return old
+        try:
+            new = segment(path, detector)
+        except UserError as error:
+            raise in_page(str(error).replace(path, Path(path).name)) from error
+        if old is not None:
+            old.remove()
+        return new
+
+    def on_sample(event: gr.SelectData) -> str:
+        return str(samples[event.index])
+
+    def on_choice(current: Segmented | None, chosen: list, threshold: float) -> tuple:
+        if current is None:
+            return None, [], EMPTY, None
+        labels = [classes.index(name) for name in chosen]
+        cells = choose(current.cells, labels, threshold)
+        height, width = current.image.shape[:2]
+        note = f' {current.source.note}' if current.source.note else ''
+        status = f'**{len(cells):,} cells** in {current.name}, {width} x {height} px, at score {threshold:.2f}.{note}'
+        # no files: those of another choice would mislead
+        return draw_cells(current.image, cells, classes), count_rows(cells, classes), status, None
+
+    def on_files(current: Segmented | None, chosen: list, threshold: float) -> list:
+        if current is None:
+            raise in_page(f'There is no image yet. {EMPTY}')
+        cells = choose(current.cells, [classes.index(name) for name in chosen], threshold)
+        out = Path(tempfile.mkdtemp(dir=current.folder))
+        export_cells([cells], current.source, out, current.name, FORMATS, classes)
+        return [str(path) for path in sorted(out.iterdir())]
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as app:
+        gr.Markdown(f'# {TITLE}\nOutlines, counts and files of the cells in your image. It stays on this machine.')
+        state = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda old: old and old.remove())
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                upload = gr.File(label='Image: PNG, JPEG, TIFF or SVS', elem_id='upload', height=120)
+                gallery = gr.Gallery(
+                    [(str(path), path.stem) for path in samples],
+                    label='Samples',
+                    columns=3,
+                    height=160,
+                    allow_preview=False,
+                    visible=bool(samples),
+                    elem_id='samples',
+                )
+                threshold = gr.Slider(
+                    LOWEST_SCORE, 0.95, score_thr, step=0.05, label='Score threshold', elem_id='threshold'
+                )
+                shown = gr.CheckboxGroup(classes, value=classes, label='Classes', elem_id='classes')
+                make = gr.Button('Make files: GeoJSON, CSV, labels', elem_id='make')
+                files = gr.File(
+                    label='Files of what is shown', interactive=False, file_count='multiple', elem_id='files'
+                )
+            with gr.Column(scale=2, min_width=320):
+                status = gr.Markdown(EMPTY, elem_id='status')
+                picture = gr.Image(
+                    show_label=False, interactive=False, buttons=['fullscreen', 'download'], elem_id='picture'
+                )
+                table = gr.Dataframe(
+                    headers=['class', 'cells', '%', 'mean area px', 'mean score'],
+                    interactive=False,
+                    label='Counts',
+                    elem_id='counts',
+                )
+        choice, views = [state, shown, threshold], [picture, table, status, files]
+        gallery.select(on_sample, None, upload)
+        upload.change(on_image, [upload, state], state, concurrency_limit=1).success(on_choice, choice, views)
+        for control in (threshold, shown):
+            control.change(on_choice, choice, views, trigger_mode='always_last', show_progress='hidden')
+        make.click(on_files, choice, files)
+    return app
+
+
+def in_page(message: str) -> gr.Error:
+    """A message that stays in the page until it is closed."""
+    return gr.Error(message, duration=None, print_exception=False)
+
+
+def serve(app: gr.Blocks, host: str, port: int | None) -> str:
+    """Start the page in the background; nothing of it is fetched from elsewhere, and nothing is sent.
+
+    Returns:
+        str: Its address.
+
+    Raises:
+        UserError: If the port is taken.
+    """
+    theme = gr.themes.Default(font=FONT, font_mono=['ui-monospace', 'monospace'])
+    try:
+        _, url, _ = app.launch(
+            server_name=host,
+            server_port=port,
+            theme=theme,
+            share=False,
+            ssr_mode=False,
+            max_file_size=MAX_UPLOAD,
+            footer_links=[],
+            prevent_thread_lock=True,
+            quiet=True,
+        )
+    except OSError as error:
+        raise UserError(
+            f'--port {port}: taken, or not allowed; give another one, or none for the first free'
+        ) from error
+    return url

@@ -1,0 +1,232 @@
+"""A trained model as a file that runs without us: weights as safetensors, the whole detector as ONNX.
+
+Both carry what their use needs as metadata, by key a JSON text: see docs/export.md.
+"""
+
+import copy
+import importlib
+import io
+import json
+import warnings
+from types import ModuleType
+
+import numpy as np
+import safetensors.torch
+import torch
+from mmdet.models.detectors import MaskRCNN
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from cellseg_mm.datasets.synthetic import draw_tissue
+from cellseg_mm.models.traceable_mask_rcnn import TraceableMaskRCNN
+from cellseg_mm.utils import UserError, load_config, parse_config_text
+from cellseg_mm.utils.config import flatten
+from cellseg_mm.version import __version__
+
+from . import run_setup
+
+# the oldest with RoiAlign's half-pixel coordinates and all else that the graph holds
+ONNX_OPSET = 16
+# the parts whose test path TraceableMaskRCNN follows; None stands for an absent key
+TRACEABLE = {
+    'type': ('MaskRCNN',),
+    'data_preprocessor.bgr_to_rgb': (True,),
+    'rpn_head.type': ('RPNHead',),
+    'rpn_head.loss_cls.use_sigmoid': (True,),
+    'rpn_head.bbox_coder.type': ('DeltaXYWHBBoxCoder',),
+    'roi_head.type': ('JointBatchRoIHead', 'StandardRoIHead'),
+    'roi_head.bbox_roi_extractor.type': ('SingleRoIExtractor',),
+    'roi_head.bbox_roi_extractor.roi_layer.type': ('RoIAlign',),
+    'roi_head.bbox_head.type': ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'),
+    'roi_head.bbox_head.loss_cls.type': ('CrossEntropyLoss',),
+    'roi_head.bbox_head.bbox_coder.type': ('DeltaXYWHBBoxCoder',),
+    'roi_head.mask_roi_extractor.type': ('SingleRoIExtractor',),
+    'roi_head.mask_roi_extractor.roi_layer.type': ('RoIAlign',),
+    'roi_head.mask_head.type': ('FCNMaskHead', 'RLEMaskHead'),
+    'test_cfg.rpn.nms.type': ('nms',),
+    'test_cfg.rcnn.nms.type': ('nms',),
+    'test_cfg.rcnn.nms.class_agnostic': (None, False),
+}
+
+
+def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) -> Config:
+    """The config that a checkpoint carries, or another one with the checkpoint's classes and normalisation put in.
+
+    Args:
+        checkpoint (dict): Of :func:`read_checkpoint`.
+        path (str): Its file, for messages.
+        config (str | None): A config file.
+
+    Raises:
+        UserError: If the checkpoint carries none, or there is no such file.
+    """
+    facts = run_setup.checkpoint_data_facts(checkpoint, path)
+    own = Config(parse_config_text(checkpoint['meta']['cfg']))
+    if config is None:
+        return own
+    cfg = load_config(config)
+    run_setup.set_data_facts(cfg, **facts)
+    cfg.channel_order = own.get('channel_order')
+    return cfg
+
+
+def build_detector(cfg: Config) -> torch.nn.Module:
+    """The detector of a config on the CPU, in eval mode, without weights."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(copy.deepcopy(cfg.model)).eval()  # mmdet's constructors change what they are given
+
+
+def metadata(cfg: Config, checkpoint: dict) -> dict:
+    """What stands in a file beside the weights: by key a JSON text.
+
+    Args:
+        cfg (Config): Of :func:`checkpoint_config`.
+        checkpoint (dict): Of :func:`read_checkpoint`.
+    """
+    entries = dict(
+        cellseg_mm=__version__,
+        config=cfg.pretty_text,
+        classes=checkpoint['meta']['dataset_meta']['classes'],
+        mean=cfg.model.data_preprocessor.mean,
+        std=cfg.model.data_preprocessor.std,
+        channel_order=cfg.get('channel_order'),
+        resize=input_sizes(cfg),
+        mask_thr_binary=dict(flatten(cfg.model)).get('test_cfg.rcnn.mask_thr_binary'),
+        operating_point=checkpoint['meta'].get('operating_point'),
+    )
+    return {key: json.dumps(value) for key, value in entries.items()}
+
+
+def to_safetensors(state_dict: dict, notes: dict, half: bool = False) -> bytes:
+    """A file of weights for :func:`read_checkpoint`.
+
+    Args:
+        state_dict (dict[str, Tensor]): A model's.
+        notes (dict[str, str]): Of :func:`metadata`.
+        half (bool): Floating-point weights as float16.
+
+    Raises:
+        UserError: If a weight is beyond float16.
+    """
+    weights = {}
+    for name, value in state_dict.items():
+        stored = value.to(torch.float16) if half and value.is_floating_point() else value.clone()
+        if not torch.equal(stored.isfinite(), value.isfinite()):
+            raise UserError(f'{name} goes up to {value.abs().max():.3g}, beyond float16; leave out --half')
+        weights[name] = stored.contiguous()
+    return safetensors.torch.save(weights, notes)
+
+
+def check_traceable(cfg: Config, path: str) -> None:
+    """Refuse a model whose parts :class:`TraceableMaskRCNN` does not know.
+
+    Raises:
+        UserError: Naming the first one.
+    """
+    values = dict(flatten(cfg.model))
+    for key, known in TRACEABLE.items():
+        if values.get(key) not in known:
+            allowed = ' or '.join(map(repr, known))
+            raise UserError(
+                f'{path}: model.{key} is {values.get(key)!r}; an ONNX file can hold {allowed} only. '
+                '--out FILE.safetensors takes any model'
+            )
+    for key in ('test_cfg.rpn.nms_pre', 'test_cfg.rpn.max_per_img', 'test_cfg.rcnn.max_per_img'):
+        if values.get(key, 0) < 1:
+            raise UserError(f'{path}: model.{key} is {values.get(key)}; for an ONNX file give a number above 0')
+    if input_sizes(cfg) is None:
+        raise UserError(f'{path}: its test pipeline has no Resize with keep_ratio=True, which an ONNX file states')
+
+
+def input_sizes(cfg: Config) -> list | None:
+    """The two sizes into which the test pipeline fits an image, its longer side into the larger one; None without."""
+    for step in cfg.test_dataloader.dataset.get('pipeline', []):
+        if step.type == 'Resize' and step.get('keep_ratio'):
+            return list(step.scale)
+    return None
+
+
+def to_onnx(detector: MaskRCNN, notes: dict) -> bytes:
+    """The whole detector, see :class:`TraceableMaskRCNN`, as an ONNX model for images of any size.
+
+    Args:
+        detector (MaskRCNN): On the CPU, in eval mode.
+        notes (dict[str, str]): Stand in it as metadata.
+
+    Raises:
+        UserError: If the package onnx is missing.
+    """
+    onnx = _optional('onnx')
+    buffer = io.BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        # the tracer doubts assertions that hold, and torch recommends its other exporter (see docs/export.md)
+        warnings.simplefilter('ignore')
+        torch.onnx.export(
+            TraceableMaskRCNN(detector).eval(),
+            (torch.from_numpy(drawn_image()),),
+            buffer,
+            input_names=['image'],
+            output_names=['boxes', 'scores', 'labels', 'masks'],
+            dynamic_axes=dict(
+                image={0: 'height', 1: 'width'},
+                **{name: {0: 'cells'} for name in ('boxes', 'scores', 'labels', 'masks')},
+            ),
+            opset_version=ONNX_OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(model, notes)
+    return model.SerializeToString()
+
+
+def drawn_image() -> np.ndarray:
+    """(256, 256, 3) uint8 RGB: tissue with cells, to trace and to compare on."""
+    return draw_tissue(np.random.default_rng(0), 256, 256)[0]
+
+
+def detect(detector: MaskRCNN, image: np.ndarray) -> tuple:
+    """Boxes (N, 4), scores (N,) and labels (N,) that a detector itself finds in an (H, W, 3) uint8 RGB image."""
+    sample = DetDataSample(metainfo=dict(img_shape=image.shape[:2], ori_shape=image.shape[:2], scale_factor=(1.0, 1.0)))
+    bgr = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
+    with torch.no_grad():
+        found = detector.test_step(dict(inputs=[bgr], data_samples=[sample]))[0].pred_instances
+    return found.bboxes, found.scores, found.labels
+
+
+def compare(detector: MaskRCNN, model: bytes) -> str:
+    """Run an ONNX model beside its detector on a drawn image; say how many cells both find.
+
+    The same cell is one of the same label, box within 0.01 px and score within 1e-4.
+
+    Args:
+        detector (MaskRCNN): On the CPU, in eval mode.
+        model (bytes): Of :func:`to_onnx`.
+
+    Raises:
+        UserError: If they differ in more than a hundredth of the cells, as equal scores and overlaps at the threshold
+            may explain; or if the package onnxruntime is missing.
+    """
+    session = _optional('onnxruntime').InferenceSession(model, providers=['CPUExecutionProvider'])
+    image = drawn_image()
+    boxes, scores, labels = map(torch.from_numpy, session.run(['boxes', 'scores', 'labels'], {'image': image}))
+    expected_boxes, expected_scores, expected_labels = detect(detector, image)
+    same = labels[:, None] == expected_labels
+    same &= torch.cdist(scores[:, None], expected_scores[:, None], p=torch.inf) < 1e-4
+    same &= torch.cdist(boxes, expected_boxes, p=torch.inf) < 1e-2
+    both = int(same.any(dim=1).sum())
+    either = len(boxes) + len(expected_boxes) - both
+    if both < 0.99 * either:
+        raise UserError(
+            f'onnxruntime and the checkpoint agree on {both} of {either} cells only: the model does more '
+            'than the ONNX file can hold; --out FILE.safetensors takes any'
+        )
+    return f'onnxruntime and the checkpoint agree on {both} of {either} cells of a drawn image'
+
+
+def _optional(package: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(f'ONNX files need the package {package}: pip install onnx onnxruntime') from error

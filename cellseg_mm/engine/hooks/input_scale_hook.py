@@ -1,0 +1,38 @@
+import numpy as np
+from mmcv import rescale_size
+from mmdet.datasets.transforms import Resize
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from cellseg_mm.datasets import inner_datasets
+
+
+@HOOKS.register_module()
+class InputScaleHook(Hook):
+    """Keep the scale at which the model saw its training images: checkpoints carry ``meta['input_scale']``.
+
+    It is a list of three numbers, px of the model's input to a px of the image: the smallest, the median and the
+    largest of the training images. A model that saw cells at one size does not find them at another, so that other
+    images are best shown to it alike.
+    """
+
+    def __init__(self) -> None:
+        self._scales = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Note the scales that the pipeline's Resize gives; 1 without one."""
+        scales = [scale for dataset in inner_datasets(runner.train_dataloader.dataset) for scale in _scales(dataset)]
+        self._scales = [float(value) for value in np.percentile(scales, [0, 50, 100])]
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Put them in."""
+        checkpoint['meta']['input_scale'] = self._scales
+
+
+def _scales(dataset: object) -> list:
+    resize = next((step for step in dataset.pipeline.transforms if isinstance(step, Resize)), None)
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    if resize is None:
+        return [1.0] * len(infos)
+    return [rescale_size((info['width'], info['height']), resize.scale, return_scale=True)[1] for info in infos]

@@ -1,0 +1,30 @@
+import numpy as np
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from cellseg_mm.datasets import inner_datasets
+
+
+@HOOKS.register_module()
+class TrainingSetHook(Hook):
+    """Before training, tell how many images and cells of each class there are, and warn of a class without one."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Count and log."""
+        datasets = list(inner_datasets(runner.train_dataloader.dataset))
+        classes = datasets[0].metainfo['classes']
+        labels = [
+            instance['bbox_label']
+            for dataset in datasets
+            for index in range(len(dataset))
+            for instance in dataset.get_data_info(index)['instances']
+            if not instance['ignore_flag']
+        ]
+        counts = np.bincount(np.array(labels, np.int64), minlength=len(classes)).tolist()
+        told = ', '.join(f'{name} {count:,}' for name, count in zip(classes, counts, strict=True))
+        images = sum(len(dataset) for dataset in datasets)
+        runner.logger.info(f'training set: {images:,} images, {len(labels):,} cells ({told})')
+        for name, count in zip(classes, counts, strict=True):
+            if not count:
+                runner.logger.warning(f'no training cell is a {name}: the model will never find one')

@@ -1,0 +1,78 @@
+"""From a stream of an image's cells to files, in one pass."""
+
+import contextlib
+import itertools
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cellseg_mm.structures import Cells
+from cellseg_mm.utils import UserError
+
+from .coco import COCOWriter
+from .geojson import GeoJSONWriter
+from .label_image import LabelImageWriter
+from .measurements import measure_cells
+from .summary import summarise_counts
+from .table import TableWriter
+
+FORMATS = dict(labels=LabelImageWriter, coco=COCOWriter, geojson=GeoJSONWriter, csv=TableWriter)
+# Those with measurements; they alone need the image's pixels.
+MEASURED = {'geojson', 'csv'}
+
+
+def export_cells(
+    stream: Iterable,
+    source: object,
+    out_dir: Path,
+    stem: str,
+    formats: Sequence,
+    classes: Sequence,
+    pixel_size: float | None = None,
+) -> dict:
+    """Measure an image's cells and write them in several formats, part by part as they come.
+
+    Cells are numbered from 1 on in the order of the stream, alike in all formats; those without a pixel are left out.
+    All files appear in the end, or none. Memory is that of a part, whatever the image's size.
+
+    Args:
+        stream (Iterable[Cells]): The parts.
+        source (object): The image, see :func:`measure_cells`, with ``height``, ``width`` and ``pixel_size``.
+        out_dir (Path): Folder, made if need be; files of the same names are replaced.
+        stem (str): What the files' names begin with.
+        formats (Sequence[str]): Of :data:`FORMATS`.
+        classes (Sequence[str]): Names of the C classes.
+        pixel_size (float | None): Micrometres a px; without it that of the source, which may be None.
+
+    Returns:
+        dict: See :func:`summarise_counts`.
+
+    Raises:
+        UserError: If a format is unknown.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise UserError(f'unknown format {unknown[0]!r}: choose from {", ".join(FORMATS)}')
+    pixel_size = pixel_size or source.pixel_size
+    # a part without cells goes first, so that an empty stream, too, tells the writers what is measured
+    empty = Cells.from_codes([], [], [], source.height, source.width)
+    counts = np.zeros(len(classes), np.int64)
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{stem}.', suffix='.partial', dir=out_dir) as folder:
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(FORMATS[name](Path(folder), stem, source, classes)) for name in formats]
+            for cells in itertools.chain([empty], stream):
+                cells = cells.select(cells.runs.areas(len(cells)) > 0)
+                measurements = measure_cells(cells, source, pixel_size) if MEASURED.intersection(formats) else {}
+                for writer in writers:
+                    writer.write(cells, measurements)
+                counts += np.bincount(cells.labels, minlength=len(classes))
+        for file in Path(folder).iterdir():
+            os.replace(file, out_dir / file.name)
+    pixels = source.height * source.width
+    mm2 = pixels * pixel_size**2 / 1e6 if pixel_size else None
+    return summarise_counts(counts.tolist(), classes, pixels / 1e6, mm2)

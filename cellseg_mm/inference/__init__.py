@@ -1,0 +1,17 @@
+from .image_source import ArraySource, open_image, read_overview
+from .inferencer import CellInferencer, find_channel_order
+from .merge import merge_tiles
+from .tiled import predict_tiled
+from .tiles import TileGrid, is_blank
+
+__all__ = [
+    'ArraySource',
+    'CellInferencer',
+    'TileGrid',
+    'find_channel_order',
+    'is_blank',
+    'merge_tiles',
+    'open_image',
+    'predict_tiled',
+    'read_overview',
+]

@@ -1,0 +1,207 @@
+"""TIFF and SVS by windows: only the tiles or strips that a window meets are decoded."""
+
+import functools
+import itertools
+import logging
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from cellseg_mm.utils import UserError
+
+from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
+
+# Channels without alpha, by photometric interpretation.
+CHANNELS = dict(MINISWHITE=1, MINISBLACK=1, PALETTE=1, RGB=3, YCBCR=3, SEPARATED=4)
+KIND_NOTES = dict(
+    PALETTE='palette',
+    SEPARATED='CMYK, converted without a colour profile',
+    MINISWHITE='grey stored inverted, taken for red, green and blue',
+)
+JPEG = (6, 7, 33007, 34892)  # compressions that come out of their codec as RGB
+MAX_SEGMENT = 2**28  # px of a tile or strip, which has to be decoded at once
+CACHE_BYTES = 2**27  # of decoded tiles and strips, which the next window may need again
+# Micrometres a px. A resolution outside is a printer's: 72 dpi are 353 micrometres.
+PIXEL_SIZES = (0.02, 20)
+MICROMETERS = {'µm': 1, 'μm': 1, 'um': 1, 'micron': 1, 'microns': 1, '\\u00B5m': 1, 'nm': 1e-3, 'mm': 1e3, 'cm': 1e4}
+
+logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what matters comes as an error
+
+
+class TiffSource:
+    """The largest page of a TIFF file, which is a slide's full resolution; of equal ones the first.
+
+    Tiles that the file leaves out, as slides do with glass, are white.
+
+    Args:
+        path (Path): The file.
+
+    Raises:
+        UserError: If it is no whole TIFF, or its pixels are of a kind that is no image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = tifffile.TiffFile(path)
+            pages = list(self._file.pages)
+            page = self._page = max(pages, key=lambda page: page.imagelength * page.imagewidth).aspage()
+            self._kind = page.photometric.name
+            self._is_jpeg = page.compression in JPEG
+        except Exception as error:  # of many kinds where tags are damaged
+            raise UserError(f'{path}: is no whole TIFF ({error})') from error
+        self.height, self.width = page.imagelength, page.imagewidth
+        self._check_kind()
+        self._planes = page.samplesperpixel if page.planarconfig == 2 else 1
+        strip = min(page.rowsperstrip, self.height), self.width
+        self._segment_shape = (page.tilelength, page.tilewidth) if page.is_tiled else strip
+        self._grid = math.ceil(self.height / self._segment_shape[0]), math.ceil(self.width / self._segment_shape[1])
+        self._check_segments()
+        segment_bytes = math.prod(self._segment_shape) * page.samplesperpixel * page.dtype.itemsize
+        self._segment = functools.lru_cache(max(1, CACHE_BYTES // segment_bytes))(self._decode)
+        self._scale = self._find_scale()
+        self.pixel_size = _pixel_size(self._file, page)
+        values_note = describe_values(page.samplesperpixel, page.dtype, page.bitspersample, self._scale)
+        orientation = int(page.tags.valueof('Orientation', default=1))
+        self.note = join_notes(
+            f'page {page.index + 1} of {len(pages)}' if len(pages) > 1 else '',
+            KIND_NOTES.get(self._kind, values_note),
+            f'orientation {orientation} not applied' if orientation != 1 else '',
+        )
+
+    def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """A window as (height, width, 3) uint8 RGB; it lies within the image.
+
+        Raises:
+            UserError: If the file is damaged there.
+        """
+        values = self._read_stored(x, y, width, height)
+        if self._kind == 'PALETTE':
+            return to_rgb(self._page.colormap.T[values[..., 0].astype(np.intp)] >> 8, 255)
+        if self._kind == 'SEPARATED':
+            inks = np.rint(values[..., :4] * (255 / self._scale)).astype(np.uint8)
+            return np.array(Image.frombytes('CMYK', (width, height), inks.tobytes()).convert('RGB'))
+        rgb = to_rgb(values, self._scale)
+        return 255 - rgb if self._kind == 'MINISWHITE' else rgb
+
+    def _check_kind(self) -> None:
+        page, channels = self._page, CHANNELS.get(self._kind, 0)
+        unconverted = self._kind == 'YCBCR' and not self._is_jpeg
+        if page.is_bif or page.compression == 33003 or unconverted:
+            # overlapping tiles of Ventana; YCbCr that comes out of its codec as it is, the first of Aperio
+            raise UserError(f'{self._path}: a kind of TIFF that is not read; save it as a plain RGB TIFF')
+        if page.dtype is None or page.dtype.kind not in 'buif' or page.imagedepth > 1 or 0 in page.shape:
+            raise UserError(f'{self._path}: holds no plane of numbers')
+        if not channels or not channels <= page.samplesperpixel <= channels + 1:
+            raise UserError(
+                f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB or CMYK, and '
+                'alpha, can be read'
+            )
+
+    def _check_segments(self) -> None:
+        page = self._page
+        if math.prod(self._segment_shape) > MAX_SEGMENT and not page.is_memmappable:
+            raise UserError(
+                f'{self._path}: {self.width}x{self.height} px in strips or tiles that have to be decoded at once, each '
+                f'of more than {MAX_SEGMENT / 1e6:.0f} megapixels; save it as a tiled TIFF'
+            )
+        size = os.path.getsize(self._path)
+        needed = int(np.add(page.dataoffsets, page.databytecounts, dtype=np.int64).max(initial=0))
+        if size < needed or len(page.dataoffsets) < math.prod(self._grid) * self._planes:
+            raise UserError(f'{self._path}: is cut off or damaged ({size:,} bytes, where {needed:,} are needed)')
+
+    def _find_scale(self) -> float:
+        page, smallest, largest = self._page, 0, 0
+        self._scale = 0  # of tiles that are left out: they do not count
+        if page.dtype.kind not in 'bu' or page.bitspersample > 8:
+            windows = [self._read_stored(*window) for window in sample_windows(self.height, self.width)]
+            smallest, largest = np.min([part.min() for part in windows]), np.max([part.max() for part in windows])
+            self._segment.cache_clear()
+        try:
+            return full_scale(page.dtype, page.bitspersample, smallest, largest)
+        except ValueError as error:
+            raise UserError(f'{self._path}: {error}') from error
+
+    def _read_stored(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """A window as (height, width, C) of the file's own type."""
+        if self._mapped is not None:
+            return self._mapped[y : y + height, x : x + width]
+        (rows, cols), (segment_height, segment_width) = self._grid, self._segment_shape
+        window = np.empty((height, width, self._page.samplesperpixel), self._page.dtype)
+        for plane, row, col in itertools.product(
+            range(self._planes),
+            range(y // segment_height, (y + height - 1) // segment_height + 1),
+            range(x // segment_width, (x + width - 1) // segment_width + 1),
+        ):
+            top, left = row * segment_height - y, col * segment_width - x
+            part = self._segment((plane * rows + row) * cols + col)[max(-top, 0) :, max(-left, 0) :]
+            channels = slice(plane, plane + 1) if self._planes > 1 else slice(None)
+            target = window[max(top, 0) : top + segment_height, max(left, 0) : left + segment_width, channels]
+            target[:] = part[: target.shape[0], : target.shape[1]]
+        return window
+
+    @functools.cached_property
+    def _mapped(self) -> np.ndarray | None:
+        """(H, W, C) in the file itself, where its values are neither compressed nor scattered."""
+        page = self._page
+        if not page.is_memmappable:
+            return None
+        dtype = np.dtype(self._file.byteorder + page.dtype.char)
+        stored = np.memmap(self._path, dtype, 'r', page.dataoffsets[0], page.shape)
+        stored = stored.reshape(self._planes, self.height, self.width, -1)
+        return stored[..., 0].transpose(1, 2, 0) if self._planes > 1 else stored[0]
+
+    def _decode(self, index: int) -> np.ndarray:
+        """A tile or strip as (h, w, C), or 1 for C in planes."""
+        page = self._page
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if not count:
+            white = 0 if self._kind in ('MINISWHITE', 'SEPARATED') else self._scale
+            return np.full((*self._segment_shape, 1), white, page.dtype)
+        try:
+            handle = self._file.filehandle
+            with handle.lock:
+                handle.seek(offset)
+                data = handle.read(count)
+            tables = dict(jpegtables=page.jpegtables, jpegheader=page.jpegheader) if self._is_jpeg else {}
+            return page.decode(data, index, **tables)[0][0]
+        except Exception as error:  # codecs raise many kinds
+            raise UserError(f'{self._path}: cannot be decoded from byte {offset} on, damaged? ({error})') from error
+
+
+def _pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:
+    """Micrometres a px as Aperio, OME-XML, ImageJ or the resolution tags have it; None without, or if not square."""
+    try:
+        x, y = _stated_pixel_size(file, page)
+    except (KeyError, TypeError, ValueError, ArithmeticError, SyntaxError):
+        return None  # of metadata, which anybody writes as he likes
+    return checked_pixel_size(x, y)
+
+
+def checked_pixel_size(x: float, y: float) -> float | None:
+    """Micrometres a px, or None where they are not a microscope's or the pixels are not square."""
+    smallest, largest = PIXEL_SIZES
+    return x if smallest <= x <= largest and abs(x - y) <= 0.01 * x else None
+
+
+def _stated_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple:
+    """Micrometres a px in x and y; raises one of many errors where the file does not say."""
+    if page.is_svs:
+        return (float(tifffile.tifffile.svs_description_metadata(page.description)['MPP']),) * 2
+    if file.is_ome:
+        image = tifffile.xml2dict(file.ome_metadata)['OME']['Image']
+        pixels = (image[0] if isinstance(image, list) else image)['Pixels']
+        return tuple(
+            float(pixels[f'PhysicalSize{axis}']) * MICROMETERS[pixels.get(f'PhysicalSize{axis}Unit', 'µm')]
+            for axis in 'XY'
+        )
+    if file.is_imagej:
+        unit = MICROMETERS[file.imagej_metadata['unit']]
+        return tuple(unit / value for value in page.get_resolution())
+    if page.resolutionunit not in (2, 3):  # inch, cm
+        raise KeyError('resolution unit')
+    return tuple(1 / value for value in page.get_resolution(tifffile.RESUNIT.MICROMETER))

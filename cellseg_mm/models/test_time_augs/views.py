@@ -1,0 +1,59 @@
+"""Flipped, turned and resized views of an image, and the way back for what is found in them."""
+
+from dataclasses import dataclass
+
+import mmcv
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellseg_mm.structures import Cells, Runs
+
+
+@dataclass(frozen=True)
+class View:
+    """How a view is made of an image.
+
+    Attributes:
+        flip: Whether left and right are exchanged; this comes first.
+        turns: Quarter turns against the clock (``np.rot90``), 0..3.
+        scale: Factor of both sides, bilinear as in mmdet's Resize.
+    """
+
+    flip: bool = False
+    turns: int = 0
+    scale: float = 1.0
+
+    def apply(self, image: Tensor) -> Tensor:
+        """The view of an image, (C, H, W) uint8 on the CPU, in new memory where it differs."""
+        if self.flip:
+            image = image.flip(2)
+        image = torch.rot90(image, self.turns, (1, 2))
+        if self.scale == 1:
+            return image
+        size = tuple(max(round(side * self.scale), 1) for side in (image.shape[2], image.shape[1]))
+        resized = mmcv.imresize(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), size)
+        return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
+
+    def restore(self, cells: Cells) -> Cells:
+        """Cells of the flipped and turned image, at its own size whatever ``scale`` is, as cells of the image."""
+        height, width = (cells.height, cells.width) if self.turns % 2 == 0 else (cells.width, cells.height)
+        parts = [np.zeros((3, 0), np.int64)]
+        for owner, (window, x, y) in enumerate(cells.windows()):
+            rows, columns = cells.height, cells.width
+            for _ in range(self.turns):  # a quarter turn with the clock
+                x, y, rows, columns = rows - y - window.shape[0], x, columns, rows
+                window = np.rot90(window, -1)
+            if self.flip:
+                x, window = columns - x - window.shape[1], window[:, ::-1]
+            start, length = _window_runs(window, x, y, height)
+            parts.append(np.stack([np.full_like(start, owner), start, length]))
+        return Cells(Runs(*np.concatenate(parts, axis=1)), cells.labels, cells.scores, height, width)
+
+
+def _window_runs(window: np.ndarray, x: int, y: int, height: int) -> tuple:
+    """Start and length, (R,) int64, of the runs of a mask (h, w) at (x, y) in an image of this height."""
+    columns = np.pad(window.T, ((0, 0), (1, 1)))
+    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
+    place = (x + column) * height + y + row
+    return place[::2], place[1::2] - place[::2]

@@ -1,0 +1,225 @@
+"""One HTML page on runs: sections from what the work dirs hold, and the template that shows them."""
+
+import itertools
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from cellseg_mm.engine.provenance import provenance
+from cellseg_mm.engine.run_setup import PROJECT_ROOT
+from cellseg_mm.evaluation import class_table
+from cellseg_mm.evaluation.ablation_summary import COMPARED, COSTS, FIGURES
+from cellseg_mm.evaluation.error_analysis import MISSED, SPURIOUS
+from cellseg_mm.utils import diff_configs, load_config
+from cellseg_mm.utils.config import MISSING, flatten
+from cellseg_mm.visualization import plot_ablation, plot_curves
+from cellseg_mm.visualization.draw import class_colors
+from cellseg_mm.visualization.error_pictures import KIND_COLORS, plot_precision_recall
+
+from .examples import choose_examples
+from .pictures import figure_sources
+from .run import Ablation, Run, is_ablation, read_ablation, read_run
+
+CONFIGS = PROJECT_ROOT / 'configs'
+# Name and meaning of the figures that are shown first.
+MEANINGS = dict(
+    segm_AP50_max1000=('AP50 of masks', 'average precision at IoU 0.5'),
+    segm_mAP_max1000=('mAP of masks', 'average precision, mean over IoU 0.5 to 0.95'),
+    PQ=('PQ', 'panoptic quality regardless of class, mean over the images'),
+    segm_AP50_max100=('AP50, at most 100', "with COCO's cap of 100 detections an image and class"),
+    mPQ=('mPQ', 'panoptic quality of each class over all images, mean over the classes'),
+    AJI=('AJI', 'aggregated Jaccard index regardless of class, mean over the images'),
+    Dice=('Dice', 'cells against background, mean over the images'),
+    F1_detection=('F1 of detection', 'cells found, by the distance of centroids'),
+)
+# Of the table of an ablation's costs.
+COST_NAMES = dict(zip(COSTS, ('parameters', 'checkpoint MiB', 's an epoch', 'peak memory MiB'), strict=True))
+
+
+def build_page(work_dirs: list) -> str:
+    """The page of work dirs of tools/train.py, tools/test.py and tools/ablate.py: of one run, or comparing several.
+
+    Args:
+        work_dirs (list[Path]): In the order of the page, each once.
+
+    Returns:
+        str: HTML that needs no other file.
+
+    Raises:
+        UserError: If a work dir holds nothing to show, or a damaged file.
+    """
+    ablations, folders, names = [], [], []
+    for folder in work_dirs:
+        ablation, own = read_ablation(folder) if is_ablation(folder) else (None, {folder: folder.resolve().name})
+        ablations += [ablation] if ablation else []
+        folders += own.keys()
+        names += own.values()
+    names = [name if names.count(name) == 1 else str(folder) for folder, name in zip(folders, names, strict=True)]
+    with tqdm(list(zip(folders, names, strict=True)), desc='scoring', unit='run') as progress:
+        runs = [read_run(folder, name) for folder, name in progress]
+    examples, not_shown = choose_examples(runs)
+    missing = [('', part) for ablation in ablations for part in ablation.missing]
+    missing += [(run.name if len(runs) > 1 else '', part) for run in runs for part in run.missing]
+    subject = ', '.join(folder.resolve().name for folder in work_dirs)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, flatten=flatten)
+    return environment.get_template('page.html').render(
+        subject=subject,
+        made=datetime.now(),
+        here=provenance(),
+        runs=runs,
+        missing=missing,
+        meanings=MEANINGS,
+        compared=COMPARED,
+        ablations=[ablation_section(ablation) for ablation in ablations],
+        figures=figure_rows(runs),
+        curves=curves_section(runs),
+        classes=class_rows(runs),
+        errors=[error_section(run) for run in runs if run.scored],
+        examples=examples,
+        not_shown=not_shown,
+        class_colors=[_hex(color) for color in class_colors(max((len(run.classes) for run in runs), default=0))],
+        kind_colors={kind: _hex(color) for kind, color in KIND_COLORS.items()},
+        all_figures=all_figures(runs),
+        differences=config_differences(runs),
+    )
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return '-' if value is None or value != value else f'{value:.{digits}f}'
+
+
+def _hex(color: tuple) -> str:
+    return '#{:02x}{:02x}{:02x}'.format(*color)
+
+
+def _tested(runs: list) -> list:
+    return [run for run in runs if run.figures is not None]
+
+
+def figure_rows(runs: list) -> list:
+    """The main figures: ``name``, ``label``, ``meaning`` and (value, low, high) of each tested run, nan if unknown."""
+    nan = float('nan')
+    rows = []
+    for name in FIGURES:
+        label, meaning = MEANINGS[name]
+        values = [
+            (run.figures[name], *(run.scored.intervals[name][1:] if run.scored and name in COMPARED else (nan, nan)))
+            for run in _tested(runs)
+        ]
+        rows.append(dict(name=name, label=label, meaning=meaning, values=values))
+    return rows
+
+
+def all_figures(runs: list) -> list:
+    """All figures of the tests, unrounded: (name, a value a tested run or None)."""
+    names = list(dict.fromkeys(name for run in _tested(runs) for name in run.figures))
+    return [(name, [run.figures.get(name) for run in _tested(runs)]) for name in names]
+
+
+def curves_section(runs: list) -> dict | None:
+    """Losses and metrics over the epochs of the runs that have a log."""
+    logged = {run.name: run.scalars for run in runs if run.scalars}
+    if not logged:
+        return None
+    ends = []
+    for name, (train, val) in logged.items():
+        for label, series in (('training loss', train.get('loss')), ('validation loss', val.get('val/loss'))):
+            if series:
+                first, last = min(series), max(series)
+                ends.append(f'{name}: {label} {series[first]:.2f} at epoch {first}, {series[last]:.2f} at epoch {last}')
+    return dict(figure_sources(lambda: plot_curves(logged)), alt='Curves over the epochs. ' + '; '.join(ends) + '.')
+
+
+def class_rows(runs: list) -> tuple:
+    """The main figures by class, the runs beneath one another.
+
+    Returns:
+        tuple: Titles of the figures; and of each class, and of their mean, ``name``, ``label`` (None of the mean) and
+        ``rows``: of each run ``run``, ``cells`` of the test images, ``interval`` of the first figure (both None if
+        unknown), and ``values``.
+    """
+    titles, groups = [], {}
+    for run in _tested(runs):
+        (_, *titles), table = class_table(run.figures, run.classes)
+        labels = [*range(len(run.classes)), None]
+        for label, (name, *values) in zip(labels, table, strict=True):
+            cells = interval = None
+            if run.scored:
+                counts = run.scored.errors['total'] if label is None else run.scored.errors['by_class'][label]
+                cells = counts['ground_truth']
+                interval = run.scored.intervals['segm_AP50_max1000' + ('' if label is None else f'_{name}')][1:]
+            group = groups.setdefault((label is None, name), dict(name=name, label=label, rows=[]))
+            group['rows'].append(dict(run=run.name, cells=cells, interval=interval, values=values))
+    return titles, [group for _, group in sorted(groups.items(), key=lambda item: item[0][0])]
+
+
+def error_section(run: Run) -> dict:
+    """The confusion matrix with the shares of its rows, counts by class and image, and curves; of a scored run."""
+    report = run.scored.errors
+    matrix = np.array(report['confusion_matrix'])
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    levels = [f'{entry["name"]} {_number(entry["AP50"])}' for entry in report['by_class']]
+    return dict(
+        run=run.name,
+        score_thr=report['score_thr'],
+        columns=[*report['classes'], MISSED],
+        rows=[*report['classes'], SPURIOUS],
+        matrix=matrix.tolist(),
+        shares=shares.tolist(),
+        by_class=[*report['by_class'], dict(report['total'], name='all')],
+        images=sorted(report['images'], key=lambda image: np.inf if image['pq'] is None else image['pq']),
+        curves=dict(
+            figure_sources(lambda: plot_precision_recall(report)),
+            alt=f'Precision over recall of each class at mask IoU 0.5. AP50: {", ".join(levels)}.',
+        ),
+    )
+
+
+def ablation_section(ablation: Ablation) -> dict:
+    """The table of an ablation and its picture."""
+    names = ', '.join(row['row'] for row in ablation.rows)
+    picture = figure_sources(lambda: plot_ablation(ablation.rows, ablation.runs, COMPARED))
+    alt = f'{", ".join(COMPARED)} of {names}, each seed, and the differences to the row above; numbers in the tables.'
+    return dict(
+        rows=ablation.rows,
+        runs=[run for found in ablation.runs.values() for run in found],
+        picture=dict(picture, alt=alt),
+        figures=FIGURES,
+        compared=COMPARED,
+        costs=COST_NAMES,
+    )
+
+
+def config_differences(runs: list) -> list:
+    """In which keys each config differs from the one above, or that of a single run from the config file it came from.
+
+    Returns:
+        list[dict]: ``title``, and ``rows`` of (key, old value, new value), as texts. Where a run is, is no difference.
+    """
+    configs = [(run.name, run.config) for run in runs if run.config]
+    if len(runs) == 1:
+        files = [path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts]
+        origins = [path for path in files if path.stem == runs[0].config_name]
+        pairs = [(path.relative_to(PROJECT_ROOT).as_posix(), load_config(path).to_dict()) for path in origins]
+        configs = [*pairs[:1], *configs]
+    return [
+        dict(
+            title=f'{old_name} → {name}',
+            rows=[(key, *map(_value, values)) for key, *values in diff_configs(old, new) if key != 'work_dir'],
+        )
+        for (old_name, old), (name, new) in itertools.pairwise(configs)
+    ]
+
+
+def _value(value: object) -> str:
+    return value if value is MISSING else repr(value)

@@ -1,0 +1,260 @@
+"""What work dirs hold: logs, figures, predictions, and what is missing of them."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cellseg_mm.engine.ablation import epochs_done
+from cellseg_mm.evaluation import (
+    figure_intervals,
+    gather_evidence,
+    make_scenes,
+    read_results,
+    read_tested,
+)
+from cellseg_mm.evaluation.ablation_summary import FIGURES
+from cellseg_mm.evaluation.error_analysis import analyze_errors, group_by_image
+from cellseg_mm.evaluation.instance_scores import nanmean
+from cellseg_mm.utils import UserError, parse_config_text, read_json
+from cellseg_mm.visualization import read_scalars
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that a work dir lacks.
+
+    Attributes:
+        what: A sentence.
+        command: What makes it, for a shell; None where no command does.
+    """
+
+    what: str
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions held against ground truth, image by image.
+
+    Attributes:
+        parts: Of each image its annotations and its results, see :func:`group_by_image`.
+        scenes: Of each image its :class:`Scene`, with all predictions.
+        errors: See :func:`analyze_errors`.
+        intervals: See :func:`figure_intervals`.
+        images: Folder of the images.
+    """
+
+    parts: list
+    scenes: list
+    errors: dict
+    intervals: dict
+    images: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        name: To tell it from others.
+        config: Of its training; of its test where there is no training; empty where there is neither.
+        config_name: Of the config's file.
+        scalars: See :func:`read_scalars`; None without a training log.
+        figures: Content of ``test_metrics.json``, nan as None; None without.
+        scored: None without predictions that give these figures.
+        sessions: A dict for each time it was started: ``started``, ``job`` and ``provenance`` (empty if not recorded).
+        missing: What it lacks.
+    """
+
+    name: str
+    config: dict
+    config_name: str
+    scalars: tuple | None
+    figures: dict | None
+    scored: Scored | None
+    sessions: list
+    missing: list
+
+    @property
+    def classes(self) -> list:
+        """Names of the classes that it was scored on."""
+        return [name.removeprefix('PQ_') for name in self.figures or {} if name.startswith('PQ_')]
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read a work dir of tools/train.py, of tools/test.py or of both, or the folder of a run of tools/ablate.py.
+
+    Raises:
+        UserError: If there is neither a training log nor the figures of a test, or one of them is damaged.
+    """
+    train_dir, test_dir = (folder / part if (folder / part).is_dir() else folder for part in ('train', 'test'))
+    logs = sorted(train_dir.glob('*/vis_data/scalars.json'))
+    # MMEngine writes the figures of a test here, and those of a validation elsewhere
+    tests = sorted(path for path in test_dir.glob('*/*.json') if path.stem == path.parent.name)
+    metrics = test_dir / 'test_metrics.json'
+    if not logs and not metrics.exists():
+        raise UserError(
+            f'{folder}: holds neither the log of a training nor test_metrics.json; give a work dir of tools/train.py, '
+            'tools/test.py or tools/ablate.py'
+        )
+    train_config = logs[-1].with_name('config.py') if logs else None
+    test_config = tests[-1].parent / 'vis_data/config.py' if tests else train_config
+    config_path = train_config or test_config
+    config = _read_config(config_path) if config_path else {}
+    scalars = read_scalars(train_dir) if logs else None
+    figures = _read_figures(metrics) if metrics.exists() else None
+
+    missing, scored = [], None
+    if scalars is None:
+        missing.append(Missing('No log of a training, so there are no curves; give its work dir too.'))
+    else:
+        missing += _unfinished(train_dir, train_config, config, scalars)
+    command = _test_command(train_dir, test_dir, config_path, config)
+    predictions = test_dir / 'predictions.json'
+    if figures is None:
+        missing.append(Missing('It was not tested, so there are no figures, errors and pictures.', command))
+    elif not predictions.exists():
+        text = 'No predictions.json beside test_metrics.json, so there are no intervals, errors and pictures.'
+        missing.append(Missing(text, command))
+    elif test_config is None:
+        missing.append(Missing('No log of the test, which says what the predictions are of.', command))
+    else:
+        try:
+            scored = _score(figures, predictions, _read_config(test_config)['test_dataloader']['dataset'])
+        except UserError as error:
+            missing.append(Missing(f'No intervals, errors and pictures: {error}'))
+    # MMEngine leaves a copy under the name of the config's file; a log's own config may have been trained or tested too
+    copies = [path for path in train_dir.glob('*.py') if path.stem != 'config']
+    config_name = max(copies, key=lambda path: path.stat().st_mtime).stem if copies else ''
+    sessions = [_session(log, 'training') for log in logs] + [_session(path, 'test') for path in tests]
+    return Run(name, config, config_name, scalars, figures, scored, sessions, missing)
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        return parse_config_text(path.read_text('utf-8'))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f'{path}: is no config that tools/train.py or tools/test.py left there ({error})') from error
+
+
+def _read_figures(path: Path) -> dict:
+    content = read_json(path, 'tools/test.py writes it')
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: holds no figures by name; test again by tools/test.py')
+    figures = {name.removeprefix('cells/'): value for name, value in content.items()}
+    absent = next((name for name in (*FIGURES, 'score_thr') if name not in figures), None)
+    if absent:
+        raise UserError(f'{path}: has no {absent}; test again by tools/test.py')
+    return figures
+
+
+def _unfinished(train_dir: Path, config_path: Path, config: dict, scalars: tuple) -> list:
+    """Whether training has ended, by its last checkpoint, or by its log where there is none."""
+    planned = config['train_cfg'].get('max_epochs', 0)  # none of a training that counts iterations
+    done = epochs_done(train_dir) or max(scalars[0].get('loss', {0: 0}))
+    if done >= planned:
+        return []
+    command = ['python', 'tools/train.py', config_path, '--resume', '--work-dir', train_dir]
+    text = f'Training is at epoch {done} of {planned}. If it no longer runs, this goes on with it.'
+    return [Missing(text, shlex.join(map(str, command)))]
+
+
+def _test_command(train_dir: Path, test_dir: Path, config_path: Path | None, config: dict) -> str:
+    best = max(train_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+    done = epochs_done(train_dir)
+    checkpoint = best or (train_dir / f'epoch_{done}.pth' if done else None) or config.get('load_from') or 'CHECKPOINT'
+    command = ['python', 'tools/test.py', config_path or 'CONFIG', checkpoint, '--work-dir', test_dir]
+    return shlex.join(map(str, [*command, '--out', test_dir / 'predictions.json']))
+
+
+def _session(log: Path, job: str) -> dict:
+    folder = next(parent for parent in log.parents if parent.name != 'vis_data')
+    path = folder / 'provenance.json'
+    provenance = read_json(path, 'tools/train.py and tools/test.py write it') if path.exists() else {}
+    day, time = folder.name[:8], folder.name[9:]  # MMEngine's names: 20261125_044728
+    started = f'{day[:4]}-{day[4:6]}-{day[6:]} {time[:2]}:{time[2:4]}'
+    return dict(started=started, job=job, provenance=provenance)
+
+
+def _score(figures: dict, predictions: Path, dataset: dict) -> Scored:
+    """Hold the predictions of a test against the prepared set that it was of.
+
+    Raises:
+        UserError: If one of them is missing or damaged, or they do not give the test's figures.
+    """
+    root = Path(dataset['data_root'])
+    annotations = root / dataset['ann_file']
+    ground_truth, results = read_tested(dataset), read_results(predictions)
+    try:
+        parts = group_by_image(ground_truth, results)
+        scenes = make_scenes(ground_truth, results)
+    except ValueError as error:
+        raise UserError(f'{predictions}: {error}; is it of the images in {annotations}?') from error
+    errors = analyze_errors(ground_truth, results, scenes, figures['score_thr'])
+    again = {f'segm_AP50_max1000_{entry["name"]}': entry['AP50'] for entry in errors['by_class']}
+    again |= dict(segm_AP50_max1000=errors['total']['AP50'], PQ=nanmean([image['pq'] for image in errors['images']]))
+    for name, value in again.items():
+        found, expected = np.float64(value), np.float64(figures.get(name))  # nan of None
+        if not np.isclose(found, expected, rtol=0, atol=1e-6, equal_nan=True):
+            raise UserError(
+                f'{predictions} gives {name} = {found:.3f}, test_metrics.json beside it {expected:.3f}: they are of '
+                f'two tests, or {annotations} was changed since'
+            )
+    intervals = figure_intervals(gather_evidence(ground_truth, results, figures['score_thr']), errors['classes'])
+    return Scored(parts, scenes, errors, intervals, root / dataset['data_prefix']['img'])
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The table of tools/ablate.py.
+
+    Attributes:
+        rows: See :func:`cellseg_mm.evaluation.summarise`.
+        runs: Name of a row to the results of its runs, without their evidence.
+        missing: What it lacks.
+    """
+
+    rows: list
+    runs: dict
+    missing: list
+
+
+def is_ablation(folder: Path) -> bool:
+    """Whether it is an OUT of tools/ablate.py."""
+    return (folder / 'runs').is_dir()
+
+
+def read_ablation(out: Path) -> tuple:
+    """Read an OUT of tools/ablate.py.
+
+    Returns:
+        tuple: :class:`Ablation`, None before its first run is finished; and the folders of the runs to look at with
+        their names: of each row the first seed, without a table all that have a log.
+
+    Raises:
+        UserError: If no run has a log, or the table is damaged.
+    """
+    folders = sorted({log.parents[3] for log in out.glob('runs/*/seed_*/train/*/vis_data/scalars.json')})
+    if not folders:
+        raise UserError(f'{out}: no run of the ablation has a log yet')
+    table = out / 'ablation.json'
+    if not table.exists():
+        return None, {folder: _run_name(folder) for folder in folders}
+    content = read_json(table, 'tools/ablate.py writes it')
+    runs = {row['row']: [run for run in content['runs'] if run['row'] == row['row']] for row in content['rows']}
+    finished = {row: [_run_folder(out, run) for run in found] for row, found in runs.items()}
+    unfinished = set(folders).difference(*finished.values())
+    text = '{} is not in the table: the tools/ablate.py command that began it goes on with it.'
+    missing = [Missing(text.format(_run_name(folder))) for folder in sorted(unfinished)]
+    return Ablation(content['rows'], runs, missing), {own[0]: _run_name(own[0]) for own in finished.values()}
+
+
+def _run_folder(out: Path, run: dict) -> Path:
+    return out / 'runs' / f'{run["row"]}-{run["digest"]}' / f'seed_{run["seed"]}'
+
+
+def _run_name(folder: Path) -> str:
+    """``maskrcnn_r50_fpn, seed 0`` of ``.../maskrcnn_r50_fpn-DIGEST/seed_0``."""
+    return f'{folder.parent.name.rsplit("-", 1)[0]}, {folder.name.replace("_", " ")}'

@@ -1,0 +1,358 @@
+"""Files for hand-over: what is written is what the checkpoint holds, and runs without us."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+from conftest import ROOT, read_json, write_tiny_config
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.runner import save_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+from pycocotools import mask as mask_utils
+from torch import nn
+
+from cellseg_mm.datasets.synthetic import draw_tissue
+from cellseg_mm.engine import handover, run_setup
+from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.utils import UserError, parse_config_text
+
+MEAN, STD, CLASSES = [150.0, 100.0, 130.0], [50.0, 40.0, 36.0], ['a', 'b', 'c']
+POINT = dict(score_thr=0.25, epoch=2)
+ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn_cbam']
+WIDTH = 16
+NOTES, RUNNER = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/export.md').read_text('utf-8'), re.DOTALL)
+
+
+def tiny_config(base: str, **test_cfg: dict) -> Config:
+    """A row of the demo, an eighth as wide."""
+    cfg = Config.fromfile(ROOT / f'configs/demo/{base}.py')
+    stages = [WIDTH // 2 * 2**stage for stage in range(4)]
+    extractor, convs = dict(out_channels=WIDTH), dict(in_channels=WIDTH, conv_out_channels=WIDTH)
+    roi_head = dict(bbox_roi_extractor=extractor, mask_roi_extractor=extractor, mask_head=convs)
+    model = dict(
+        backbone=dict(base_channels=stages[0], init_cfg=None),
+        neck=dict(in_channels=stages[-len(cfg.model.neck.in_channels) :], out_channels=WIDTH),
+        rpn_head=dict(in_channels=WIDTH, feat_channels=WIDTH),
+        roi_head=dict(roi_head, bbox_head=dict(in_channels=WIDTH, fc_out_channels=WIDTH)),
+        test_cfg=test_cfg,
+    )
+    cfg.merge_from_dict(dict(model=model, channel_order='bgr'))
+    run_setup.set_data_facts(cfg, MEAN, STD, CLASSES)
+    return cfg
+
+
+def rescale_to(spread: float) -> Callable:
+    def rescale(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        factor = spread / output.std()
+        layer.weight.data *= factor
+        return output * factor
+
+    return rescale
+
+
+def random_detector(cfg: Config) -> nn.Module:
+    """Random weights, each layer's scaled to outputs of one spread: scores neither saturate nor tie."""
+    detector = handover.build_detector(cfg)
+    spreads, hooks = dict(rpn_reg=0.3), []
+    torch.manual_seed(0)
+    for name, layer in detector.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and 'attention' not in name:
+            nn.init.normal_(layer.weight)
+            hooks.append(layer.register_forward_hook(rescale_to(spreads.get(name.split('.')[-1], 1))))
+    handover.detect(detector, handover.drawn_image())
+    for hook in hooks:
+        hook.remove()
+    return detector
+
+
+@pytest.fixture(scope='module', params=ROWS)
+def row(request) -> tuple:
+    """A row of the ablation: config, detector, and the ONNX file's content."""
+    cfg = tiny_config(request.param, rcnn=dict(score_thr=0.1))
+    detector = random_detector(cfg)
+    checkpoint = dict(meta=dict(dataset_meta=dict(classes=CLASSES), operating_point=POINT))
+    return cfg, detector, handover.to_onnx(detector, handover.metadata(cfg, checkpoint))
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint file as training writes it."""
+    path = tmp_path_factory.mktemp('checkpoint') / 'best.pth'
+    cfg = tiny_config(ROWS[1], rcnn=dict(score_thr=0.1))
+    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=tuple(CLASSES)), operating_point=POINT, epoch=3)
+    save_checkpoint(dict(state_dict=random_detector(cfg).state_dict(), meta=meta), str(path))
+    return path
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run a tool in this process, where mmdet is imported already; its exit status and what it printed."""
+
+    def run(name: str, *arguments: object) -> tuple:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / f'tools/{name}.py'), run_name='__main__')
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def draw(seed: int, height: int, width: int) -> np.ndarray:
+    return draw_tissue(np.random.default_rng(seed), height, width)[0]
+
+
+def predict(cfg: Config, detector: nn.Module, image: np.ndarray, path: Path) -> object:
+    """What MMDetection's own test path finds in an image file."""
+    cv2.imwrite(str(path), image[..., ::-1])
+    steps = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] != 'LoadCellAnnotations']
+    steps[-1] = dict(steps[-1], meta_keys=('ori_shape', 'img_shape', 'scale_factor'))
+    data = Compose(steps)(dict(img_path=str(path)))
+    with torch.no_grad():
+        sample = detector.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
+    return sample.pred_instances
+
+
+def run(content: bytes, image: np.ndarray) -> list:
+    session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+    return session.run(['boxes', 'scores', 'labels', 'masks'], {'image': image})
+
+
+def best_score(detector: nn.Module, image: np.ndarray) -> float:
+    return float(handover.detect(detector, image)[1].max())
+
+
+@pytest.mark.parametrize('size', [(123, 245), (61, 170)])
+def test_the_runner_of_the_docs_finds_what_the_checkpoint_finds(row, size, tmp_path):
+    cfg, detector, content = row
+    image = draw(1, *size)
+    expected = predict(cfg, detector, image, tmp_path / 'image.png')
+    assert len(expected) > 100 and len(expected.labels.unique()) > 1
+    session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+    runner = dict(__name__='find_cells')
+    exec(RUNNER, runner)
+    names, scores, boxes, xs, ys, windows = zip(*runner['find_cells'](session, image), strict=True)
+
+    # scores that are equal but for rounding may stand in another order
+    labels, boxes = np.array([CLASSES.index(name) for name in names]), np.array(boxes)
+    distance = np.abs(boxes - expected.bboxes.numpy()[:, None]).max(axis=2)
+    distance[expected.labels.numpy()[:, None] != labels] = np.inf
+    order = distance.argmin(axis=1)
+    assert sorted(order) == list(range(len(names)))
+    assert distance.min(axis=1).max() < 1e-2
+    np.testing.assert_allclose(np.array(scores)[order], expected.scores, rtol=0, atol=1e-4)
+
+    masks = np.zeros((len(names), *size), bool)
+    for mask, index in zip(masks, order, strict=True):
+        mask[ys[index] :, xs[index] :][: windows[index].shape[0], : windows[index].shape[1]] = windows[index]
+    truth = mask_utils.decode(expected.masks).transpose(2, 0, 1).astype(bool)
+    union, differ = (masks | truth).sum((1, 2)), (masks ^ truth).sum((1, 2))
+    # in a mask of less than 100 px a single one, of a probability at the threshold, is more than a hundredth
+    assert ((differ < 0.01 * union) | (differ <= 1)).all()
+    assert (union > 0).sum() > 100 and (differ > 0).mean() < 0.02
+
+
+def test_an_image_without_a_detection_or_a_proposal(tmp_path):
+    for test_cfg in (dict(rcnn=dict(score_thr=1.0)), dict(rpn=dict(min_bbox_size=10**4))):
+        cfg = tiny_config(ROWS[1], **test_cfg)
+        detector, image = random_detector(cfg), draw(2, 96, 96)
+        assert len(predict(cfg, detector, image, tmp_path / 'image.png')) == 0
+        found = run(handover.to_onnx(detector, {}), image)
+        assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0, 28, 28)]
+
+
+def test_a_graph_traced_where_nothing_is_found_finds_cells_elsewhere(monkeypatch):
+    detector = random_detector(tiny_config(ROWS[1], rcnn=dict(score_thr=0)))
+    images = sorted((draw(seed, 96, 96) for seed in range(3)), key=lambda image: best_score(detector, image))
+    empty, full = images[0], images[-1]
+    detector.roi_head.test_cfg.score_thr = (best_score(detector, empty) + best_score(detector, full)) / 2
+    detector.test_cfg.rcnn.score_thr = detector.roi_head.test_cfg.score_thr
+    monkeypatch.setattr(handover, 'drawn_image', lambda: empty)
+    content = handover.to_onnx(detector, {})
+    assert len(run(content, empty)[0]) == 0
+    boxes, scores = run(content, full)[:2]
+    expected_boxes, expected_scores, _ = handover.detect(detector, full)
+    np.testing.assert_allclose(boxes, expected_boxes, atol=1e-2)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
+    assert len(boxes)
+
+
+def test_the_onnx_file_is_valid_and_says_what_it_is(row):
+    cfg, _, content = row
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [('', 16)]
+    notes = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert notes['classes'] == CLASSES and notes['mean'] == MEAN and notes['std'] == STD
+    assert notes['resize'] == [512, 256] and notes['mask_thr_binary'] == 0.5
+    assert (notes['channel_order'], notes['operating_point']) == ('bgr', POINT)
+    assert Config.fromstring(notes['config'], '.py').model == cfg.model
+
+
+def test_a_graph_that_does_otherwise_is_refused(row):
+    cfg, detector, content = row
+    assert re.search(r'agree on (\d{3,}) of \1 cells', handover.compare(detector, content))
+    other = random_detector(cfg)
+    other.roi_head.bbox_head.fc_reg.bias.data += 0.1
+    with pytest.raises(UserError, match=r'agree on \d+ of \d+ cells only'):
+        handover.compare(other, content)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, r"model\.test_cfg\.rcnn\.nms\.type is 'soft_nms'.*'nms' only"),
+        ({'model.test_cfg.rcnn.max_per_img': -1}, r'model\.test_cfg\.rcnn\.max_per_img is -1; .* above 0'),
+        ({'test_dataloader.dataset.pipeline': []}, r'no Resize with keep_ratio=True'),
+    ],
+)
+def test_what_an_onnx_file_cannot_hold_is_named(change, message):
+    cfg = tiny_config(ROWS[0])
+    handover.check_traceable(cfg, 'x.pth')
+    cfg.merge_from_dict(change)
+    with pytest.raises(UserError, match=rf'x\.pth: .*{message}'):
+        handover.check_traceable(cfg, 'x.pth')
+
+
+def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(checkpoint, run_here, tmp_path, monkeypatch):
+    path = tmp_path / 'model.safetensors'
+    status, out, _ = run_here('export', checkpoint, '--out', path)
+    assert status == 0 and re.search(r'model\.safetensors: [\d.]+ MiB, weights as float32', out)
+    assert f'classes: {json.dumps(CLASSES)}' in out
+    subprocess.run(['sha256sum', '-c', f'{path.name}.sha256'], cwd=tmp_path, check=True, capture_output=True)
+    old, new = read_checkpoint(str(checkpoint)), read_checkpoint(str(path))
+    assert run_setup.checkpoint_data_facts(new, '') == dict(mean=MEAN, std=STD, classes=CLASSES)
+    assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
+    assert new['meta']['operating_point'] == POINT
+    assert parse_config_text(new['meta']['cfg']) == parse_config_text(old['meta']['cfg'])
+    loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # the runner's way: load_from
+    for state_dict in (new['state_dict'], loaded['state_dict']):
+        assert state_dict.keys() == old['state_dict'].keys()
+        assert all(torch.equal(value, state_dict[name]) for name, value in old['state_dict'].items())
+
+    monkeypatch.chdir(tmp_path)
+    notes = {}
+    exec(NOTES, notes)
+    assert notes['classes'] == CLASSES and set(notes['weights']) == set(old['state_dict'])
+
+
+def test_half_precision_rounds_floats_alone(checkpoint, run_here, tmp_path):
+    path = tmp_path / 'half.safetensors'
+    assert run_here('export', checkpoint, '--out', path, '--half')[0] == 0
+    old, new = (read_checkpoint(str(file))['state_dict'] for file in (checkpoint, path))
+    for name, value in old.items():
+        if value.is_floating_point():
+            assert new[name].dtype == torch.float16
+            torch.testing.assert_close(new[name].float(), value, rtol=2**-11, atol=2**-25)
+        else:
+            assert new[name].dtype == value.dtype and torch.equal(new[name], value)
+    assert path.stat().st_size < 0.6 * checkpoint.stat().st_size
+
+
+def test_a_weight_beyond_float16_is_named():
+    with pytest.raises(UserError, match=r'conv\.weight goes up to 7e\+04, beyond float16'):
+        handover.to_safetensors({'conv.weight': torch.tensor([7e4])}, {}, half=True)
+
+
+def test_another_config_takes_over_classes_and_normalisation(checkpoint, run_here, tmp_path):
+    config = tmp_path / 'other.py'
+    config.write_text(tiny_config(ROWS[1], rcnn=dict(score_thr=0.4)).pretty_text.replace("'bgr'", "'rgb'"))
+    assert run_here('export', checkpoint, '--out', tmp_path / 'x.safetensors', '--config', config)[0] == 0
+    new = read_checkpoint(str(tmp_path / 'x.safetensors'))
+    assert Config.fromstring(new['meta']['cfg'], '.py').model.test_cfg.rcnn.score_thr == 0.4
+    assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
+
+
+def test_the_onnx_file_runs_where_nothing_of_ours_is(checkpoint, run_here, tmp_path):
+    status, out, _ = run_here('export', checkpoint, '--out', tmp_path / 'model.onnx')
+    assert status == 0 and 'of a drawn image' in out and f'operating_point: {json.dumps(POINT)}' in out
+    cv2.imwrite(str(tmp_path / 'image.png'), draw(3, 64, 80)[..., ::-1])
+    absent = ''.join(f'sys.modules[{name!r}] = None\n' for name in ('torch', 'mmcv', 'mmdet', 'mmengine', 'cellseg_mm'))
+    (tmp_path / 'find_cells.py').write_text('import sys\n' + absent + RUNNER)
+    command = [sys.executable, 'find_cells.py', 'model.onnx', 'image.png']
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) > 10 and all(re.fullmatch(r'[abc] \d\.\d{3} at \d+, \d+, \d+ px', line) for line in lines)
+
+
+def test_broken_files_are_told_in_one_line(checkpoint, run_here, tmp_path):
+    path, broken = tmp_path / 'x.safetensors', tmp_path / 'broken.safetensors'
+    run_here('export', checkpoint, '--out', path)
+    whole = path.read_bytes()
+    weights, notes = safetensors.torch.load(whole), dict(cellseg_mm='"1"', config='""', classes='[')
+    contents = [b'', b'hello', b'\xff' * 99, checkpoint.read_bytes(), whole[:7], whole[:1000], whole[:-1], whole + b'x']
+    contents += [safetensors.torch.save(weights, notes), safetensors.torch.save(weights, dict(cellseg_mm='[' * 10**5))]
+    for content in contents:
+        broken.write_bytes(content)
+        with pytest.raises(UserError, match=r'broken\.safetensors: not a whole file of tools/export\.py') as raised:
+            read_checkpoint(str(broken))
+        assert '\n' not in str(raised.value)
+    broken.write_bytes(safetensors.torch.save(weights))
+    with pytest.raises(UserError, match=r'holds no state_dict, so it is no checkpoint of .* tools/export\.py'):
+        read_checkpoint(str(broken))
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match='cut off or changed'):
+        read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('--out model.pt', r'--out model\.pt: a name that ends in \.safetensors or \.onnx'),
+        ('--out model.onnx --half', r'--half is for \.safetensors'),
+        ('--out model.onnx --config none.py', r'none\.py: no such config file'),
+        (f'--out model.onnx --config {ROOT}/configs/maskrcnn_r50.py', r'is not of the model in .*maskrcnn_r50\.py'),
+    ],
+)
+def test_mistakes_are_told_in_one_line(checkpoint, run_here, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run_here('export', checkpoint, *arguments.split())
+    assert status == 2 and re.search(f'^error: .*{message}.*\n$', err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('package', ['onnx', 'onnxruntime'])
+def test_a_missing_package_is_named(checkpoint, run_here, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    status, _, err = run_here('export', checkpoint, '--out', tmp_path / 'model.onnx')
+    assert status == 2 and err.endswith(f'need the package {package}: pip install onnx onnxruntime\n')
+    assert not (tmp_path / 'model.onnx').exists()
+
+
+def test_weights_alone_are_no_run_to_resume(checkpoint, prepared, run_here):
+    config, options = ROOT / f'configs/demo/{ROWS[1]}.py', ['--cfg-options', f'data_root={prepared}']
+    status, _, err = run_here('train', config, '--from-scratch', '--resume', checkpoint, *options)
+    assert status == 2 and err.endswith('holds weights, but no run to go on with; fine-tune it by --load-from\n')
+
+
+@pytest.mark.slow
+def test_every_tool_takes_safetensors_for_a_checkpoint(prepared, run_tool, tmp_path):
+    """Tested, submitted and trained on; the figures are the checkpoint's own."""
+    config, options = write_tiny_config(tmp_path / 'tiny.py', times=1), ['--cfg-options', f'data_root={prepared}']
+    result = run_tool('train', config, '--from-scratch', '--work-dir', tmp_path / 'run', *options)
+    assert result.returncode == 0, result.stderr[-3000:]
+    files = [tmp_path / 'run/epoch_1.pth', tmp_path / 'x.safetensors']
+    assert run_tool('export', files[0], '--out', files[1]).returncode == 0
+    metrics = []
+    for file in files:
+        result = run_tool('test', config, file, '--work-dir', tmp_path / file.suffix, *options)
+        assert result.returncode == 0, result.stderr[-3000:]
+        metrics.append(read_json(tmp_path / file.suffix / 'test_metrics.json'))
+    assert metrics[0] == metrics[1]
+    result = run_tool('train', config, '--load-from', files[1], '--work-dir', tmp_path / 'tuned', *options)
+    assert result.returncode == 0 and 'x.safetensors' in result.stdout + result.stderr

@@ -1,0 +1,131 @@
+"""What goes wrong around a training is told in one line, and loses nothing."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT, build_dataset, read_json
+from mmengine.logging import MessageHub
+from mmengine.runner import save_checkpoint
+from torch.utils.data import DataLoader
+
+from cellseg_mm.engine import FiniteLossHook, TrainingSetHook
+from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.run_setup import start_from_checkpoint, training_config
+from cellseg_mm.utils import UserError, write_json
+from cellseg_mm.utils.errors import explain
+
+FLAGSHIP = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+
+
+def after_iteration(last_ckpt: str | None, **losses: float) -> None:
+    hub = MessageHub(f'test_{last_ckpt}')
+    if last_ckpt:
+        hub.update_info('last_ckpt', last_ckpt)
+    batch = dict(data_samples=[SimpleNamespace(img_path=f'/data/images/{name}.png') for name in 'ab'])
+    outputs = {name: torch.tensor(value) for name, value in losses.items()}
+    FiniteLossHook().after_train_iter(SimpleNamespace(iter=41, epoch=2, message_hub=hub), 0, batch, outputs)
+
+
+def test_a_loss_that_is_no_number_stops_with_images_and_the_last_checkpoint():
+    after_iteration('work/epoch_2.pth', loss=1.0, loss_mask=0.0, acc=float('nan'))
+    for wrong in (float('nan'), float('inf')):
+        with pytest.raises(
+            UserError, match=r'iteration 42 \(epoch 3\): loss_mask .* a\.png, b\.png.*work/epoch_2\.pth'
+        ):
+            after_iteration('work/epoch_2.pth', loss=1.0, loss_mask=wrong)
+    with pytest.raises(UserError, match='none, for no epoch had ended'):
+        after_iteration(None, loss=float('nan'))
+
+
+def test_a_class_without_a_cell_is_warned_of(prepared):
+    dataset = build_dataset(prepared, [])
+    counts = read_json(prepared / 'statistics.json')['instances']['train']
+    dataset._metainfo['classes'] = (*dataset.metainfo['classes'], 'martian')
+    told, warned = [], []
+    logger = SimpleNamespace(info=told.append, warning=warned.append)
+    TrainingSetHook().before_train(SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), logger=logger))
+    assert all(f'{name} {count:,}' in told[0] for name, count in counts.items())
+    assert 'no training cell is a martian: the model will never find one' in warned
+
+
+def test_a_set_without_an_image_is_an_error_in_one_line(prepared, tmp_path):
+    root = shutil.copytree(prepared, tmp_path / 'cells')
+    content = read_json(root / 'annotations/train.json')
+    write_json(root / 'annotations/train.json', dict(content, images=[], annotations=[]))
+    with pytest.raises(UserError, match=r'train\.json: lists no image'):
+        build_dataset(root, [])
+
+
+def test_other_classes_are_told_when_fine_tuning(prepared, tmp_path, capsys):
+    cfg = training_config(str(FLAGSHIP), dict(data_root=str(prepared)), str(tmp_path), from_scratch=True)
+    meta = dict(dataset_meta=dict(classes=['tumour', 'stroma']))
+    save_checkpoint(dict(state_dict={}, meta=meta), str(tmp_path / 'x.pth'))
+    start_from_checkpoint(cfg, str(tmp_path / 'x.pth'))
+    assert 'was trained on tumour, stroma; heads of other classes start anew' in capsys.readouterr().out
+
+
+def kill_worker(index: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return index
+
+
+def test_a_dead_worker_is_explained():
+    dataset = type('Deadly', (), dict(__len__=lambda self: 4, __getitem__=lambda self, index: kill_worker(index)))()
+    with pytest.raises(RuntimeError) as raised:
+        list(DataLoader(dataset, num_workers=1))
+    assert 'a data worker died' in explain(raised.value) and '\n' not in explain(raised.value)
+
+
+@pytest.mark.parametrize(
+    'error, told',
+    [
+        (
+            torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB'),
+            'train_dataloader.batch_size',
+        ),
+        (MemoryError('Unable to allocate 9 GiB'), 'num_workers'),
+        (OSError(errno.ENOSPC, 'No space left', 'work/x.json'), 'work/x.json: no space left'),
+        (RuntimeError('Traceback ...\ncellseg_mm.utils.errors.UserError: a.png: broken'), None),
+        (UserError('Traceback ...\ncellseg_mm.utils.errors.UserError: a.png: broken'), 'a.png: broken'),
+        (ValueError('a bug'), None),
+        (OSError(errno.EIO, 'Input/output error'), None),
+    ],
+)
+def test_known_failures_are_explained_and_bugs_are_not(error, told):
+    line = explain(error)
+    assert line is None if told is None else told in line and '\n' not in line
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB, where mounting is allowed."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip('mounting a file system is not allowed here')
+    yield disk
+    subprocess.run(['umount', disk], check=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(small_disk):
+    path = small_disk / 'epoch_1.pth'
+    content = dict(state_dict=dict(weight=torch.arange(150_000, dtype=torch.float32)))
+    save_checkpoint(content, str(path))
+    with pytest.raises(OSError) as raised:
+        save_checkpoint(dict(content, epoch=2), str(path))  # old and new do not fit together
+    assert explain(raised.value).startswith(f'{path}: no space left on the disk')
+    assert torch.equal(read_checkpoint(str(path))['state_dict']['weight'], content['state_dict']['weight'])
+    assert [entry.name for entry in small_disk.iterdir()] == ['epoch_1.pth']
+
+
+def test_a_run_whose_checkpoints_do_not_fit_does_not_start(small_disk, prepared, one_line_error):
+    options = ['--cfg-options', f'data_root={prepared}', 'visualizer.vis_backends=[]']
+    line = one_line_error('train', FLAGSHIP, '--from-scratch', '--work-dir', small_disk / 'run', *options)
+    assert 'the checkpoints of this run need' in line

@@ -1,0 +1,167 @@
+"""The page itself, driven in a headless browser; the model is a stand-in whose cells are known."""
+
+import csv
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from playwright.sync_api import expect, sync_playwright
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.app import build_app, choose, count_rows, serve
+from cellseg_mm.structures import Cells
+
+CLASSES = ('epithelial', 'lymphocyte', 'rare & <b>bold</b>')
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+# as root without a sandbox of its own; quiet towards the network
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update']
+SIDE = 10  # px of a planted cell
+
+
+class PlantedDetector:
+    """Finds a grid of squares in any image: scores 0.05, 0.15, ..., 0.95 in two classes by turns; counts its runs."""
+
+    classes = CLASSES
+
+    def __init__(self):
+        self.runs = 0
+
+    def __call__(self, source: object) -> Cells:
+        self.runs += 1
+        return plant(source.height, source.width)
+
+
+def plant(height: int, width: int) -> Cells:
+    masks = np.zeros((height, width, 10), np.uint8, order='F')
+    for index in range(10):
+        top, left = 20 * (index // 5) + 5, 20 * (index % 5) + 5
+        masks[top : top + SIDE, left : left + SIDE, index] = 1
+    scores = 0.05 + 0.1 * np.arange(10)
+    return Cells.from_codes(mask_utils.encode(masks), np.arange(10) % 2, scores, height, width)
+
+
+@pytest.fixture(scope='module')
+def detector():
+    return PlantedDetector()
+
+
+@pytest.fixture(scope='module')
+def image_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp('app') / 'my tissue.png'
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(100, 255, (60, 120, 3), np.uint8))
+    return path
+
+
+@pytest.fixture(scope='module')
+def address(detector, image_file):
+    app = build_app(detector, [image_file], score_thr=0.5)
+    yield serve(app, '127.0.0.1', None)
+    app.close()
+
+
+@pytest.fixture(scope='module')
+def browser():
+    if CHROMIUM is None:
+        pytest.skip('no Chromium: apt-get install chromium')
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    context = browser.new_context(accept_downloads=True)
+    page = context.new_page()
+    page.hosts = set()
+    page.on('request', lambda request: page.hosts.add(request.url.split('/')[2]) if '//' in request.url[:9] else None)
+    page.goto(address)
+    yield page
+    context.close()
+
+
+def upload(page, path) -> None:
+    page.set_input_files('#upload input[type=file]', str(path))
+
+
+def set_threshold(page, value: float) -> None:
+    page.fill('#threshold input[type=number]', str(value))
+    page.keyboard.press('Tab')
+
+
+def shows(page, text: str) -> None:
+    expect(page.locator('#status')).to_contain_text(text, timeout=20_000)
+
+
+def test_upload_move_the_threshold_choose_a_class_and_take_the_files_home(page, image_file, detector, tmp_path):
+    before = detector.runs
+    upload(page, image_file)
+    shows(page, '5 cells in my tissue, 120 x 60 px, at score 0.50')
+    expect(page.locator('#counts')).to_contain_text('lymphocyte')
+    set_threshold(page, 0.7)
+    shows(page, '3 cells')
+    set_threshold(page, 0.3)
+    shows(page, '7 cells')
+    page.get_by_label('epithelial').uncheck()
+    shows(page, '4 cells')
+    assert detector.runs == before + 1  # the model ran once
+
+    page.click('#make')
+    files = {}
+    for suffix in ('.geojson', '.csv', '_labels.tif'):
+        link = page.locator(f'#files a[download$="{suffix}"]').first
+        link.wait_for(timeout=20_000)
+        with page.expect_download() as download:
+            link.click()
+        files[suffix] = tmp_path / f'got{suffix}'
+        download.value.save_as(files[suffix])
+    features = json.loads(files['.geojson'].read_text('utf-8'))['features']
+    assert [feature['properties']['classification']['name'] for feature in features] == ['lymphocyte'] * 4
+    with open(files['.csv'], encoding='utf-8', newline='') as file:
+        assert [float(row['area_px']) for row in csv.DictReader(file)] == [SIDE**2] * 4
+    assert np.bincount(tifffile.imread(files['_labels.tif']).ravel())[1:].tolist() == [SIDE**2] * 4
+
+    set_threshold(page, 0.9)
+    shows(page, '1 cell')
+    expect(page.locator('#files a[download]')).to_have_count(0)  # files of another choice do not stay
+    assert page.hosts == {page.url.split('/')[2]}  # nothing was fetched from elsewhere
+
+
+def test_a_sample_is_chosen_by_a_click(page):
+    page.locator('#samples button img').first.click()
+    shows(page, '5 cells in my tissue')
+
+
+def test_bad_uploads_give_a_message_and_the_server_goes_on(page, image_file, tmp_path):
+    text, pixel, huge = tmp_path / 'notes.txt', tmp_path / 'pixel.png', tmp_path / 'huge.png'
+    text.write_text('no image')
+    cv2.imwrite(str(pixel), np.zeros((1, 1, 3), np.uint8))
+    with open(huge, 'wb') as file:
+        os.truncate(file.fileno(), 200 * 2**20)
+    for path, message in ((text, 'notes.txt'), (pixel, 'pixel.png: 1x1 px'), (huge, 'maximum')):
+        upload(page, path)
+        expect(page.locator('.toast-wrap')).to_contain_text(message, timeout=30_000)
+        page.reload()
+    upload(page, image_file)
+    shows(page, '5 cells')
+
+
+def test_choose_keeps_classes_and_scores_from_the_threshold_on():
+    cells = choose(plant(60, 120), [1], 0.5)
+    assert cells.labels.tolist() == [1, 1, 1]
+    assert cells.scores.tolist() == pytest.approx([0.55, 0.75, 0.95])
+    assert len(choose(cells, [], 0)) == 0
+
+
+def test_counts_are_by_class_and_in_all():
+    rows = count_rows(choose(plant(60, 120), [0, 1], 0.7), CLASSES)
+    assert rows == [
+        ['epithelial', 1, 33.3, 100.0, 0.85],
+        ['lymphocyte', 2, 66.7, 100.0, 0.85],
+        ['all', 3, 100.0, 100.0, 0.85],
+    ]
+    assert count_rows(choose(plant(60, 120), [2], 0), CLASSES) == [['all', 0, 0.0, None, None]]

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Hand a trained model over: weights as safetensors, or the whole detector as ONNX. docs/export.md tells their use."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.fileio import put
+
+from cellseg_mm.engine import handover
+from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.run_setup import check_weights_fit
+from cellseg_mm.utils import UserError, one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        metavar='FILE',
+        help='ends in .safetensors: weights, a checkpoint for every tool here; or in .onnx: runs by onnxruntime alone',
+    )
+    parser.add_argument('--half', action='store_true', help='weights of .safetensors in half the space, as float16')
+    parser.add_argument('--config', help='a config file (default: the config in the checkpoint)')
+    args = parser.parse_args()
+    if args.out.suffix not in ('.safetensors', '.onnx'):
+        raise UserError(f'--out {args.out}: a name that ends in .safetensors or .onnx is needed')
+    if args.half and args.out.suffix == '.onnx':
+        raise UserError('--half is for .safetensors; an ONNX file computes in float32')
+    return args
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    checkpoint = read_checkpoint(args.checkpoint)
+    cfg = handover.checkpoint_config(checkpoint, args.checkpoint, args.config)
+    detector = handover.build_detector(cfg)
+    check_weights_fit(detector, checkpoint, args.config or 'its own config', args.checkpoint)
+    detector.load_state_dict(checkpoint['state_dict'])
+    notes = handover.metadata(cfg, checkpoint)
+    if args.out.suffix == '.safetensors':
+        content = handover.to_safetensors(detector.state_dict(), notes, args.half)
+        kind = f'weights as {"float16" if args.half else "float32"}'
+    else:
+        handover.check_traceable(cfg, args.checkpoint)
+        content = handover.to_onnx(detector, notes)
+        kind = f'the detector; {handover.compare(detector, content)}'
+    put(content, str(args.out))
+    print(f'{args.out}: {len(content) / 2**20:.1f} MiB, {kind}; with its config and')
+    for key in ('classes', 'mean', 'std', 'channel_order', 'resize', 'operating_point'):
+        print(f'  {key}: {notes[key]}')
+
+
+if __name__ == '__main__':
+    main()
