@@ -16,7 +16,8 @@ consep_model = dict(
     # curve. PQ's threshold is chosen on validation.
     test_cfg=dict(
         rpn=dict(nms_pre=4000, max_per_img=4000),
-        rcnn=dict(score_thr=0.05, max_per_img=3000),
+        # one cell, one class: NMS across the classes
+        rcnn=dict(score_thr=0.05, max_per_img=3000, nms=dict(class_agnostic=True)),
     ),
 )
 
