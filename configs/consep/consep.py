@@ -12,8 +12,8 @@ consep_model = dict(
     backbone=dict(init_cfg=None, frozen_stages=-1, norm_eval=False),
     # a window has 40 cells on average
     train_cfg=dict(rcnn=dict(sampler=dict(num=256))),
-    # The dense preset: room for 2,283 cells an image, and a low score threshold, so that average precision sees the whole
-    # curve. PQ's threshold is chosen on validation.
+    # The dense preset: room for 2,283 cells an image, and a low score threshold, so that average precision sees the
+    # whole curve. PQ's threshold is chosen on validation.
     test_cfg=dict(
         rpn=dict(nms_pre=4000, max_per_img=4000),
         # one cell, one class: NMS across the classes
