@@ -5,7 +5,6 @@
 # On the doubled image the rows' anchors are 16 to 362 px, two an octave: no anchor fits 0.1 % of the 13,567 training
 # cells (best IoU below 0.3; 1 % in the single-level row, at stride 16), and 76 % have one of IoU 0.7 (30 %). With one
 # an octave 40 % have (17 %).
-consep_resize = dict(type='Resize', scale_factor=2.0, keep_ratio=True)
 
 consep_model = dict(
     # From scratch, for ImageNet weights may not be at hand offline: nothing is frozen, BatchNorm trains. Its statistics
@@ -37,16 +36,16 @@ consep_train_pipeline = [
     dict(type='RandomGaussianNoise', std=0.02, prob=0.2),
     dict(type='RandomGaussianBlur', kernel_size=3, sigma_range=(0.1, 1.0), prob=0.2),
     dict(type='RandomGamma', gamma_range=(0.8, 1.2), prob=0.3),
-    consep_resize,
+    dict(type='Resize', scale_factor=2.0, keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 consep_test_pipeline = [
     dict(type='LoadImageFromFile'),
-    consep_resize,
+    dict(type='Resize', scale=(2000, 2000), keep_ratio=True),  # of 1000x1000 px
     dict(type='LoadCellAnnotations'),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
-consep_windows = dict(_delete_=True, type='RedrawDataset', times=32)  # of each image an epoch
+consep_windows = dict(_delete_=True, type='RedrawDataset', times=64)  # of each image an epoch
 # windows are all of one shape: no need to look for images of like shape
 consep_loader = dict(batch_size=8, num_workers=8, batch_sampler=None)
 
