@@ -130,7 +130,7 @@ def our_masks_and_boxes(case: dict) -> object:
     masks = InstanceMapMasks(read_layers(case['instance_map_path']), ids, areas).flip('horizontal').flip('vertical')
     edge = (1 - CROP) / 2 * size
     matrix = crop_matrix(edge, edge, CROP * size, CROP * size, size, size) @ zoom_matrix(ZOOM, size, size)
-    warped, kept = warp_masks(masks, matrix @ rotation_matrix(-ANGLE, size, size), 0.1)
+    warped, kept = warp_masks(masks, matrix @ rotation_matrix(-ANGLE, size, size), (size, size), 0.1)
     return warped[kept].get_bboxes('hbox')
 
 

@@ -1,6 +1,7 @@
 """Scenes and measuring for the benchmarks: each case in a process of its own, so that one's memory is not another's."""
 
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
+# MMEngine asks for CUDA when imported. Asked so, the driver does not start, and forked processes can still use it.
+os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
 
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
 from cellseg_mm.utils import markdown_table

@@ -3,11 +3,13 @@
 
 One dense scene at its own size, batch 2 in training and 1 in inference, random weights, the same thresholds and at most
 300 detections for all. The attention's share is the time inside its modules over that of the whole inference. Memory is
-the peak of the resident size above that at the start; on CUDA, the peak that torch allocated.
+the peak of the resident size above that at the start; on CUDA, the peak that torch allocated. --amp adds each row in
+mixed precision, fp16 (CUDA only); fp32 is as PyTorch has it by default, there with TF32 in convolutions.
 """
 
 import argparse
 import functools
+import itertools
 import logging
 import tempfile
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.utils import load_config
@@ -29,6 +31,7 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 STOCK = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 ROWS = ('stock', 'maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam')
 RATIO_ROW = 'maskrcnn_r50_fpn'
+WARM_UP = 2  # calls; on CUDA the first ones choose kernels and take memory
 
 
 def model_config(row: str) -> ConfigDict:
@@ -48,8 +51,8 @@ class Run:
         facts (Tensor): (2,) of the last call: parameters, and seconds inside attention.
     """
 
-    def __init__(self, row: str, cases: list, training: bool, device: str) -> None:
-        self.row, self.cases, self.training, self.device = row, cases, training, device
+    def __init__(self, row: str, cases: list, training: bool, device: str, amp: bool) -> None:
+        self.row, self.cases, self.training, self.device, self.amp = row, cases, training, device, amp
         self.facts = torch.zeros(2, dtype=torch.float64).share_memory_()
 
     @functools.cached_property
@@ -69,7 +72,8 @@ class Run:
         pipeline = Compose([dict(type='LoadImageFromFile'), loading, dict(type='PackDetInputs', meta_keys=meta)])
         samples = [pipeline(dict(case, scale_factor=(1.0, 1.0))) for case in self.cases[: 1 + self.training]]
         batch = {key: [sample[key] for sample in samples] for key in samples[0]}
-        return model, OptimWrapper(torch.optim.AdamW(trained, lr=0.0)), batch
+        wrapper = AmpOptimWrapper if self.amp else OptimWrapper
+        return model, wrapper(optimizer=torch.optim.AdamW(trained, lr=0.0)), batch
 
     def _timed(self, function: Callable) -> Callable:
         def timing(*args: object) -> object:
@@ -87,7 +91,7 @@ class Run:
         if self.training:
             model.train_step(batch, optimizer)
         else:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(self.device, torch.float16, enabled=self.amp):
                 model.test_step(batch)
 
 
@@ -96,26 +100,31 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=512, help='height and width of the scene in px')
     parser.add_argument('--cells', type=int, default=150)
     parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument('--amp', action='store_true', help='each row in mixed precision as well')
     args = parser.parse_args()
+    if args.amp and args.device == 'cpu':
+        parser.error('--amp: needs --device cuda')
     init_default_scope('mmdet')
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     rows, inference = [], {}
     with tempfile.TemporaryDirectory() as folder:
         cases = [make_case(Path(folder), args.size, args.cells, index) for index in range(2)]
-        for row in ROWS:
+        for amp, row in itertools.product([False, True][: 1 + args.amp], ROWS):
             cells = []
             for training in (True, False):
-                run = Run(row, cases, training, args.device)
-                seconds, memory = measure(run, repeats=args.repeats, warm_up=1)
+                run = Run(row, cases, training, args.device, amp)
+                seconds, memory = measure(run, repeats=args.repeats, warm_up=WARM_UP)
                 parameters, attention = run.facts.tolist()
                 cells += [f'{seconds:.3f}', f'{memory:.0f}']
-            inference[row] = seconds, memory
-            rows.append([row, f'{parameters:,.0f}', *cells, f'{attention / seconds:.1%}' if attention else ''])
+            inference[row, amp] = seconds, memory
+            cells += [f'{1 / seconds:.2f}', f'{attention / seconds:.1%}' if attention else '']
+            rows.append([row, f'{parameters:,.0f}', 'fp16' if amp else 'fp32', *cells])
     print(f'{args.size}x{args.size} px, {args.cells} cells, {args.device}')
-    header = ['row', 'parameters', 'training step s', 'MiB', 'inference s', 'MiB', "attention's share"]
+    header = ['row', 'parameters', 'precision', 'training step s', 'MiB', 'inference s', 'MiB', 'images a second']
+    header += ["attention's share"]
     print_table(header, rows)
-    stock, ours = inference['stock'], inference[RATIO_ROW]
+    stock, ours = inference['stock', False], inference[RATIO_ROW, False]
     print(f'memory_ratio {stock[1] / ours[1]:.2f}')
     print(f'ratio {stock[0] / ours[0]:.2f}')
 

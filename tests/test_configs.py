@@ -11,6 +11,9 @@ from cellseg_mm.utils import diff_configs
 
 ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
 DEMO_ROWS = ['demo/maskrcnn_r18', 'demo/maskrcnn_r18_fpn', 'demo/maskrcnn_r18_fpn_cbam']
+CONSEP_ROWS = [f'consep/{name}' for name in ROWS]
+CONSEP_VARIANTS = ['consep/maskrcnn_r50_fpn_cbam_identity', 'consep/maskrcnn_r50_fpn_cbam_block']
+ABLATIONS = pytest.mark.parametrize('rows', [ROWS, DEMO_ROWS, CONSEP_ROWS], ids=['full', 'demo', 'consep'])
 
 
 def load(name):
@@ -27,7 +30,7 @@ def changed_keys(old, new):
     return [key for key, *_ in diff_configs(load(old).to_dict(), load(new).to_dict())]
 
 
-@pytest.mark.parametrize('rows', [ROWS, DEMO_ROWS], ids=['full', 'demo'])
+@ABLATIONS
 def test_each_row_differs_in_one_idea(rows):
     plain, fpn, cbam = rows
     parts = ('model.backbone.', 'model.neck.', 'model.rpn_head.anchor_generator.')
@@ -39,10 +42,32 @@ def test_each_row_differs_in_one_idea(rows):
     }
 
 
-@pytest.mark.parametrize('name', ROWS + DEMO_ROWS)
+@pytest.mark.parametrize('name', ROWS + DEMO_ROWS + CONSEP_ROWS + CONSEP_VARIANTS)
 def test_rows_are_short(name):
     lines = (ROOT / 'configs' / f'{name}.py').read_text().splitlines()
     assert len([line for line in lines if line and not line.startswith('#')]) < 15
+
+
+@pytest.mark.parametrize('name', CONSEP_VARIANTS)
+def test_a_variant_differs_in_what_it_declares(name):
+    """Of the row that it varies, so that any of them may follow it in an ablation."""
+    keys, declared = changed_keys(CONSEP_ROWS[2], name), load(name).ablation_variable
+    assert keys and all(any(f'{key}.'.startswith(f'{prefix}.') for prefix in declared) for key in keys)
+    assert len(keys) == 1
+
+
+def test_consep_rows_train_from_scratch_and_are_chosen_without_the_test_split():
+    for name in CONSEP_ROWS + CONSEP_VARIANTS:
+        cfg = load(name)
+        backbone = cfg.model.backbone
+        assert backbone.init_cfg is None and backbone.frozen_stages == -1 and not backbone.norm_eval
+        assert backbone.norm_cfg == dict(type='BN', requires_grad=True)
+        assert cfg.train_dataloader.dataset.dataset.ann_file == 'annotations/train.json'
+        assert cfg.val_dataloader.dataset.ann_file == 'annotations/val.json'  # of training images: test_prepare.py
+        assert cfg.val_evaluator.ann_file.endswith('annotations/val.json') and cfg.val_evaluator.score_thr is None
+        assert cfg.test_dataloader.dataset.ann_file == 'annotations/test.json'
+        # room for the 2,283 cells of the densest image
+        assert cfg.model.test_cfg.rpn.max_per_img > cfg.model.test_cfg.rcnn.max_per_img > 2283
 
 
 @pytest.mark.parametrize('name, count', [('maskrcnn_r50_fpn', 43_987_304), ('maskrcnn_r50_fpn_cbam', 44_688_104)])
@@ -50,7 +75,7 @@ def test_parameters_of_the_detector(name, count):
     assert sum(parameter.numel() for parameter in build(name).parameters()) == count
 
 
-@pytest.mark.parametrize('rows', [ROWS, DEMO_ROWS], ids=['full', 'demo'])
+@ABLATIONS
 def test_all_rows_have_the_same_anchor_sizes(rows):
     sizes = []
     for name in rows:

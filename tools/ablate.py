@@ -4,18 +4,30 @@
 Each row's config says what it changes of the row above (ablation_variable); rows that differ in more are refused. Runs
 that are finished are skipped, interrupted ones go on: call it again with the same OUT, on another day or machine, with
 more seeds or rows, and the table grows.
+
+With --budget all runs train the same number of epochs, as many as fit: a trial epoch of each row tells. OUT keeps the
+schedule, and every later run there takes it.
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from mmengine.config import DictAction
 from tqdm import tqdm
 
-from cellseg_mm.engine import ablation, run_setup
+from cellseg_mm.engine import ablation, run_setup, schedule
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
 from cellseg_mm.utils import UserError, one_line_errors, write_atomically, write_figure, write_json
 from cellseg_mm.visualization import plot_ablation
+
+
+def duration(text: str) -> float:
+    """Seconds of '90s', '20m' or '1.5h'."""
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh])', text)
+    if not match:
+        raise argparse.ArgumentTypeError(f'{text}: a time is a number and s, m or h, such as 20m')
+    return float(match[1]) * dict(s=1, m=60, h=3600)[match[2]]
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,6 +40,9 @@ def parse_args() -> argparse.Namespace:
     weights.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbones, as a file')
     parser.add_argument(
         '--nproc', type=int, default=1, help='processes that share each run, as many as GPUs (default: 1)'
+    )
+    parser.add_argument(
+        '--budget', type=duration, metavar='TIME', help='set the epochs so that all runs take so long: 90s, 20m, 1.5h'
     )
     parser.add_argument('--table-only', action='store_true', help='train nothing; the table of the runs that there are')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change in every row')
@@ -64,15 +79,24 @@ def main() -> None:
         rows.append(ablation.Row.of(config, cfg))
     ablation.check_comparable(rows)
     out = args.out.absolute()
+    chosen = schedule.take_schedule(rows, len(args.seeds), None if args.table_only else args.budget, out)
+    if chosen:
+        print(f'{chosen["epochs"]} epochs a run, as {out}/schedule.json has it', flush=True)
+        for row in rows:
+            schedule.set_epochs(row.cfg, chosen['epochs'])
+        rows = [ablation.Row.of(config, row.cfg) for config, row in zip(args.configs, rows, strict=True)]
     # seeds outside, so that every row has its first run as early as can be
     runs = [] if args.table_only else [(row, seed) for seed in args.seeds for row in rows]
     epochs = [row.cfg.train_cfg.max_epochs for row, _ in runs]
-    with tqdm(total=sum(epochs), unit='epoch', disable=not runs) as progress:
+    # what earlier runs have done takes no time of this one
+    done = [ablation.epochs_of(row, seed, out) for row, seed in runs]
+    with tqdm(total=sum(epochs), initial=sum(done), unit='epoch', disable=not runs) as progress:
         for number, (row, seed) in enumerate(runs):
 
-            def show(done: int, before: int = sum(epochs[:number])) -> None:
-                if before + done > progress.n:
-                    progress.update(before + done - progress.n)
+            def show(count: int, number: int = number) -> None:
+                if count > done[number]:
+                    progress.update(count - done[number])
+                    done[number] = count
 
             progress.set_description(f'{row.name}, seed {seed} ({number + 1} of {len(runs)})')
             ablation.run_row(row, seed, out, show)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
+from mmengine.dataset import RepeatDataset
 
 from cellseg_mm.utils import UserError
 
@@ -36,8 +37,8 @@ class CellDataset(CocoDataset):
     """A prepared set: COCO annotations, with an instance-id map an image.
 
     Augmentation draws from (seed, epoch, index of the image), so that runs repeat and resume exactly with any number of
-    workers; stock datasets draw from the workers' streams. An image that a wrapper repeats within an epoch is augmented
-    alike each time. :class:`SeedHook` sets seed and epoch.
+    workers; stock datasets draw from the workers' streams. An image that a stock wrapper repeats within an epoch is
+    augmented alike each time, one that :class:`RedrawDataset` repeats is not. :class:`SeedHook` sets seed and epoch.
 
     Args:
         *args: As for :class:`mmdet.datasets.CocoDataset`.
@@ -57,7 +58,11 @@ class CellDataset(CocoDataset):
 
     def __getitem__(self, index: int) -> dict:
         """The image at ``index`` through the pipeline."""
-        with fixed_randomness(*self._seed_and_epoch.tolist(), index):
+        return self.draw(index)
+
+    def draw(self, index: int, number: int = 0) -> dict:
+        """The same, as the draw of this number, from 0 on, within the epoch."""
+        with fixed_randomness(*self._seed_and_epoch.tolist(), index, number):
             return super().__getitem__(index)
 
     def filter_data(self) -> list:
@@ -84,6 +89,22 @@ class CellDataset(CocoDataset):
                 entry = entries[id(instance['mask'])]
                 instance.update(instance_id=entry['instance_id'], area=entry['area'])
         return info
+
+
+@DATASETS.register_module()
+class RedrawDataset(RepeatDataset):
+    """A :class:`CellDataset` repeated within an epoch, augmented anew each time: several windows of each image.
+
+    Args:
+        dataset (dict | CellDataset): What is repeated.
+        times (int): Draws of each image an epoch.
+        lazy_init (bool): As in mmengine's wrapper.
+    """
+
+    def __getitem__(self, index: int) -> dict:
+        """Draw ``index // images`` of image ``index % images``."""
+        number, image = divmod(index, len(self.dataset))
+        return self.dataset.draw(image, number)
 
 
 def inner_datasets(dataset: object) -> Iterator:

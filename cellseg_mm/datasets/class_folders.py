@@ -23,7 +23,8 @@ from cellseg_mm.structures import relabel, stack_layers
 from cellseg_mm.utils import UserError
 
 # a broken file is told in our own one line, not in OpenCV's several
-cv2.setLogLevel(0)
+_set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel  # OpenCV 4 or 5
+_set_log_level(0)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from .hooks import (
     OperatingPointHook,
     ResumeValidationHook,
     SeedHook,
+    StopwatchHook,
     TrainingSetHook,
     ValLossHook,
 )
@@ -19,6 +20,7 @@ __all__ = [
     'OperatingPointHook',
     'ResumeValidationHook',
     'SeedHook',
+    'StopwatchHook',
     'TrainingSetHook',
     'ValLossHook',
     'checkpoint',

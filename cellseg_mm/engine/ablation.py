@@ -6,6 +6,7 @@
                                train/ test/       # work dirs of tools/train.py and tools/test.py
                                trained.json       # written when training has ended
                                result.json        # figures, evidence and where they come from: the run is finished
+    OUT/schedule.json                          # of --budget, see schedule.py
     OUT/ablation.{md,csv,json,png}
 """
 
@@ -135,7 +136,7 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
         write_atomically(folder / 'config.py', cfg.pretty_text)
         if not (folder / 'trained.json').exists():
             command = ['train', folder / 'config.py', '--work-dir', folder / 'train', '--resume']
-            peak = _run_tool(
+            peak = run_tool(
                 command, folder / 'train.log', lock, lambda: on_epoch(epochs_done(folder / 'train')), processes
             )
             write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
@@ -144,14 +145,25 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
             raise UserError(f'{folder}: training kept no best checkpoint, for no epoch was validated')
         command = ['test', folder / 'config.py', best, '--work-dir', folder / 'test']
         command += ['--out', folder / 'test/predictions.json']
-        _run_tool(command, folder / 'test.log', lock, lambda: None, processes)
+        run_tool(command, folder / 'test.log', lock, lambda: None, processes)
         write_json(folder / 'result.json', _result(row, seed, folder, best))
 
 
-def _run_tool(command: list, log: Path, lock: object, poll: Callable, processes: int = 1) -> float:
-    """Run a tool with its output in a log; return its peak of resident memory in MiB, of several processes the largest.
+def run_tool(command: list, log: Path, lock: object, poll: Callable, processes: int = 1) -> float:
+    """Run a tool of the project to its end.
 
-    The lock is inherited, so that it holds for a tool that outlives this process.
+    Args:
+        command (list): Its name, and its arguments.
+        log (Path): Its output is appended there.
+        lock (file): Inherited, so that it holds for a tool that outlives this process.
+        poll (Callable): Called twice a second.
+        processes (int): Started by torchrun if more than one.
+
+    Returns:
+        float: Its peak of resident memory in MiB, of several processes the largest.
+
+    Raises:
+        UserError: If it fails, with its own message.
     """
     tool, *arguments = map(str, command)
     torchrun = []
@@ -189,6 +201,14 @@ def epochs_done(work_dir: Path) -> int:
     except OSError:
         return 0
     return int(match[1]) if match else 0
+
+
+def epochs_of(row: Row, seed: int, out: Path) -> int:
+    """Epochs that a run has done: all of them if it is finished, also where its result is all that was kept of it."""
+    folder = row.folder(out) / f'seed_{seed}'
+    if (folder / 'result.json').exists():
+        return row.cfg.train_cfg.max_epochs
+    return epochs_done(folder / 'train')
 
 
 def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:

@@ -98,3 +98,17 @@ def test_instances_name_their_ids_and_areas(dataset_cfg, prepared):
         assert [(entry['instance_id'], entry['area']) for entry in entries] == [
             (instance['instance_id'], instance['area']) for instance in info['instances']
         ]
+
+
+def test_an_image_drawn_again_within_an_epoch_is_another(dataset_cfg):
+    """And each draw is had again from seed, epoch and index, the first being that of the plain dataset."""
+    plain = DATASETS.build(dataset_cfg)
+    redrawn = DATASETS.build(dict(type='RedrawDataset', dataset=dataset_cfg, times=3))
+    for dataset in (plain, *inner_datasets(redrawn)):
+        dataset.set_randomness(3, 1)
+    images = [redrawn[index]['inputs'] for index in (0, len(plain), 2 * len(plain))]
+    assert len(redrawn) == 3 * len(plain)
+    assert torch.equal(images[0], plain[0]['inputs'])
+    assert len({image.numpy().tobytes() for image in images}) == 3
+    assert torch.equal(redrawn[len(plain)]['inputs'], images[1])
+    assert redrawn[len(plain)]['data_samples'].img_path == plain[0]['data_samples'].img_path

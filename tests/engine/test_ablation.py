@@ -18,7 +18,11 @@ def make_row(name, data_root, **options):
     return ablation.Row.of(config, cfg)
 
 
-@pytest.mark.parametrize('rows', [ROWS, [f'demo/{name.replace("50", "18")}' for name in ROWS]], ids=['full', 'demo'])
+DEMO_ROWS = [f'demo/{name.replace("50", "18")}' for name in ROWS]
+CONSEP_ROWS = [f'consep/{name}' for name in (*ROWS, f'{ROWS[2]}_identity', f'{ROWS[2]}_block')]
+
+
+@pytest.mark.parametrize('rows', [ROWS, DEMO_ROWS, CONSEP_ROWS], ids=['full', 'demo', 'consep'])
 def test_the_ablations_rows_are_comparable(rows, prepared):
     ablation.check_comparable([make_row(name, prepared) for name in rows])
 

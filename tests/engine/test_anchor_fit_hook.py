@@ -16,7 +16,13 @@ def make_dataset(prepared, **resize):
 
 
 @pytest.mark.parametrize(
-    'resize', [{}, dict(scale=(300, 200), keep_ratio=True), dict(scale=(150, 90), keep_ratio=False)]
+    'resize',
+    [
+        {},
+        dict(scale=(300, 200), keep_ratio=True),
+        dict(scale=(150, 90), keep_ratio=False),
+        dict(scale_factor=2.0, keep_ratio=True),
+    ],
 )
 def test_boxes_are_those_that_the_pipeline_makes(prepared, resize):
     dataset = make_dataset(prepared, **resize)

@@ -1,14 +1,15 @@
 """Small hooks: seeds, the operating point, validation on resuming, and the printed line."""
 
+import statistics
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, build_dataset, read_json
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
-from cellseg_mm.engine import OperatingPointHook, ResumeValidationHook, SeedHook, run_setup
+from cellseg_mm.engine import InputScaleHook, OperatingPointHook, ResumeValidationHook, SeedHook, run_setup
 from cellseg_mm.engine.log_processor import HeadlineLogProcessor
 
 
@@ -82,3 +83,21 @@ def test_the_headline_alone_is_printed(monkeypatch):
     found = HeadlineLogProcessor(headline=['a/y', 'b']).get_log_after_epoch(None, 0, 'val')
     assert found == (tag, 'Epoch(val) [3][6/6]  a/y: 0.2500')
     assert HeadlineLogProcessor(headline=['b']).get_log_after_epoch(None, 0, 'val') == (tag, line)
+
+
+@pytest.mark.parametrize(
+    'resize, scale_of',
+    [
+        (dict(scale_factor=2.0), lambda side: 2.0),
+        (dict(scale=(288, 288)), lambda side: 288 / side),
+        (None, lambda _: 1.0),
+    ],
+)
+def test_checkpoints_carry_the_scale_of_the_training_images(resize, scale_of, prepared):
+    pipeline = [dict(type='LoadImageFromFile')] + ([dict(type='Resize', keep_ratio=True, **resize)] if resize else [])
+    hook, checkpoint = InputScaleHook(), dict(meta={})
+    hook.before_train(SimpleNamespace(train_dataloader=SimpleNamespace(dataset=build_dataset(prepared, pipeline))))
+    hook.before_save_checkpoint(None, checkpoint)
+    images = read_json(prepared / 'annotations/train.json')['images']
+    scales = sorted(scale_of(max(image['height'], image['width'])) for image in images)
+    assert checkpoint['meta']['input_scale'] == pytest.approx([scales[0], statistics.median(scales), scales[-1]])

@@ -117,3 +117,18 @@ def test_two_processes_share_a_run(prepared, tmp_path):
     assert 'num_processes = 2' in (folder / 'config.py').read_text()  # so its digest is not that of one process
     assert all('GPU number: 2' in next((folder / part).glob('*/*.log')).read_text() for part in ('train', 'test'))
     assert read_json(folder / 'result.json')['figures']['segm_AP50_max1000'] >= 0
+
+
+@pytest.mark.slow
+def test_a_budget_sets_the_schedule_and_later_calls_take_it(prepared, tmp_path):
+    out = tmp_path / 'out'
+    result = run(command(ROWS[1:2], prepared, tmp_path, out, '--budget', '2m'))
+    assert result.returncode == 0, result.stderr[-3000:]
+    epochs = read_json(out / 'schedule.json')['epochs']
+    assert f'{epochs} epochs a run' in result.stdout
+    assert read_json(out / 'schedule.json')['trials']['maskrcnn_r18_fpn']['steps'] > 0
+    assert (next(out.glob('runs/*/seed_0/train')) / f'epoch_{epochs}.pth').exists()
+
+    digest = read_json(out / 'ablation.json')['runs'][0]['digest']
+    result = run(command(ROWS[1:2], prepared, tmp_path, out, '--table-only'))
+    assert result.returncode == 0 and digest in result.stdout

@@ -1,4 +1,4 @@
-from .geometric import ApplyAffine, RandomResizedCrop, RandomRotation, RandomZoom
+from .geometric import ApplyAffine, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
 from .loading import LoadCellAnnotations
 from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
 
@@ -11,5 +11,6 @@ __all__ = [
     'RandomGaussianNoise',
     'RandomResizedCrop',
     'RandomRotation',
+    'RandomWindow',
     'RandomZoom',
 ]

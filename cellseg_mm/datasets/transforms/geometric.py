@@ -1,7 +1,7 @@
-"""The report's geometric augmentations.
+"""The report's geometric augmentations, and windows to train on.
 
-Rotation, zoom and resized crop each only write down a matrix; :class:`ApplyAffine` then warps image and masks once, so
-that the image is interpolated once and the cost does not grow with the number of transforms.
+Rotation, zoom, resized crop and window each only write down a matrix; :class:`ApplyAffine` then warps image and masks
+once, so that the image is interpolated once and the cost does not grow with the number of transforms.
 
 Matrices are (3, 3) float64 and act on continuous coordinates (x, y, 1), in which the centre of the upper left pixel is
 (0.5, 0.5) and the image spans (0, 0) to (width, height). Image and masks share them.
@@ -166,6 +166,45 @@ class RandomResizedCrop(RandomAffineStep):
 
 
 @TRANSFORMS.register_module()
+class RandomWindow(RandomAffineStep):
+    """A square window of the image at a random place, on whole pixels; of the whole side where the image is smaller.
+
+    All that comes after it costs what the window costs, and dense images of any size train in the same memory.
+
+    Required Keys:
+
+    - img_shape
+
+    Added or Modified Keys:
+
+    - affine_matrix
+    - affine_shape: (H, W) of what :class:`ApplyAffine` makes
+
+    Args:
+        size (int): Its side in px.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(prob=1.0)
+        self.size = size
+
+    @cache_randomness
+    def draw_corner(self, rows: int, columns: int) -> tuple:
+        """(left, top), each one of so many places."""
+        return np.random.randint(columns), np.random.randint(rows)
+
+    def draw_matrix(self, height: int, width: int) -> np.ndarray:
+        """See :func:`crop_matrix`; nothing is stretched."""
+        rows, columns = (side - min(self.size, side) + 1 for side in (height, width))
+        return crop_matrix(*self.draw_corner(rows, columns), height, width, height, width)
+
+    def apply(self, results: dict) -> None:
+        """Change ``affine_matrix`` and set ``affine_shape``."""
+        super().apply(results)
+        results['affine_shape'] = tuple(min(self.size, side) for side in results['img_shape'])
+
+
+@TRANSFORMS.register_module()
 class ApplyAffine(BaseTransform):
     """Warp image and masks once, by the matrices that the transforms before it wrote down.
 
@@ -177,15 +216,16 @@ class ApplyAffine(BaseTransform):
 
     - img (np.uint8)
     - affine_matrix (optional; without it nothing happens)
+    - affine_shape (optional; the image keeps its size without it)
     - gt_masks, gt_bboxes, gt_bboxes_labels, gt_ignore_flags (optional)
 
     Modified Keys:
 
-    - img, gt_masks, gt_bboxes, gt_bboxes_labels, gt_ignore_flags
+    - img, img_shape, gt_masks, gt_bboxes, gt_bboxes_labels, gt_ignore_flags
 
     Removed Keys:
 
-    - affine_matrix
+    - affine_matrix, affine_shape
 
     Args:
         min_visible (float): Share of a cell's area, 0 to 1.
@@ -201,20 +241,20 @@ class ApplyAffine(BaseTransform):
         matrix = results.pop('affine_matrix', None)
         if matrix is None:
             return results
-        height, width = results['img'].shape[:2]
+        shape = results['img_shape'] = results.pop('affine_shape', results['img'].shape[:2])
         results['img'] = cv2.warpAffine(
             results['img'],
             to_pixel_indices(matrix),
-            (width, height),
+            shape[::-1],
             flags=cv2.INTER_LINEAR,
             borderValue=(self.pad_val,) * 3,
         )
         if 'gt_masks' in results:
-            self._transform_annotations(results, matrix)
+            self._transform_annotations(results, matrix, shape)
         return results
 
-    def _transform_annotations(self, results: dict, matrix: np.ndarray) -> None:
-        masks, kept = warp_masks(results['gt_masks'], matrix, self.min_visible)
+    def _transform_annotations(self, results: dict, matrix: np.ndarray, shape: tuple) -> None:
+        masks, kept = warp_masks(results['gt_masks'], matrix, shape, self.min_visible)
         results['gt_masks'] = masks[kept]
         results['gt_bboxes'] = results['gt_masks'].get_bboxes(type(results['gt_bboxes']))
         for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
@@ -224,17 +264,18 @@ class ApplyAffine(BaseTransform):
         return f'{type(self).__name__}(min_visible={self.min_visible}, pad_val={self.pad_val})'
 
 
-def warp_masks(masks: InstanceMapMasks, matrix: np.ndarray, min_visible: float) -> tuple:
-    """Masks of one image, warped within its frame, and which of them are still worth keeping.
+def warp_masks(masks: InstanceMapMasks, matrix: np.ndarray, shape: tuple, min_visible: float) -> tuple:
+    """Masks of one image, warped, and which of them are still worth keeping.
 
     Args:
         masks (InstanceMapMasks): N instances.
         matrix (ndarray): (3, 3), see the head of this file.
+        shape (tuple): (H, W) of the result.
         min_visible (float): See :class:`ApplyAffine`.
 
     Returns:
         tuple: The N warped instances, and (N,) bool.
     """
-    warped = masks.warp(to_pixel_indices(matrix), (masks.height, masks.width))
+    warped = masks.warp(to_pixel_indices(matrix), shape)
     expected = masks.areas * abs(np.linalg.det(matrix[:2, :2]))
     return warped, (warped.areas > 0) & (warped.areas >= min_visible * expected)

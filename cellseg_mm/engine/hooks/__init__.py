@@ -4,6 +4,7 @@ from .input_scale_hook import InputScaleHook
 from .operating_point_hook import OperatingPointHook
 from .resume_validation_hook import ResumeValidationHook
 from .seed_hook import SeedHook
+from .stopwatch_hook import StopwatchHook
 from .training_set_hook import TrainingSetHook
 from .val_loss_hook import ValLossHook
 
@@ -14,6 +15,7 @@ __all__ = [
     'OperatingPointHook',
     'ResumeValidationHook',
     'SeedHook',
+    'StopwatchHook',
     'TrainingSetHook',
     'ValLossHook',
 ]

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import torch
 from mmcv import rescale_size
 from mmdet.datasets.transforms import Resize
@@ -63,11 +64,11 @@ def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
         boxes = torch.tensor([instance['bbox'] for instance in info['instances']], dtype=torch.float32)
         if not len(boxes):
             continue
-        width, height = new_width, new_height = info['width'], info['height']
-        if resize is not None and resize.keep_ratio:
-            new_width, new_height = rescale_size((width, height), resize.scale)
-        elif resize is not None:
-            new_width, new_height = resize.scale
+        size = new_size = info['width'], info['height']
+        if resize is not None:
+            scale = resize.scale or tuple(map(round, np.multiply(size, resize.scale_factor)))
+            new_size = rescale_size(size, scale) if resize.keep_ratio else scale
+        (width, height), (new_width, new_height) = size, new_size
         boxes = boxes * torch.tensor([new_width / width, new_height / height] * 2)
         sizes = [(math.ceil(new_height / y), math.ceil(new_width / x)) for x, y in prior_generator.strides]
         anchors = [level.cpu().float() for level in prior_generator.base_anchors]

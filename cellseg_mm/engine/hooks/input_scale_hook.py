@@ -35,4 +35,6 @@ def _scales(dataset: object) -> list:
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     if resize is None:
         return [1.0] * len(infos)
+    if resize.scale is None:
+        return [resize.scale_factor[0]] * len(infos)
     return [rescale_size((info['width'], info['height']), resize.scale, return_scale=True)[1] for info in infos]

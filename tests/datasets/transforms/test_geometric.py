@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.datasets.transforms import RandomFlip
 
-from cellseg_mm.datasets.transforms import ApplyAffine, RandomResizedCrop, RandomRotation, RandomZoom
+from cellseg_mm.datasets.transforms import ApplyAffine, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
 from cellseg_mm.datasets.transforms.geometric import crop_matrix, rotation_matrix, to_pixel_indices, zoom_matrix
 from cellseg_mm.structures import InstanceMapMasks
 
@@ -179,6 +179,33 @@ def test_boxes_of_the_resized_crop():
     assert 0.8 <= area.min() < 0.81 and 0.98 < area.max() <= 1.0
     assert 0.9 <= aspect.min() < 0.91 and 1.09 < aspect.max() <= 1.1 + 1e-9
     assert np.median(aspect) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_window_is_a_slice_of_image_and_masks():
+    """Pixel for pixel; its place is read off the image, whose colours tell row and column."""
+    np.random.seed(0)
+    corners = set()
+    for _ in range(200):
+        results = make_results()
+        rows, columns = np.indices((60, 80), np.uint8)
+        results['img'] = np.dstack([rows, columns, rows])
+        before = results['gt_masks'].to_ndarray()
+        after = ApplyAffine(min_visible=0.0)(RandomWindow(size=50)(results))
+        top, left, _ = map(int, after['img'][0, 0])
+        corners.add((top, left))
+        window = slice(top, top + 50), slice(left, left + 50)
+        assert after['img_shape'] == (50, 50) and np.array_equal(after['img'], results['img'])
+        assert np.array_equal(after['img'][..., 0], rows[window]) and np.array_equal(
+            after['img'][..., 1], columns[window]
+        )
+        kept = before[(slice(None), *window)]
+        assert np.array_equal(after['gt_masks'].to_ndarray(), kept[kept.any((1, 2))])
+    assert {top for top, _ in corners} == set(range(11)) and {left for _, left in corners} == set(range(31))
+
+
+def test_a_window_larger_than_the_image_is_the_image():
+    after = ApplyAffine(min_visible=0.1)(RandomWindow(size=70)(make_results()))
+    assert after['img'].shape == (60, 70, 3) and after['img_shape'] == (60, 70)
 
 
 def test_pinned_draws_are_not_shared_between_images():

@@ -1,0 +1,114 @@
+import functools
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT, read_json
+from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
+
+from cellseg_mm.engine import ablation, run_setup, schedule
+from cellseg_mm.engine.schedule import Pace, epochs_within, read_pace, set_epochs
+from cellseg_mm.utils import UserError, write_json
+
+ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
+
+
+def test_a_runs_time_in_closed_form():
+    """7 epochs of 5 steps, validated after 3, 6 and 7."""
+    pace = Pace(start=10, step=2, steps=5, epoch_end=1, validation=100, test=1000)
+    assert pace.of_run(epochs=7, val_interval=3) == 2 * 10 + 7 * (2 * 5 + 1) + 3 * 100 + 1000
+    assert pace.of_run(epochs=6, val_interval=3) == 2 * 10 + 6 * (2 * 5 + 1) + 2 * 100 + 1000
+
+
+def test_the_first_steps_of_a_trial_do_not_count():
+    """30 steps, of which the first 10 take 5 s each and the others 0.5 s; of 4 the first 2 are left out."""
+    steps = [100 + 5 * min(n, 10) + 0.5 * max(n - 10, 0) for n in range(1, 31)]
+    times = dict(began=100, steps=steps, trained=steps[-1] + 3, validated=steps[-1] + 7)
+    pace = read_pace(times, launched=92, test_share=3.5)
+    assert pace == Pace(start=8, step=pytest.approx(0.5), steps=30, epoch_end=3, validation=4, test=14)
+    times = dict(began=0, steps=[9, 18, 19, 20], trained=20, validated=20)
+    assert read_pace(times, launched=0, test_share=1).step == 1
+
+
+def test_the_slowest_row_decides():
+    paces = {name: Pace(5, step, 10, 0, 0, 0) for name, step in (('fast', 1), ('slow', 2), ('middle', 1.5))}
+    assert epochs_within(50, paces, val_interval=1) == 2  # 2 * 5 + 2 * 20
+    assert epochs_within(49.9, paces, val_interval=1) == 1
+    assert epochs_within(30, paces, val_interval=1) == 1
+    with pytest.raises(UserError, match=r'leaves 29 s for a run, and slow needs 30 s for one epoch'):
+        epochs_within(29, paces, val_interval=1)
+
+
+@pytest.mark.parametrize('name', [ROWS[2], f'consep/{ROWS[2]}'])
+def test_the_learning_rate_ends_with_the_last_epoch(name):
+    """MMEngine's own scheduler, stepped to its end, has come down the whole cosine but for its last step."""
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    set_epochs(cfg, 7)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    settings = dict(end=cfg.train_cfg.max_epochs, **cfg.param_scheduler[-1])  # the end is put in by the Runner
+    cosine, steps = PARAM_SCHEDULERS.get(settings.pop('type')), 7
+    if settings.pop('convert_to_iter_based', False):
+        cosine, steps = functools.partial(cosine.build_iter_from_epoch, epoch_length=4), 28
+    scheduler = cosine(optimizer=optimizer, **settings)
+    for _ in range(steps):
+        optimizer.step()
+        scheduler.step()
+    expected = 5e-6 + (2e-4 - 5e-6) * (1 + math.cos(math.pi * (steps - 1) / steps)) / 2
+    assert optimizer.param_groups[0]['lr'] == pytest.approx(expected)
+
+
+@pytest.fixture
+def rows(prepared):
+    configs = [str(ROOT / 'configs' / f'{name}.py') for name in ROWS]
+    return [
+        ablation.Row.of(config, run_setup.training_config(config, dict(data_root=str(prepared)), from_scratch=True))
+        for config in configs
+    ]
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """Trials by a clock of their own: starts of 10 s, then 20 steps; names of the rows that were tried."""
+    clock = SimpleNamespace(now=1000.0, tried=[])
+    steps = dict(zip(ROWS, (2.0, 1.0, 1.5), strict=True))
+
+    def run_tool(command, log, lock, poll, processes=1):
+        folder = command[1].parent
+        text = (folder / 'config.py').read_text()
+        assert 'max_epochs=1' in text and "type='StopwatchHook'" in text
+        clock.tried.append(folder.name)
+        began, step = clock.now + 10, steps[folder.name]
+        marks = [began + step * number for number in range(1, 21)]
+        clock.now = marks[-1] + 3
+        write_json(
+            folder / 'stopwatch.json', dict(began=began, steps=marks, trained=marks[-1] + 1, validated=clock.now)
+        )
+
+    monkeypatch.setattr(schedule, 'run_tool', run_tool)
+    monkeypatch.setattr(schedule, 'time', SimpleNamespace(time=lambda: clock.now))
+    return clock
+
+
+def test_trials_are_taken_off_the_budget_and_their_schedule_is_kept(rows, trials, prepared, tmp_path):
+    """3 trials take 39 + 20 * 4.5 = 129 s; 4 epochs of the slowest row 4 * (20 * 2 + 1 + 2) beside start and test."""
+    images = [len(read_json(prepared / f'annotations/{split}.json')['images']) for split in ('val', 'test')]
+    run = 2 * 10 + 4 * 43 + 2 * images[1] / images[0]
+    chosen = schedule.take_schedule(rows, 1, 129 + 3 * run + 0.01, tmp_path)
+    assert chosen['epochs'] == 4
+    assert trials.tried == ROWS and not (tmp_path / 'trials').exists()
+    assert chosen['trials'][ROWS[0]]['step'] == pytest.approx(2) and chosen['device'] and chosen['versions']
+
+    # from now on it is the schedule there: more seeds, another time, or none
+    for budget in (1, 99999, None):
+        assert schedule.take_schedule(rows[:1], 5, budget, tmp_path) == json.loads(json.dumps(chosen))
+    assert trials.tried == ROWS
+    assert schedule.take_schedule(rows, 1, None, tmp_path / 'other') is None
+
+
+def test_a_budget_that_is_too_short_leaves_no_schedule(rows, trials, tmp_path):
+    with pytest.raises(UserError, match=f'leaves 0 s for a run, and {ROWS[0]} needs'):
+        schedule.take_schedule(rows, 1, 60, tmp_path)
+    assert not (tmp_path / 'schedule.json').exists()
