@@ -70,7 +70,7 @@ def _check_harmless(cfg: Config, path: str) -> None:
     Raises:
         UserError: Naming the first such value.
     """
-    queue = [cfg.model, cfg.get('test_pipeline')]
+    queue = [cfg.model, cfg.get('test_pipeline'), cfg.get('tta_model')]
     while queue:
         value = queue.pop()
         if isinstance(value, dict):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.registry import TRANSFORMS
+from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures.mask import encode_mask_results
 from mmengine.structures import InstanceData
 
@@ -26,6 +26,7 @@ from .tiles import TileGrid
 TOLERANCE = 1.15
 # Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else tiles at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
+VIEWS = dict(type='CellTTAModel')  # of checkpoints whose config has no tta_model
 MAX_OVERLAP = 128  # px that tiles share, where a third of them is more
 
 
@@ -50,6 +51,7 @@ class CellInferencer:
         scale (float | None): Px of the model's input to a px of the image, in tiles, for images whose cells are not of
             the training's size; all images then go through in tiles.
         channel_order (str): Of files given as a path: ``'rgb'``, or ``'bgr'`` for red and blue exchanged.
+        tta (bool): Merge what several views show, see :class:`CellTTAModel`: those of the config's ``tta_model``.
 
     Attributes:
         classes (tuple[str]): Names, in the order of the labels.
@@ -72,6 +74,7 @@ class CellInferencer:
         score_thr: float | None = None,
         scale: float | None = None,
         channel_order: str = 'rgb',
+        tta: bool = False,
     ) -> None:
         checkpoint, config = str(checkpoint), config and str(config)
         if score_thr is not None and not 0 <= score_thr <= 1:
@@ -92,7 +95,8 @@ class CellInferencer:
         except (AttributeError, StopIteration) as error:
             raise UserError(f'{config or checkpoint}: is no config of this project ({error!r})') from error
         self._input_size = sorted(resize.scale)
-        self._model = load_detector(cfg, content, checkpoint, config)
+        model = load_detector(cfg, content, checkpoint, config)
+        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)).eval() if tta else model
         try:
             self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         except (RuntimeError, AssertionError) as error:
@@ -107,6 +111,7 @@ class CellInferencer:
             config=config,
             score_thr=self.score_thr,
             scale=self.scale,
+            tta=tta,
         )
         scaled = dict(type='Resize', scale_factor=self.scale, keep_ratio=True)
         self._fitted = [TRANSFORMS.build(step) for step in steps]

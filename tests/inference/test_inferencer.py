@@ -121,6 +121,12 @@ def test_another_config_takes_the_place_of_the_checkpoints(tiny_checkpoint, tmp_
     assert few.max_cells == 3 and 0 < len(few(draw(1, 128, 128))) <= 3
 
 
+def test_views_are_merged_with_tta(detector, tiny_checkpoint):
+    image = draw(1, 128, 128)
+    merged = CellInferencer(tiny_checkpoint, score_thr=0.01, tta=True)(image)
+    assert len(merged) and merged.scores.max() <= 1 and merged.codes() != detector(image).codes()
+
+
 def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_path):
     mask = np.zeros((60, 80), bool)
     mask[20:40, 20:40] = True
