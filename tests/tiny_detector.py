@@ -52,9 +52,9 @@ def rescale_to(spread: float) -> Callable:
 
 def random_detector(cfg: Config) -> nn.Module:
     """Random weights, each layer's scaled to outputs of one spread: scores neither saturate nor tie."""
+    torch.manual_seed(0)
     detector = build_detector(cfg)
     spreads, hooks = dict(rpn_reg=0.3), []
-    torch.manual_seed(0)
     for name, layer in detector.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and 'attention' not in name:
             nn.init.normal_(layer.weight)

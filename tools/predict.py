@@ -18,7 +18,7 @@ from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 from cellseg_mm import CellInferencer
 from cellseg_mm.engine import run_setup
 from cellseg_mm.export import FORMATS, write_summary
-from cellseg_mm.inference import find_channel_order, open_image
+from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
 from cellseg_mm.utils import UserError, one_line_errors
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     args = parser.parse_args()
-    args.formats = args.formats.split(',')
+    args.formats = list(dict.fromkeys(args.formats.split(',')))
     unknown = [name for name in args.formats if name not in ALL_FORMATS]
     if unknown:
         raise UserError(f'--formats {unknown[0]}: choose from {",".join(ALL_FORMATS)}')
@@ -78,8 +78,6 @@ def parse_args() -> argparse.Namespace:
         raise UserError(f'--pixel-size {args.pixel_size}: must be above 0')
     if args.scale is not None and args.tile is False:
         raise UserError('--scale is that of tiles, so it cannot go with --no-tile')
-    if any(Path(text).is_dir() and Path(text).resolve() == args.out.resolve() for text in args.inputs):
-        raise UserError(f'--out {args.out}: is a folder of images to read; choose another')
     return args
 
 
@@ -96,13 +94,7 @@ def choose_channel_order(choice: str, detector: CellInferencer, paths: list) -> 
         return 'rgb' if choice == 'auto' else choice
     decided = [None]
     if is_main_process():
-        sources = []
-        for path in paths[:: -(-len(paths) // ORDER_FILES)]:
-            try:
-                sources.append(open_image(path))
-            except UserError:  # which will be told when its turn comes
-                continue
-        decided[0], reason = find_channel_order(detector, sources)
+        decided[0], reason = find_channel_order(detector, paths[:: -(-len(paths) // ORDER_FILES)])
         what = 'exchanged in the files, put right here' if decided[0] == 'bgr' else 'in their places'
         print(f'red and blue are {what} ({reason}); --channel-order rgb or bgr decides otherwise', flush=True)
     broadcast_object_list(decided)
@@ -113,6 +105,8 @@ def choose_channel_order(choice: str, detector: CellInferencer, paths: list) -> 
 def main() -> None:
     args = parse_args()
     paths = find_images(args.inputs)
+    if any(path.resolve().parent == args.out.resolve() for path in paths):
+        raise UserError(f'--out {args.out}: holds images that are to be read; choose another folder')
     start_processes(args.launcher, args.local_rank)
     detector = CellInferencer(args.checkpoint, args.config, args.device, args.score_thr, args.scale, tta=args.tta)
     if is_main_process():

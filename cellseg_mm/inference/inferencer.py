@@ -95,8 +95,8 @@ class CellInferencer:
         except (AttributeError, StopIteration) as error:
             raise UserError(f'{config or checkpoint}: is no config of this project ({error!r})') from error
         self._input_size = sorted(resize.scale)
-        detector = load_detector(cfg, content, checkpoint, config)
-        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=detector)).eval() if tta else detector
+        model = load_detector(cfg, content, checkpoint, config)
+        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)).eval() if tta else model
         try:
             self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         except (RuntimeError, AssertionError) as error:
@@ -206,22 +206,26 @@ def _pack(image: np.ndarray, transforms: list) -> dict:
     return results
 
 
-def find_channel_order(detector: CellInferencer, sources: Sequence) -> tuple:
+def find_channel_order(detector: CellInferencer, paths: Sequence) -> tuple:
     """The channel order of a set of files, told from the stain of the cells in them.
 
     One window of each is looked at in both orders, and the cells of both count: in true colours the nuclei are bluer
-    than what is around them.
+    than what is around them. Files that cannot be read do not count.
 
     Args:
         detector (CellInferencer): Or another detector.
-        sources (Sequence): As the files have their channels.
+        paths (Sequence[Path]): The files.
 
     Returns:
         tuple: ``'rgb'`` or ``'bgr'``, and the reason in words.
     """
     differences = []
-    for source in sources:
-        windows = [source.read(*window) for window in sample_windows(source.height, source.width)]
+    for path in paths:
+        try:
+            source = open_image(path)
+            windows = [source.read(*window) for window in sample_windows(source.height, source.width)]
+        except UserError:
+            continue
         window = min(windows, key=lambda window: window.mean())  # the one with the most tissue
         cells = Cells.concatenate(detector([window, np.ascontiguousarray(window[..., ::-1])]))
         differences.append(stain_difference(window, cells.instance_map(min_visible=0) > 0))

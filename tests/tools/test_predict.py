@@ -48,7 +48,7 @@ def names(folder: Path) -> set:
 @pytest.fixture
 def predict(run_here, tiny_checkpoint, tmp_path):
     """Run the tool into tmp_path / 'out'."""
-    return lambda *arguments: run_here('predict', tiny_checkpoint, *arguments, '--out', tmp_path / 'out')
+    return lambda *arguments: run_here('predict', tiny_checkpoint, '--out', tmp_path / 'out', *arguments)
 
 
 def test_all_kinds_of_input_go_through_and_a_bad_file_is_one_line(predict, tiny_checkpoint, tmp_path):
@@ -59,7 +59,8 @@ def test_all_kinds_of_input_go_through_and_a_bad_file_is_one_line(predict, tiny_
     with tifffile.TiffWriter(tmp_path / 'more/pages.tif') as file:
         for page in (images[2][:64], images[2]):
             file.write(page, photometric='rgb')
-    status, printed, errors = predict(tmp_path / 'folder', tmp_path / 'absent.png', f'{tmp_path}/more/*.tif')
+    inputs = tmp_path / 'folder', tmp_path / 'absent.png', f'{tmp_path}/more/*.tif'
+    status, printed, errors = predict(*inputs, '--channel-order', 'rgb')
 
     assert status == 2 and 'score threshold 0.25 (chosen by the validation of epoch 2)' in printed
     failures = [line for line in errors.splitlines() if line.startswith('error: ')]
@@ -163,7 +164,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(predict, tmp_path, monkeypa
         ('x.tif --scale 2 --no-tile', '--scale is that of tiles'),
         ('*.svs', r'\*.svs: no file matches'),
         ('empty', 'empty: no image in this folder'),
-        ('out', 'is a folder of images to read; choose another'),
+        ('*.tif --out .', r'--out \.: holds images that are to be read; choose another'),
         ('x.tif --launcher pytorch', 'start the command by torchrun'),
     ],
 )
@@ -188,7 +189,16 @@ def test_several_processes_share_files_and_tiles(tiny_checkpoint, tmp_path):
         write(tmp_path / f'images/{seed}.tif', draw(seed, 128, 128))
     write(tmp_path / 'images/large.tif', draw(7, 300, 300))
     (tmp_path / 'images/bad.png').write_text('no image')
-    tool = [str(ROOT / 'tools/predict.py'), str(tiny_checkpoint), 'images', '--formats', 'coco,csv', '--out']
+    tool = [
+        str(ROOT / 'tools/predict.py'),
+        str(tiny_checkpoint),
+        'images',
+        '--formats',
+        'coco,csv',
+        '--channel-order',
+        'rgb',
+        '--out',
+    ]
     environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     for command in ([sys.executable, *tool, 'one'], [*torchrun, *tool, 'two', '--launcher', 'pytorch']):
