@@ -117,12 +117,14 @@ def _convert(
     samples: list, out: Path, classes: tuple, val_fraction: float, seed: int, order: str, workers: int | None
 ) -> dict:
     """Write all files of the set into ``out``; return its statistics."""
-    labels = _parallel(_convert_labels, [(sample, out, len(classes)) for sample in samples], workers, 'reading labels')
+    tasks = [(sample, order, out, len(classes)) for sample in samples]
+    labels = _parallel(_convert_sample, tasks, workers, 'converting')
     reason = 'as given'
     if order == 'auto':
         order, reason = channel_order([label['stain_difference'] for label in labels if label['split'] == 'train'])
-    tasks = [(sample, order, out) for sample in samples]
-    sums = np.array(_parallel(_convert_image, tasks, workers, 'writing images'))
+        # each was written as its own stain tells; the set decides
+        tasks = [(sample, order, out) for sample, label in zip(samples, labels, strict=True) if label['order'] != order]
+        _parallel(_rewrite_image, tasks, workers, 'exchanging red and blue')
 
     counts = np.array([np.bincount(label['labels'], minlength=len(classes) + 1)[1:] for label in labels])
     ignored, left_out = (np.array([label[key] for label in labels]) for key in ('ignored', 'left_out'))
@@ -137,13 +139,13 @@ def _convert(
         chosen = [(labels[index], ids[index]) for index in np.flatnonzero(splits == split)]
         _write_json(out / 'annotations' / f'{split}.json', _coco(chosen, classes))
 
-    pixels, *moments = sums[splits == 'train'].sum(axis=0)
-    mean, mean_square = np.reshape(moments, (2, 3)) / pixels
+    histograms = [label['histogram'] for label, split in zip(labels, splits, strict=True) if split == 'train']
+    mean, std = _mean_and_std(sum(histograms), order)
     labelled = np.array([sample.source is not None for sample in samples])
     statistics = dict(
         classes=list(classes),
-        mean=mean.round(4).tolist(),
-        std=np.sqrt(mean_square - mean**2).round(4).tolist(),
+        mean=mean,
+        std=std,
         channel_order=order,
         channel_order_reason=reason,
         images={split: int((splits == split).sum()) for split in SPLITS},
@@ -191,6 +193,8 @@ def _write_json(path: Path, content: dict) -> None:
 
 def _parallel(function: Callable, tasks: list, workers: int | None, title: str) -> list:
     """Results of ``function(*task)`` in the order of the tasks, with a progress bar; the first error ends it."""
+    if not tasks:
+        return []
     workers = min(workers or os.cpu_count() or 1, len(tasks))
     with ProcessPoolExecutor(workers) as pool, tqdm(total=len(tasks), desc=title, unit='image') as progress:
         futures = [pool.submit(function, *task) for task in tasks]
@@ -204,26 +208,31 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
         return [future.result() for future in futures]
 
 
-def _convert_labels(sample: Sample, out: Path, num_classes: int) -> dict:
-    """Write the instance map of one image; return its COCO entries and what the whole set is judged by."""
+def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> dict:
+    """Write image and instance map; return its COCO entries and what the whole set is judged by.
+
+    With order ``'auto'`` the image is written as its own stain tells; which that is, is in the result.
+    """
     image = sample.read_image()
     height, width = image.shape[:2]
     entry = dict(file_name=f'{sample.name}.png', height=height, width=width)
     result = dict(split=sample.split, image=entry, annotations=[], labels=np.zeros(0, int), ignored=0, left_out=0)
-    result['stain_difference'] = None
-    if sample.source is None:
-        return result
-    instances = sample.read_instances((height, width))
-    entry['instance_map'] = f'{sample.name}.tif'
-    write_layers(out / 'instances' / entry['instance_map'], instances.layers)
-    result.update(
-        annotations=_annotations(instances, num_classes),
-        labels=instances.labels[~instances.is_ignored],
-        ignored=int(instances.is_ignored.sum()),
-        left_out=instances.left_out,
-        stain_difference=stain_difference(image, instances.layers.any(axis=0)),
-    )
-    return result
+    difference = None
+    if sample.source is not None:
+        instances = sample.read_instances((height, width))
+        entry['instance_map'] = f'{sample.name}.tif'
+        write_layers(out / 'instances' / entry['instance_map'], instances.layers)
+        difference = stain_difference(image, instances.layers.any(axis=0))
+        result.update(
+            annotations=_annotations(instances, num_classes),
+            labels=instances.labels[~instances.is_ignored],
+            ignored=int(instances.is_ignored.sum()),
+            left_out=instances.left_out,
+        )
+    order = channel_order([difference])[0] if order == 'auto' else order
+    _write_image(out / 'images' / entry['file_name'], image, order)
+    histogram = np.stack([cv2.calcHist([image], [channel], None, [256], [0, 256])[:, 0] for channel in range(3)])
+    return dict(result, stain_difference=difference, order=order, histogram=histogram.astype(np.int64))
 
 
 def _annotations(instances: Instances, num_classes: int) -> list:
@@ -254,12 +263,21 @@ def _annotations(instances: Instances, num_classes: int) -> list:
     return annotations
 
 
-def _convert_image(sample: Sample, order: str, out: Path) -> np.ndarray:
-    """Write the image in true RGB; return (7,) float64: pixels, and the sums and sums of squares of R, G and B."""
-    image = sample.read_image()
-    rgb = image if order == 'rgb' else image[..., ::-1]
-    path = out / 'images' / f'{sample.name}.png'
-    if not cv2.imwrite(str(path), np.ascontiguousarray(rgb[..., ::-1])):
+def _rewrite_image(sample: Sample, order: str, out: Path) -> None:
+    _write_image(out / 'images' / f'{sample.name}.png', sample.read_image(), order)
+
+
+def _write_image(path: Path, image: np.ndarray, order: str) -> None:
+    """Write (H, W, 3) uint8 of the given order in true RGB."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if order == 'rgb' else image  # as OpenCV takes it
+    if not cv2.imwrite(str(path), bgr):
         raise UserError(f'{path}: cannot be written (disk full?)')
-    values = rgb.reshape(-1, 3).astype(np.float64)
-    return np.concatenate([[len(values)], values.sum(axis=0), (values**2).sum(axis=0)])
+
+
+def _mean_and_std(histogram: np.ndarray, order: str) -> tuple:
+    """Mean and standard deviation of R, G and B from (3, 256) counts of grey levels a channel of the file."""
+    histogram = histogram if order == 'rgb' else histogram[::-1]
+    pixels, levels = histogram[0].sum(), np.arange(256)
+    mean = histogram @ levels / pixels
+    std = np.sqrt(histogram @ levels**2 / pixels - mean**2)
+    return mean.round(4).tolist(), std.round(4).tolist()

@@ -9,10 +9,10 @@ A map has one channel of whole numbers, of any dtype: 0 is background. Images of
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tifffile
 
+from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError
 
 from .sample import Instances, Sample, check_ids, images_by_stem, read_mask, split_folders
@@ -53,14 +53,11 @@ class CellposeSample(Sample):
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
-        id_map = _read_map(self.source, shape)
-        count = int(id_map.max(initial=0))
+        id_map, count = relabel(_read_map(self.source, shape))
         return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool))
 
 
 def _read_map(path: Path, shape: tuple) -> np.ndarray:
-    if path.suffix.lower() in ('.tif', '.tiff') and not cv2.haveImageReader(str(path)):
-        raise UserError(f'{path}: is no TIFF')
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError
 
 from .sample import Instances, Sample, check_ids, images_by_stem, split_folders, visible
@@ -80,8 +81,8 @@ class HoverNetSample(Sample):
             content = scipy.io.loadmat(str(path), variable_names=['inst_map', *TYPE_VARIABLES])
         except Exception as error:  # of many kinds where a file is damaged
             raise UserError(f'{path}: is damaged or cut off ({error})') from error
-        id_map = check_ids(content['inst_map'], shape, path)
-        types = self._types(content, id_map)
+        id_map, count = relabel(check_ids(content['inst_map'], shape, path))
+        types = self._types(content, id_map, count)
         wrong = types[(types < 1) | (types > len(self.classes)) | (types != np.floor(types))]
         if len(wrong):
             raise UserError(f'{path}: type {wrong[0]:g}, but {len(self.classes)} are named; see --classes')
@@ -89,9 +90,8 @@ class HoverNetSample(Sample):
         number_of_type = np.array([0, *(merged.index(name) + 1 for name in self.classes)])
         return Instances(id_map[None], number_of_type[types.astype(np.int64)], np.zeros(len(types), bool))
 
-    def _types(self, content: dict, id_map: np.ndarray) -> np.ndarray:
+    def _types(self, content: dict, id_map: np.ndarray, count: int) -> np.ndarray:
         """(N,) types; of a map of types the commonest of an instance's pixels, the lower of equally common ones."""
-        count = int(id_map.max(initial=0))
         if 'inst_type' in content:
             types = content['inst_type'].ravel()
             if len(types) != count or types.dtype.kind not in 'iuf':

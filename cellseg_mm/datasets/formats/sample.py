@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError
 
 # a broken file is told in our own one line, not in OpenCV's several
@@ -157,7 +156,7 @@ def load_json(path: Path) -> object:
 
 
 def read_mask(path: Path, shape: tuple) -> np.ndarray:
-    """An id map in an image file, (H, W) int32 with its instances renumbered 1..N.
+    """An id map in an image file: (H, W) whole numbers from 0 on, of an integer dtype.
 
     Args:
         path (Path): The mask's file.
@@ -179,11 +178,21 @@ def check_ids(mask: np.ndarray, shape: tuple, path: Path) -> np.ndarray:
     if mask.shape != shape:
         raise UserError(f'{path}: {mask.shape[1]}x{mask.shape[0]} px, but its image has {shape[1]}x{shape[0]}')
     if mask.dtype.kind == 'f':
-        bad = ~np.isfinite(mask) | (mask != np.floor(mask)) | (np.abs(mask) > 2**53)
-        if bad.any():
-            row, col = np.argwhere(bad)[0]
-            raise UserError(f'{path}: ids must be whole numbers, found {mask[row, col]} at row {row}, column {col}')
-        mask = mask.astype(np.int64)
+        mask = _whole_numbers(mask, path)
+    elif mask.dtype.kind not in 'biu':
+        raise UserError(f'{path}: ids must be whole numbers, found {mask.dtype}')
     if mask.min(initial=0) < 0:
         raise UserError(f'{path}: ids must not be negative, found {mask.min()}')
-    return relabel(mask)[0]
+    return mask
+
+
+def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
+    with np.errstate(invalid='ignore'):
+        ids = mask.astype(np.int32)
+    if np.array_equal(ids, mask):
+        return ids
+    bad = ~np.isfinite(mask) | (mask != np.floor(mask)) | (np.abs(mask) > 2**53)
+    if bad.any():
+        row, col = np.argwhere(bad)[0]
+        raise UserError(f'{path}: ids must be whole numbers, found {mask[row, col]} at row {row}, column {col}')
+    return mask.astype(np.int64)

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cellseg_mm.structures import stack_layers
+from cellseg_mm.structures import relabel, stack_layers
 from cellseg_mm.utils import UserError
 
 from .sample import Instances, Sample, check_size, load_json, read_mask, visible
@@ -93,7 +93,8 @@ def read_image(path: Path) -> np.ndarray:
         channels = 1 if image.ndim == 2 else image.shape[2]
         raise UserError(f'{path}: 8-bit RGB or RGBA needed, found {channels} channels of {image.dtype}')
     check_size(path, *image.shape[:2])
-    return np.ascontiguousarray(image[..., 2::-1])  # OpenCV hands the file's first channel over as the third
+    # OpenCV hands the file's first channel over as the third
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
 
 class TaskSample(Sample):
@@ -106,7 +107,7 @@ class TaskSample(Sample):
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of the classes."""
         numbers = sorted(self.source)
-        masks = [read_mask(self.source[number], shape) for number in numbers]
+        masks = [relabel(read_mask(self.source[number], shape))[0] for number in numbers]
         layers, counts = stack_layers(masks or [np.zeros(shape, np.int32)])
         labels = np.repeat(np.array(numbers, np.int64), counts[: len(numbers)])
         return Instances(layers, labels, np.zeros(len(labels), bool))
