@@ -2,7 +2,7 @@
 """Time and memory of converting the task's layout, against the loop over instances of public solutions.
 
 Both read the same files, drawn here: RGBA images and float64 masks a class, with sizes and cells spread as in the task
-(sides about 374 and 464 px in the median, a sixth of the images above 1000 px, cells by area, at most 772 an image). The
+(sides of 374 and 464 px in the median, a sixth of the images above 1000 px, cells by area, at most 772 an image). The
 loop writes COCO annotations, and no more: for each class file and each id ``mask == id``, pycocotools' code, area and
 box of it, in one process. Ours is all of tools/prepare_data.py: the same annotations (compared), and id maps, images in
 true RGB as PNG, channel order, split, mean and std, with a process a processor; "in one process" is its work on the

@@ -10,12 +10,11 @@ A map has one channel of whole numbers, of any dtype: 0 is background. Images of
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError
 
-from .sample import Instances, Sample, check_ids, images_by_stem, read_mask, split_folders
+from .sample import Instances, Sample, images_by_stem, read_mask, split_folders
 
 ENDING = '_masks'
 
@@ -53,21 +52,5 @@ class CellposeSample(Sample):
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
-        id_map, count = relabel(_read_map(self.source, shape))
+        id_map, count = relabel(read_mask(self.source, shape))
         return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool))
-
-
-def _read_map(path: Path, shape: tuple) -> np.ndarray:
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            # OpenCV knows no unsigned or 64-bit integers of more than 16 bits, and tifffile no LZW without a package
-            if page.dtype is not None and page.dtype.kind in 'iu' and page.dtype.itemsize >= 4:
-                if page.shape != shape:
-                    raise UserError(f'{path}: {page.shape}, but its image has {shape} (height, width)')
-                return check_ids(page.asarray(), shape, path)
-    except tifffile.TiffFileError:
-        pass
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path}: not readable as a mask ({error})') from error
-    return read_mask(path, shape)

@@ -5,9 +5,10 @@
     SRC.json, or SRC/*.json, or SRC/annotations/*.json
 
 A file whose name has the word train, val or test is that split; a single file is train. Images are looked for by their
-``file_name`` beside the file, in ``images/`` and a folder named as the file, there and one folder up. Classes are the
-categories in the order of their ids, the same in all files. A crowd (``iscrowd``) is a region in which nothing of its
-class is scored. How polygons become pixels is said in :mod:`.outlines`; pycocotools takes more along slanted edges.
+``file_name`` beside the file and in ``images/``, there and one folder up, and in a folder there that is named as the
+file without ``instances_``. Classes are the categories in the order of their ids, the same in all files. A crowd
+(``iscrowd``) is a region in which nothing of its class is scored. How polygons become pixels is said in
+:mod:`.outlines`; pycocotools takes more along slanted edges.
 """
 
 import re
@@ -88,9 +89,10 @@ def _find_image(path: Path, name: str) -> Path:
     if '..' in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or '\0' in name:
         raise UserError(f'{path}: file_name {name!r} leads out of the folder; names below it are needed')
     for folder in (path.parent, path.parent.parent):
-        for place in (folder, folder / 'images', folder / path.stem, folder / 'images' / path.stem):
-            if (place / name).is_file():
-                return place / name
+        for place in (folder, folder / 'images'):
+            for file in (place / name, place / path.stem.removeprefix('instances_') / name):
+                if file.is_file():
+                    return file
     raise UserError(f'{path}: no image {name!r} beside it or in images/')
 
 
