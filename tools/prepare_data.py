@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Convert images and class masks into what training reads (layout: data/README.md)."""
+"""Convert labelled images of any known format into what training reads (formats: data/README.md)."""
 
 import argparse
 from pathlib import Path
 
-from cellseg_mm.datasets import CLASSES, prepare
+from cellseg_mm.datasets import FORMATS, prepare
 from cellseg_mm.utils import one_line_errors
 
 
@@ -18,14 +18,25 @@ def summary(statistics: dict, out: Path) -> str:
         rows.append(f'{name:{width}}' + ''.join(f'{statistics["instances"][split][name]:>10,}' for split in splits))
     totals = [sum(statistics['instances'][split].values()) for split in splits]
     rows.append(f'{"all classes":{width}}' + ''.join(f'{total:>10,}' for total in totals))
+    notes = [f'ignored regions: {sum(statistics["ignored"].values()):,}'] if any(statistics['ignored'].values()) else []
+    if statistics['left_out']:
+        notes.append(f'outlines without a pixel in their image, left out: {statistics["left_out"]:,}')
+    if statistics['groups'] != statistics['images']:
+        told = ', '.join(f'{split} {count:,}' for split, count in statistics['groups'].items())
+        notes.append(f'groups (patients or slides): {told}; train and val share none unless the source has it so')
+        if statistics['test_groups_in_training']:
+            notes.append(f'groups of test that train or val have too: {statistics["test_groups_in_training"]:,}')
     height, wide = statistics['height'], statistics['width']
     rows += [
         f'cells in all: {sum(totals):,}',
+        *notes,
         f'sizes: height {height["min"]} to {height["max"]} px, width {wide["min"]} to {wide["max"]} px',
         f'channel order of the files: {statistics["channel_order"]} ({statistics["channel_order_reason"]})',
         f'mean (RGB) {statistics["mean"]}, std {statistics["std"]}, of the training split',
     ]
-    if not statistics['labelled_images']['test']:
+    if not statistics['images']['test']:
+        rows.append('no test split: the source names none')
+    elif not statistics['labelled_images']['test']:
         rows.append('no labels for the test split: tools/test.py predicts on it but cannot score it')
     return '\n'.join([*rows, f'written to {out}'])
 
@@ -33,16 +44,33 @@ def summary(statistics: dict, out: Path) -> str:
 @one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('src', type=Path, help='folder with train/NAME/{image.tif,class1.tif,...}')
+    parser.add_argument('src', type=Path, help='folder of images and labels, or a COCO JSON file')
     parser.add_argument('--out', type=Path, default=Path('data/cells'), help='the prepared set (default: data/cells)')
+    parser.add_argument('--format', choices=['auto', *FORMATS], default='auto', help='of SRC (default: auto)')
     parser.add_argument('--val-fraction', type=float, default=0.2, help='share of training images to validate on')
     parser.add_argument('--seed', type=int, default=0, help='of the split')
     parser.add_argument('--channel-order', choices=['auto', 'rgb', 'bgr'], default='auto', help="the files' own order")
-    parser.add_argument('--classes', nargs='+', default=CLASSES, metavar='NAME', help='names of class 1, 2, ...')
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help="names of class 1, 2, ... (default: the format's)")
+    parser.add_argument(
+        '--groups',
+        nargs='?',
+        const='patient',
+        metavar='REGEX',
+        help='keep the training images of a patient or slide on one side of the split, told by the name: its TCGA '
+        'barcode, else the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient)',
+    )
     parser.add_argument('--workers', type=int, help='processes (default: one a processor)')
     args = parser.parse_args()
     statistics = prepare(
-        args.src, args.out, tuple(args.classes), args.val_fraction, args.seed, args.channel_order, args.workers
+        args.src,
+        args.out,
+        tuple(args.classes) if args.classes else None,
+        args.val_fraction,
+        args.seed,
+        args.channel_order,
+        args.workers,
+        args.format,
+        args.groups,
     )
     print(summary(statistics, args.out))
 

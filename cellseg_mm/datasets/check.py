@@ -75,7 +75,7 @@ class Images(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """M cells of the images.
+    """M cells of the images; ignored regions are none.
 
     Attributes:
         images: (M,) int64, index of the image.
@@ -119,6 +119,7 @@ def read_annotations(root: Path) -> tuple:
             cells += [
                 (index_of[entry['image_id']], label_of[entry['category_id']], entry['area'], entry['bbox'])
                 for entry in content['annotations']
+                if not entry['iscrowd']
             ]
         except OSError as error:
             raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes a prepared set') from error

@@ -1,10 +1,10 @@
-"""From the task's layout to what training reads.
+"""From labelled images in any of the formats to what training reads.
 
 ::
 
     OUT/images/NAME.png                     # true RGB
     OUT/instances/NAME.tif                  # id layers, see cellseg_mm.structures.write_layers
-    OUT/annotations/{train,val,test}.json   # COCO; annotation k of an image has "instance_id" k in its map
+    OUT/annotations/{train,val,test}.json   # COCO; "instance_id" of an annotation is its id in the image's map
     OUT/statistics.json
 """
 
@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,34 +23,41 @@ from tqdm import tqdm
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
 from cellseg_mm.utils import UserError
 
-from .class_folders import Sample, find_samples, read_image, read_instances
+from .formats import Instances, Sample, find_format
 from .source_state import record_source
-from .splits import stratified_split
+from .splits import group_names, stratified_split
 from .stain import channel_order, stain_difference
 
-CLASSES = ('epithelial', 'lymphocyte', 'neutrophil', 'macrophage')
 SPLITS = ('train', 'val', 'test')
+# Of a file name without its ending, in bytes; file systems allow 255, and other endings come to it.
+MAX_NAME = 200
 
 
 def prepare(
     src: Path,
     out: Path,
-    classes: tuple = CLASSES,
+    classes: tuple | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
     order: str = 'auto',
     workers: int | None = None,
+    source_format: str = 'auto',
+    groups: str | None = None,
 ) -> dict:
     """Convert ``src`` into the prepared set ``out``, which appears whole or not at all; an older one is replaced.
 
     Args:
-        src (Path): A folder in the layout of :mod:`cellseg_mm.datasets.class_folders`.
+        src (Path): A folder, or a JSON file, in one of the formats of :mod:`cellseg_mm.datasets.formats`.
         out (Path): The prepared set: new, empty or an older prepared set.
-        classes (tuple[str]): Names of class 1, 2, ...
-        val_fraction (float): Share of the training images that go to validation, above 0 and below 1.
+        classes (tuple[str] | None): Names of class 1, 2, ...; those of the format if None.
+        val_fraction (float): Share of the training images that go to validation, above 0 and below 1, unless the source
+            tells which images are for validation.
         seed (int): Of the split.
         order (str): Channel order of the files: ``'rgb'``, ``'bgr'`` or ``'auto'`` (told from the stain).
         workers (int | None): Processes; as many as processors if None.
+        source_format (str): Of :data:`cellseg_mm.datasets.formats.FORMATS`, or ``'auto'``.
+        groups (str | None): What keeps training images on one side of the split, see :func:`group_names`; if None, the
+            patients where the format tells them (MoNuSAC), else each image is on its own.
 
     Returns:
         dict: What was written to ``statistics.json``.
@@ -60,11 +68,15 @@ def prepare(
     src, out = Path(src), Path(out).absolute()
     if not 0 < val_fraction < 1:
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
-    if len(set(classes)) != len(classes) or not classes:
-        raise UserError(f'--classes {" ".join(classes)}: each class needs a name of its own')
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / 'statistics.json').exists())):
         raise UserError(f'{out}: exists and is not a prepared set; choose another --out')
-    samples = find_samples(src, len(classes))
+    samples, classes = find_format(src, source_format).find_samples(src, classes)
+    if len({name.casefold() for name in classes}) != len(classes) or not all(classes):
+        raise UserError(f'--classes {" ".join(classes)}: each class needs a name of its own')
+    _check_samples(src, samples)
+    if groups is not None:
+        named = group_names([sample.name for sample in samples], groups)
+        samples = [replace(sample, group=group) for sample, group in zip(samples, named, strict=True)]
 
     partial, old = (out.with_name(f'.{out.name}.{kind}') for kind in ('partial', 'old'))
     shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
@@ -77,40 +89,65 @@ def prepare(
         if out.exists():
             out.rename(old)
         partial.rename(out)
+    except PermissionError as error:
+        raise UserError(f'{error.filename}: {error.strerror}; choose another --out') from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return statistics
 
 
+def _check_samples(src: Path, samples: list) -> None:
+    """Raise :class:`UserError` for names that are not unique or no file names, or too few training images."""
+    places = {}
+    for sample in samples:
+        if len(sample.name.encode()) > MAX_NAME:
+            raise UserError(f'{sample.image}: the name is too long; at most {MAX_NAME} bytes without its ending')
+        other = places.setdefault(sample.name.casefold(), sample)  # some file systems know no case
+        if other is not sample:
+            raise UserError(
+                f'{sample.image}: the name {sample.name} is in {other.split}/ too; give one of them another name'
+            )
+    has_val = any(sample.split == 'val' for sample in samples)
+    count, needed = sum(sample.split == 'train' for sample in samples), 1 if has_val else 2
+    if count < needed:
+        why = '' if has_val else ' (training and validation)'
+        raise UserError(f'{src}: {count} labelled training images found, at least {needed} needed{why}')
+
+
 def _convert(
     samples: list, out: Path, classes: tuple, val_fraction: float, seed: int, order: str, workers: int | None
 ) -> dict:
     """Write all files of the set into ``out``; return its statistics."""
-    labels = _parallel(_convert_labels, [(sample, out) for sample in samples], workers, 'reading labels')
+    tasks = [(sample, order, out, len(classes)) for sample in samples]
+    labels = _parallel(_convert_sample, tasks, workers, 'converting')
     reason = 'as given'
     if order == 'auto':
         order, reason = channel_order([label['stain_difference'] for label in labels if label['split'] == 'train'])
-    tasks = [(sample, order, out) for sample in samples]
-    sums = np.array(_parallel(_convert_image, tasks, workers, 'writing images'))
+        # each was written as its own stain tells; the set decides
+        tasks = [(sample, order, out) for sample, label in zip(samples, labels, strict=True) if label['order'] != order]
+        _parallel(_rewrite_image, tasks, workers, 'exchanging red and blue')
 
     counts = np.array([np.bincount(label['labels'], minlength=len(classes) + 1)[1:] for label in labels])
+    ignored, left_out = (np.array([label[key] for label in labels]) for key in ('ignored', 'left_out'))
     splits = np.array([sample.split for sample in samples])
     train = np.flatnonzero(splits == 'train')
-    splits[train[stratified_split(counts[train], val_fraction, seed)]] = 'val'
+    groups = np.array([sample.group or sample.name for sample in samples])
+    if 'val' not in splits:
+        splits[train[stratified_split(counts[train], val_fraction, seed, groups[train])]] = 'val'
 
     ids = _image_ids(samples)
     for split in SPLITS:
         chosen = [(labels[index], ids[index]) for index in np.flatnonzero(splits == split)]
         _write_json(out / 'annotations' / f'{split}.json', _coco(chosen, classes))
 
-    pixels, *moments = sums[splits == 'train'].sum(axis=0)
-    mean, mean_square = np.reshape(moments, (2, 3)) / pixels
-    labelled = np.array([sample.masks is not None for sample in samples])
+    histograms = [label['histogram'] for label, split in zip(labels, splits, strict=True) if split == 'train']
+    mean, std = _mean_and_std(sum(histograms), order)
+    labelled = np.array([sample.source is not None for sample in samples])
     statistics = dict(
         classes=list(classes),
-        mean=mean.round(4).tolist(),
-        std=np.sqrt(mean_square - mean**2).round(4).tolist(),
+        mean=mean,
+        std=std,
         channel_order=order,
         channel_order_reason=reason,
         images={split: int((splits == split).sum()) for split in SPLITS},
@@ -118,6 +155,10 @@ def _convert(
         instances={
             split: dict(zip(classes, counts[splits == split].sum(axis=0).tolist(), strict=True)) for split in SPLITS
         },
+        ignored={split: int(ignored[splits == split].sum()) for split in SPLITS},
+        left_out=int(left_out.sum()),
+        groups={split: len(set(groups[splits == split])) for split in SPLITS},
+        test_groups_in_training=len(set(groups[splits == 'test']) & set(groups[splits != 'test'])),
         height=_spread([label['image']['height'] for label in labels]),
         width=_spread([label['image']['width'] for label in labels]),
         val_fraction=val_fraction,
@@ -154,6 +195,8 @@ def _write_json(path: Path, content: dict) -> None:
 
 def _parallel(function: Callable, tasks: list, workers: int | None, title: str) -> list:
     """Results of ``function(*task)`` in the order of the tasks, with a progress bar; the first error ends it."""
+    if not tasks:
+        return []
     workers = min(workers or os.cpu_count() or 1, len(tasks))
     with ProcessPoolExecutor(workers) as pool, tqdm(total=len(tasks), desc=title, unit='image') as progress:
         futures = [pool.submit(function, *task) for task in tasks]
@@ -167,46 +210,76 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
         return [future.result() for future in futures]
 
 
-def _convert_labels(sample: Sample, out: Path) -> dict:
-    """Write the instance map of one image; return its COCO entries and what the whole set is judged by."""
-    image = read_image(sample.image)
+def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> dict:
+    """Write image and instance map; return its COCO entries and what the whole set is judged by.
+
+    With order ``'auto'`` the image is written as its own stain tells; which that is, is in the result.
+    """
+    image = sample.read_image()
     height, width = image.shape[:2]
     entry = dict(file_name=f'{sample.name}.png', height=height, width=width)
-    layers, labels = read_instances(sample, (height, width)) if sample.masks is not None else (None, np.zeros(0, int))
-    result = dict(split=sample.split, image=entry, annotations=[], labels=labels, stain_difference=None)
-    if layers is None:
-        return result
-    entry['instance_map'] = f'{sample.name}.tif'
-    write_layers(out / 'instances' / entry['instance_map'], layers)
-    result['stain_difference'] = stain_difference(image, layers.any(axis=0))
-    codes, boxes, areas = [None] * len(labels), np.zeros((len(labels), 4), int), np.zeros(len(labels), int)
-    for layer in layers:
-        layer_boxes, layer_areas = instance_extents(layer, np.arange(1, len(labels) + 1))
-        layer_codes = encode_instances(layer, len(labels))
+    result = dict(split=sample.split, image=entry, annotations=[], labels=np.zeros(0, int), ignored=0, left_out=0)
+    difference = None
+    if sample.source is not None:
+        instances = sample.read_instances((height, width))
+        entry['instance_map'] = f'{sample.name}.tif'
+        write_layers(out / 'instances' / entry['instance_map'], instances.layers)
+        difference = stain_difference(image, instances.layers.any(axis=0))
+        result.update(
+            annotations=_annotations(instances, num_classes),
+            labels=instances.labels[~instances.is_ignored],
+            ignored=int(instances.is_ignored.sum()),
+            left_out=instances.left_out,
+        )
+    order = channel_order([difference])[0] if order == 'auto' else order
+    _write_image(out / 'images' / entry['file_name'], image, order)
+    histogram = np.stack([cv2.calcHist([image], [channel], None, [256], [0, 256])[:, 0] for channel in range(3)])
+    return dict(result, stain_difference=difference, order=order, histogram=histogram.astype(np.int64))
+
+
+def _annotations(instances: Instances, num_classes: int) -> list:
+    """COCO entries of one image; a region of every class has one for each, for average precision looks at one class."""
+    count = len(instances.labels)
+    codes, boxes, areas = [None] * count, np.zeros((count, 4), int), np.zeros(count, int)
+    for layer in instances.layers:
+        layer_boxes, layer_areas = instance_extents(layer, np.arange(1, count + 1))
+        layer_codes = encode_instances(layer, count)
         for index in np.flatnonzero(layer_areas):
             codes[index] = layer_codes[index]
         boxes += layer_boxes
         areas += layer_areas
+    annotations = []
     for index, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-        result['annotations'].append(
+        label = int(instances.labels[index])
+        annotations += [
             dict(
-                category_id=int(labels[index]),
+                category_id=category,
                 bbox=[x1, y1, x2 - x1, y2 - y1],
                 area=int(areas[index]),
                 segmentation=codes[index],
-                iscrowd=0,
+                iscrowd=int(instances.is_ignored[index]),
                 instance_id=index + 1,
             )
-        )
-    return result
+            for category in ([label] if label else range(1, num_classes + 1))
+        ]
+    return annotations
 
 
-def _convert_image(sample: Sample, order: str, out: Path) -> np.ndarray:
-    """Write the image in true RGB; return (7,) float64: pixels, and the sums and sums of squares of R, G and B."""
-    image = read_image(sample.image)
-    rgb = image if order == 'rgb' else image[..., ::-1]
-    path = out / 'images' / f'{sample.name}.png'
-    if not cv2.imwrite(str(path), np.ascontiguousarray(rgb[..., ::-1])):
+def _rewrite_image(sample: Sample, order: str, out: Path) -> None:
+    _write_image(out / 'images' / f'{sample.name}.png', sample.read_image(), order)
+
+
+def _write_image(path: Path, image: np.ndarray, order: str) -> None:
+    """Write (H, W, 3) uint8 of the given order in true RGB."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if order == 'rgb' else image  # as OpenCV takes it
+    if not cv2.imwrite(str(path), bgr):
         raise UserError(f'{path}: cannot be written (disk full?)')
-    values = rgb.reshape(-1, 3).astype(np.float64)
-    return np.concatenate([[len(values)], values.sum(axis=0), (values**2).sum(axis=0)])
+
+
+def _mean_and_std(histogram: np.ndarray, order: str) -> tuple:
+    """Mean and standard deviation of R, G and B from (3, 256) counts of grey levels a channel of the file."""
+    histogram = histogram if order == 'rgb' else histogram[::-1]
+    pixels, levels = histogram[0].sum(), np.arange(256)
+    mean = histogram @ levels / pixels
+    std = np.sqrt(histogram @ levels**2 / pixels - mean**2)
+    return mean.round(4).tolist(), std.round(4).tolist()

@@ -9,21 +9,20 @@ from cellseg_mm.utils import read_json, write_json
 NAME = 'source.json'
 
 
-def source_state(folder: Path) -> dict:
-    """Which files a folder holds: their number, and a digest of their names, sizes and times of change."""
+def source_state(source: Path) -> dict:
+    """Which files a folder holds, or a file itself: their number, and a digest of names, sizes and times of change."""
+    paths = [Path(base, name) for base, _, names in os.walk(source) for name in names] or [source]
     entries = []
-    for base, _, names in os.walk(folder):
-        for name in names:
-            path = Path(base, name)
-            stat = path.lstat()
-            entries.append(f'{path.relative_to(folder).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}')
+    for path in paths:
+        stat = path.lstat()
+        entries.append(f'{path.relative_to(source).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}')
     text = '\n'.join(sorted(entries))
     return dict(files=len(entries), digest=hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest())
 
 
-def record_source(folder: Path, root: Path) -> None:
+def record_source(source: Path, root: Path) -> None:
     """Write into a prepared set what it was made of. In a file of its own, for it is true on this machine alone."""
-    write_json(root / NAME, dict(folder=str(Path(folder).absolute()), **source_state(folder)))
+    write_json(root / NAME, dict(source=str(Path(source).absolute()), **source_state(source)))
 
 
 def stale_source(root: Path) -> str | None:
@@ -32,13 +31,13 @@ def stale_source(root: Path) -> str | None:
     if not path.is_file():
         return None
     recorded = read_json(path, 'it says what the set was made of; tools/prepare_data.py writes it')
-    folder = Path(recorded['folder'])
-    if not folder.is_dir():
+    source = Path(recorded['source'])
+    if not source.exists():
         return None
-    now = source_state(folder)
+    now = source_state(source)
     if now['digest'] == recorded['digest']:
         return None
     return (
-        f'{root}: its source {folder} has changed since it was prepared ({recorded["files"]} files then, '
+        f'{root}: its source {source} has changed since it was prepared ({recorded["files"]} files then, '
         f'{now["files"]} now); prepare it again, or delete {path} if that does not matter'
     )

@@ -1,28 +1,79 @@
 """Training and validation splits of whole images, stratified by the classes of their cells."""
 
+import re
+
 import numpy as np
 
+from cellseg_mm.utils import UserError
+
 NUM_CANDIDATES = 1000
+TCGA_PATIENT = re.compile(r'TCGA-[0-9A-Za-z]{2}-[0-9A-Za-z]{4}')
+# Numbers, with or without x or y before them, and what stands in brackets: where in a slide a tile lies.
+TILE_ENDING = re.compile(r'(?:\s*[\[(][^\])]*[\])]|[\s_-]+[xy]?=?\d+)+$', re.IGNORECASE)
 
 
-def stratified_split(counts: np.ndarray, val_fraction: float, seed: int) -> np.ndarray:
+def patient_of(name: str) -> str:
+    """The patient or slide that a file name tells, without its ending.
+
+    Where it holds a barcode of The Cancer Genome Atlas, that of the patient, which is its first three fields; else the
+    name without the numbers and brackets at its end: ``slide7_x512_y0``, ``slide7-3`` and ``slide7 [x=0,y=512]`` are
+    all of ``slide7``.
+    """
+    barcode = TCGA_PATIENT.search(name)
+    return barcode[0].upper() if barcode else TILE_ENDING.sub('', name) or name
+
+
+def group_names(names: list, rule: str) -> list:
+    """The group of each image by its name.
+
+    Args:
+        names (list[str]): Without endings.
+        rule (str): ``'patient'``, see :func:`patient_of`, or a regular expression of which the first group, or all
+            where it has none, is what images of one group share.
+
+    Raises:
+        UserError: If it is no regular expression, or a name does not match.
+    """
+    if rule == 'patient':
+        return [patient_of(name) for name in names]
+    try:
+        matches = [re.search(rule, name) for name in names]
+    except re.error as error:
+        raise UserError(f'--groups {rule}: is no regular expression ({error})') from error
+    if None in matches:
+        raise UserError(f'--groups {rule}: does not match the name {names[matches.index(None)]}')
+    return [match[1] if match.re.groups else match[0] for match in matches]
+
+
+def stratified_split(counts: np.ndarray, val_fraction: float, seed: int, groups: list | None = None) -> np.ndarray:
     """Which images to validate on: of 1,000 random choices, the one whose class shares are nearest to even.
 
     Args:
         counts (ndarray): (N, C) cells of each image and class.
         val_fraction (float): Share of the images, above 0 and below 1; at least one image stays on each side.
-        seed (int): The same seed and counts give the same split.
+        seed (int): The same seed, counts and groups give the same split.
+        groups (list[str] | None): Of each image; images of one group stay together. Each is its own if None.
 
     Returns:
         ndarray: (N,) bool, True for validation.
+
+    Raises:
+        UserError: For a single group.
     """
     num_images = len(counts)
     num_val = int(np.clip(round(num_images * val_fraction), 1, num_images - 1))
+    names, group = np.unique(np.arange(num_images) if groups is None else groups, return_inverse=True)
+    if len(names) < 2:
+        raise UserError(f'all {num_images} training images are of the group {names[0]}; see --groups')
+    sizes = np.bincount(group)
+    cells = np.zeros((len(names), counts.shape[1]))
+    np.add.at(cells, group, counts)
     rng = np.random.default_rng(seed)
-    candidates = rng.permuted(np.tile(np.arange(num_images), (NUM_CANDIDATES, 1)), axis=1)[:, :num_val]
-    shares = counts[candidates].sum(axis=1) / np.maximum(counts.sum(axis=0), 1)
-    present = counts.sum(axis=0) > 0
+    order = rng.permuted(np.tile(np.arange(len(names)), (NUM_CANDIDATES, 1)), axis=1)
+    # of each order its first groups, as many as come nearest to the number of images
+    taken = np.abs(np.cumsum(sizes[order[:, :-1]], axis=1) - num_val).argmin(axis=1)
+    selected = np.argsort(order, axis=1) <= taken[:, None]
+    shares = selected @ cells / np.maximum(cells.sum(axis=0), 1)
+    present = cells.sum(axis=0) > 0
     deviation = np.abs(shares - num_val / num_images)[:, present].max(axis=1, initial=0)
-    split = np.zeros(num_images, bool)
-    split[candidates[deviation.argmin()]] = True
-    return split
+    return selected[deviation.argmin()][group]

@@ -20,7 +20,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
-from cellseg_mm.datasets.class_folders import read_image
+from cellseg_mm.datasets.formats.task import read_image
 from cellseg_mm.structures import Runs, decode_runs
 from cellseg_mm.utils import UserError, read_json, write_atomically
 

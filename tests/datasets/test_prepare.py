@@ -214,11 +214,13 @@ def test_a_failed_run_keeps_the_older_set(source, tmp_path):
 def test_refusals(source, tmp_path):
     empty = tmp_path / 'empty'
     empty.mkdir()
+    with pytest.raises(UserError, match='no layout that is known'):
+        prepare(empty, tmp_path / 'out')
     with pytest.raises(UserError, match='no folder train/'):
-        prepare(empty, tmp_path / 'out')
+        prepare(empty, tmp_path / 'out', source_format='task')
     (empty / 'train').mkdir()
-    with pytest.raises(UserError, match='0 image folders, at least 2'):
-        prepare(empty, tmp_path / 'out')
+    with pytest.raises(UserError, match='0 labelled training images found, at least 2'):
+        prepare(empty, tmp_path / 'out', source_format='task')
     with pytest.raises(UserError, match='class 3, but 2 class names'):
         prepare(source, tmp_path / 'out', classes=('a', 'b'))
     with pytest.raises(UserError, match='name of its own'):

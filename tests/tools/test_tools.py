@@ -197,7 +197,7 @@ def test_data_tools(run_tool, one_line_error, tmp_path):
     total = sum(sum(counts.values()) for counts in statistics['instances'].values())
     assert f'cells in all: {total:,}' in result.stdout and 'channel order of the files: bgr' in result.stdout
     assert 'image/s' in result.stderr  # progress
-    assert 'no folder train/' in one_line_error('prepare_data', tmp_path / 'cells', '--out', tmp_path / 'x')
+    assert 'no such folder' in one_line_error('prepare_data', tmp_path / 'nothing', '--out', tmp_path / 'x')
     assert 'at least 8 images' in one_line_error('make_sample_data', tmp_path / 'y', '--images', 2)
 
 

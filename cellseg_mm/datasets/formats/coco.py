@@ -1,0 +1,164 @@
+"""COCO JSON: polygons, run-length codes compressed or not, and crowds.
+
+::
+
+    SRC.json, or SRC/*.json, or SRC/annotations/*.json
+
+A file whose name has the word train, val or test is that split; a single file is train. Images are looked for by their
+``file_name`` beside the file and in ``images/``, there and one folder up, and in a folder there that is named as the
+file without ``instances_``. Classes are the categories in the order of their ids, the same in all files. A crowd
+(``iscrowd``) is a region in which nothing of its class is scored. How polygons become pixels is said in
+:mod:`.outlines`; pycocotools takes more along slanted edges.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from cellseg_mm.structures import Runs, decode_runs
+from cellseg_mm.utils import UserError
+
+from .outlines import lay_instances, rasterize, to_ring
+from .sample import SPLIT_NAMES, Instances, Sample, class_number, load_json, visible
+
+
+def recognises(src: Path) -> bool:
+    """Whether a file or folder looks like it."""
+    return any(path.is_file() and b'"annotations"' in path.read_bytes() for path in _find_files(src))
+
+
+def find_samples(src: Path, classes: tuple | None) -> tuple:
+    """All images of the files, and the class names.
+
+    Raises:
+        UserError: If a file is none of COCO, names no class or an image that is not there, or two tell one split.
+    """
+    samples, found = [], {}
+    for path in _find_files(src):
+        split = _split_of(path) if path != src else 'train'
+        if split in found:
+            raise UserError(f'{path}: {found[split].name} beside it is {split} too; name one train, val or test')
+        found[split] = path
+        content = load_json(path)
+        try:
+            names = {entry['id']: str(entry['name']) for entry in sorted(content['categories'], key=_id)}
+            annotations = defaultdict(list)
+            for entry in content['annotations']:
+                annotations[entry['image_id']].append(dict(entry, category=names[entry['category_id']]))
+            classes = classes or tuple(names.values())
+            for image in content['images']:
+                entries = annotations.pop(image['id'], [])
+                file = _find_image(path, image['file_name'])
+                name = '_'.join(PurePosixPath(image['file_name']).with_suffix('').parts)
+                size = int(image['height']), int(image['width'])
+                samples.append(COCOSample(name, split, file, (path, size, entries), classes))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f'{path}: is no annotation file of COCO ({error!r})') from error
+        if annotations:
+            raise UserError(f'{path}: annotations of image {next(iter(annotations))!r}, which is not listed')
+    if not classes:
+        raise UserError(f'{src}: no categories in its annotations')
+    return samples, classes
+
+
+def _id(entry: dict) -> int:
+    return entry['id']
+
+
+def _find_files(src: Path) -> list:
+    if src.suffix.lower() == '.json':
+        return [src]
+    folder = src / 'annotations' if (src / 'annotations').is_dir() else src
+    return [path for path in visible(folder) if path.suffix.lower() == '.json']
+
+
+def _split_of(path: Path) -> str:
+    words = re.findall('[a-z]+', path.stem.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), 'train')
+
+
+def _find_image(path: Path, name: str) -> Path:
+    """The file of an image.
+
+    Raises:
+        UserError: If the name leads out of the folders, or there is none.
+    """
+    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
+    if '..' in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or '\0' in name:
+        raise UserError(f'{path}: file_name {name!r} leads out of the folder; names below it are needed')
+    for folder in (path.parent, path.parent.parent):
+        for place in (folder, folder / 'images'):
+            for file in (place / name, place / path.stem.removeprefix('instances_') / name):
+                if file.is_file():
+                    return file
+    raise UserError(f'{path}: no image {name!r} beside it or in images/')
+
+
+class COCOSample(Sample):
+    """``source`` is the file, the size (H, W) that it states and the image's annotations."""
+
+    def read_instances(self, shape: tuple) -> Instances:
+        """See :meth:`Sample.read_instances`; the instances are in the file's order."""
+        path, size, entries = self.source
+        if size != shape:
+            raise UserError(f'{self.image}: {shape} px, but {size} in {path} (height, width)')
+        rings, owners, parts = [], [], []
+        for index, entry in enumerate(entries):
+            where = f'{path}: annotation {entry.get("id", index)!r}'
+            segmentation = entry.get('segmentation')
+            if isinstance(segmentation, dict):
+                runs = read_code(segmentation, shape, where)
+                parts.append(Runs(np.full(len(runs.start), index), runs.start, runs.length))
+            elif isinstance(segmentation, list):
+                polygons = [_to_polygon(polygon, where) for polygon in segmentation]
+                rings += polygons
+                owners += [index] * len(polygons)
+            else:
+                raise UserError(f'{where}: has no segmentation')
+        parts.append(rasterize(rings, owners, [False] * len(rings), *shape))
+        owner, start, length = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(owner, kind='stable')
+        labels = [class_number(entry['category'], self.classes, str(path)) for entry in entries]
+        is_ignored = [entry.get('iscrowd') == 1 for entry in entries]
+        try:
+            return lay_instances(Runs(owner[order], start[order], length[order]), labels, is_ignored, *shape)
+        except UserError as error:
+            raise UserError(f'{path}: image {self.image.name}: {error}') from error
+
+
+def _to_polygon(polygon: object, where: str) -> np.ndarray:
+    if not isinstance(polygon, list) or len(polygon) % 2:
+        raise UserError(f'{where}: a polygon is a list of x and y in turn')
+    return to_ring(list(zip(polygon[::2], polygon[1::2], strict=True)), where)
+
+
+def read_code(code: dict, shape: tuple, where: str) -> Runs:
+    """The runs of one run-length code, compressed or not.
+
+    Args:
+        code (dict): ``{'size': [H, W], 'counts': str or list[int]}``.
+        shape (tuple): (H, W) of its image.
+        where (str): For messages.
+
+    Raises:
+        UserError: If it is of another size or its counts do not add up to H * W; nothing is decoded before that.
+    """
+    counts = code.get('counts')
+    if code.get('size') != list(shape):
+        raise UserError(f'{where}: a mask of {code.get("size")} in an image of {list(shape)} (height, width)')
+    if isinstance(counts, str):
+        try:
+            return decode_runs([dict(size=list(shape), counts=counts)])
+        except ValueError as error:
+            raise UserError(f'{where}: {error}') from error
+    pixels = shape[0] * shape[1]
+    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= pixels for count in counts):
+        raise UserError(f'{where}: counts are a text or a list of whole numbers from 0 to {pixels}')
+    if sum(counts) != pixels:
+        raise UserError(f'{where}: runs over {sum(counts)} px in an image of {pixels}')
+    lengths = np.array(counts, np.int64)
+    starts = np.cumsum(lengths) - lengths
+    kept = np.flatnonzero((np.arange(len(lengths)) % 2 == 1) & (lengths > 0))
+    return Runs(np.zeros(len(kept), np.int64), starts[kept], lengths[kept])

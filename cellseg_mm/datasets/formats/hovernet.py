@@ -1,0 +1,120 @@
+"""The layout of HoVer-Net, in which CoNSeP, Kumar and CPM come.
+
+::
+
+    SRC/Train/Images/NAME.png, SRC/Train/Labels/NAME.mat      # and SRC/Test/...; or SRC/Images, SRC/Labels
+
+A MAT file holds ``inst_map`` (H, W) of ids, and the type of each instance from 1 on, in the order of rising ids, as
+``inst_type``; without it, the type of each pixel as ``type_map``; without either there is one class.
+
+Types have no names in the files: ``--classes`` gives them in their order. A name given to several types makes them one
+class. What the HoVer-Net paper does with the seven of CoNSeP is
+
+    --classes miscellaneous inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped
+"""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from cellseg_mm.structures import relabel
+from cellseg_mm.utils import UserError
+
+from .sample import Instances, Sample, check_ids, images_by_stem, split_folders, visible
+
+TYPE_VARIABLES = ('inst_type', 'type_map')
+
+
+def recognises(src: Path) -> bool:
+    """Whether a folder looks like it."""
+    return any(any(folder.glob('Labels/*.mat')) for _, folder in split_folders(src))
+
+
+def find_samples(src: Path, classes: tuple | None) -> tuple:
+    """All images of a source folder, and the names of the merged classes.
+
+    Raises:
+        UserError: For a MAT file without an image or an image without a MAT file, or if types need names.
+    """
+    samples = []
+    for split, folder in split_folders(src):
+        images = images_by_stem(folder / 'Images')
+        for path in visible(folder / 'Labels'):
+            if path.suffix.lower() == '.mat':
+                if path.stem not in images:
+                    raise UserError(f'{path}: no image of that name in {folder / "Images"}')
+                samples.append((path.stem, split, images.pop(path.stem), path))
+        if images and split != 'test':
+            raise UserError(f'{next(iter(images.values()))}: no MAT file of that name in {folder / "Labels"}')
+        samples += [(stem, split, image, None) for stem, image in images.items()]
+    if classes is None:
+        typed = [path for *_, path in samples if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
+        if typed:
+            raise UserError(
+                f'{typed[0]}: types are numbers here; name them in their order by --classes, for CoNSeP: miscellaneous '
+                'inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped'
+            )
+        classes = ('cell',)
+    return [HoverNetSample(*sample, classes) for sample in samples], tuple(dict.fromkeys(classes))
+
+
+def _shapes(path: Path) -> dict:
+    """Shape of each variable of a MAT file, none of which is read."""
+    try:
+        return {name: shape for name, shape, _ in scipy.io.whosmat(str(path))}
+    except Exception as error:  # of many kinds where a file is damaged
+        raise UserError(f'{path}: is no MAT file up to version 7 ({error})') from error
+
+
+class HoverNetSample(Sample):
+    """``source`` is the MAT file; ``classes`` names each type, so that names may repeat."""
+
+    def read_instances(self, shape: tuple) -> Instances:
+        """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
+        path, shapes = self.source, _shapes(self.source)
+        if shapes.get('inst_map') != shape:
+            raise UserError(
+                f'{path}: inst_map is {shapes.get("inst_map", "missing")}, the image {shape} (height, width)'
+            )
+        try:
+            content = scipy.io.loadmat(str(path), variable_names=['inst_map', *TYPE_VARIABLES])
+        except Exception as error:  # of many kinds where a file is damaged
+            raise UserError(f'{path}: is damaged or cut off ({error})') from error
+        id_map, count = relabel(check_ids(content['inst_map'], shape, path))
+        types = self._types(content, id_map, count)
+        wrong = types[(types < 1) | (types > len(self.classes)) | (types != np.floor(types))]
+        if len(wrong):
+            raise UserError(f'{path}: type {wrong[0]:g}, but {len(self.classes)} are named; see --classes')
+        merged = list(dict.fromkeys(self.classes))
+        number_of_type = np.array([0, *(merged.index(name) + 1 for name in self.classes)])
+        return Instances(id_map[None], number_of_type[types.astype(np.int64)], np.zeros(len(types), bool))
+
+    def _types(self, content: dict, id_map: np.ndarray, count: int) -> np.ndarray:
+        """(N,) types; of a map of types the commonest of an instance's pixels, the lower of equally common ones."""
+        if 'inst_type' in content:
+            types = content['inst_type'].ravel()
+            if len(types) != count or types.dtype.kind not in 'iuf':
+                raise UserError(f'{self.source}: {len(types)} in inst_type, but {count} instances in inst_map')
+            return types
+        if 'type_map' not in content:
+            return np.ones(count)
+        type_map = check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
+        votes = np.bincount(
+            (id_map * (len(self.classes) + 1) + type_map).ravel(), minlength=(count + 1) * (len(self.classes) + 1)
+        )
+        return votes.reshape(count + 1, -1)[1:, 1:].argmax(axis=1) + 1
+
+
+def check_type_map(type_map: np.ndarray, shape: tuple, num_types: int, path: Path) -> np.ndarray:
+    """A map of types as (H, W) int64.
+
+    Raises:
+        UserError: If it is of another size, or holds anything but 0 to ``num_types``.
+    """
+    if type_map.shape != shape or type_map.dtype.kind not in 'iuf':
+        raise UserError(f'{path}: type_map is {type_map.shape} {type_map.dtype}, the image {shape} (height, width)')
+    present = np.unique(type_map)
+    if not np.isin(present, np.arange(num_types + 1)).all():
+        raise UserError(f'{path}: type_map holds {present[-1]:g}, but {num_types} types are named; see --classes')
+    return type_map.astype(np.int64)

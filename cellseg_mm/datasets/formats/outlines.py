@@ -1,0 +1,143 @@
+"""From polygons to pixels.
+
+A pixel belongs to a polygon if its centre lies inside: pixel (x, y) is the square from (x, y) to (x + 1, y + 1), as in
+QuPath, and its centre is (x + 0.5, y + 0.5). So outlines along the edges of pixels give back just these pixels, a
+polygon's pixels are as many as its area on the average, and polygons that share an edge share no pixel and leave none
+between them: of two sides, a centre on the edge belongs to the right or the lower one. Polygon rasterisers of libraries
+(scikit-image, OpenCV, pycocotools) give such pixels to both sides.
+
+What a ring runs around more than once, as outlines drawn by hand do where they end, is inside too (the nonzero rule).
+"""
+
+import numpy as np
+
+from cellseg_mm.structures import Runs
+from cellseg_mm.utils import UserError
+
+from .sample import Instances
+
+# Of cells over one another; more are copies of one, and each needs a map of the image's size.
+MAX_LAYERS = 64
+
+
+def to_ring(points: object, where: str) -> np.ndarray:
+    """Vertices as (P, 2) float64 px; further coordinates are dropped.
+
+    Raises:
+        UserError: If they are no finite numbers.
+    """
+    try:
+        ring = np.array(points, np.float64)
+        ring = ring.reshape(-1, 2) if ring.size == 0 else ring[:, :2]
+    except (TypeError, ValueError, IndexError) as error:
+        raise UserError(f'{where}: its outline is no list of points') from error
+    if ring.ndim != 2 or ring.shape[1] != 2 or not np.isfinite(ring).all():
+        raise UserError(f'{where}: its outline is no list of finite points (x, y)')
+    return ring
+
+
+def rasterize(rings: list, owners: list, is_hole: list, height: int, width: int) -> Runs:
+    """The pixels of many polygons at once, column by column.
+
+    The edges that cross the line through a column's centres are sorted along it and their directions summed up: where
+    the sum is not 0 the centres lie inside. The cost is that of the crossings, not of the polygons' area.
+
+    Args:
+        rings (list[ndarray]): R rings of (P, 2) float64 (x, y) in px, closed or not. Their direction does not matter.
+        owners (list[int]): R indices of the instances that they belong to; an instance is the union of its rings.
+        is_hole (list[bool]): R times whether the ring is a hole in the others of its instance.
+        height (int): Of the image, in px; what lies outside is cut off.
+        width (int): Likewise.
+
+    Returns:
+        Runs: Of all instances that have a pixel.
+    """
+    points = np.concatenate([np.zeros((0, 2)), *rings])
+    sizes = np.array([len(ring) for ring in rings], np.int64)
+    ring = np.repeat(np.arange(len(rings)), sizes)
+    ends = np.cumsum(sizes)
+    following = np.arange(1, len(points) + 1)
+    following[ends[sizes > 0] - 1] = (ends - sizes)[sizes > 0]
+    (x1, y1), (x2, y2) = points.T, points[following].T
+    turn = np.sign(np.bincount(ring, x1 * y2 - x2 * y1, len(rings)))  # of each ring's signed area
+    direction = (turn * np.where(np.array(is_hole, bool), -1, 1))[ring] * np.where(x1 < x2, 1, -1)
+    # from left to right whatever the ring's direction, so that an edge of two neighbours is rounded alike
+    swap = x1 > x2
+    x1, x2, y1, y2 = np.where(swap, x2, x1), np.where(swap, x1, x2), np.where(swap, y2, y1), np.where(swap, y1, y2)
+
+    first, last = (np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64) for x in (x1, x2))
+    counts = last - first
+    edge = np.repeat(np.arange(len(points)), counts)
+    column = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
+    y = y1[edge] + (column + 0.5 - x1[edge]) / (x2 - x1)[edge] * (y2 - y1)[edge]
+    row = np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64)
+    owner = np.array(owners, np.int64)[ring[edge]]
+    order = np.lexsort((row, column, owner))
+    owner, place = owner[order], (column * height + row)[order]
+    is_inside = np.cumsum(direction[edge][order])[:-1] != 0  # rings are closed: the sum is 0 behind each column
+    length = np.diff(place)
+    chosen = np.flatnonzero(is_inside & (length > 0))
+    return Runs(owner[chosen], place[chosen], length[chosen])
+
+
+def lay_instances(runs: Runs, labels: list, is_ignored: list, height: int, width: int) -> Instances:
+    """Instances from their pixels; those without one are left out, overlapping ones go to further layers.
+
+    Args:
+        runs (Runs): Of N instances.
+        labels (list[int]): N class numbers.
+        is_ignored (list[bool]): N.
+        height (int): Of the image, in px.
+        width (int): Likewise.
+
+    Raises:
+        UserError: For more than :data:`MAX_LAYERS` instances over one another.
+    """
+    count = len(labels)
+    kept = np.flatnonzero(runs.areas(count))
+    runs = runs.select(kept, count)
+    bounds = np.searchsorted(runs.owner, np.arange(len(kept) + 1))
+    layers = [np.zeros(height * width, np.int32)]
+    for index in range(len(kept)):
+        own = slice(bounds[index], bounds[index + 1])
+        places = Runs(None, runs.start[own], runs.length[own]).places()
+        layer = next((layer for layer in layers if not layer[places].any()), None)
+        if layer is None:
+            if len(layers) == MAX_LAYERS:
+                col, row = divmod(int(places[0]), height)
+                raise UserError(f'more than {MAX_LAYERS} outlines over one another near x {col}, y {row}')
+            layer = np.zeros(height * width, np.int32)
+            layers.append(layer)
+        layer[places] = index + 1
+    stacked = np.stack([layer.reshape(width, height).T for layer in layers])
+    return Instances(
+        stacked, np.array(labels, np.int64)[kept], np.array(is_ignored, bool)[kept], left_out=count - len(kept)
+    )
+
+
+def instances_from_outlines(cells: list, height: int, width: int, where: str) -> Instances:
+    """Instances from outlines.
+
+    Args:
+        cells (list[tuple]): N times (class number, ignored or not, [(ring, is_hole), ...]), see :func:`rasterize`.
+        height (int): Of the image, in px.
+        width (int): Likewise.
+        where (str): The file, for messages.
+
+    Raises:
+        UserError: If there are outlines and all of them lie outside the image, or see :func:`lay_instances`.
+    """
+    rings, owners, is_hole = [], [], []
+    for index, (_, _, outline) in enumerate(cells):
+        for ring, hole in outline:
+            rings.append(ring)
+            owners.append(index)
+            is_hole.append(hole)
+    labels, is_ignored = [cell[0] for cell in cells], [cell[1] for cell in cells]
+    try:
+        instances = lay_instances(rasterize(rings, owners, is_hole, height, width), labels, is_ignored, height, width)
+    except UserError as error:
+        raise UserError(f'{where}: {error}') from error
+    if cells and not len(instances.labels):
+        raise UserError(f'{where}: none of its {len(cells)} outlines has a pixel in the image of {width}x{height} px')
+    return instances

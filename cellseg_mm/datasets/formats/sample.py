@@ -1,0 +1,221 @@
+"""What every format gives: samples, each of which reads its own image and its own instances."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+from cellseg_mm.utils import UserError
+
+# a broken file is told in our own one line, not in OpenCV's several
+_set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel  # OpenCV 4 or 5
+_set_log_level(0)
+
+IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.jp2', '.webp', '.svs')
+SPLIT_NAMES = dict(
+    train='train', training='train', val='val', valid='val', validation='val', test='test', testing='test'
+)
+# Of an image that is read whole, about 10,000 x 10,000; what is larger is a slide, or a header that lies.
+MAX_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The labels of one image.
+
+    Attributes:
+        layers: (L, H, W) int32 id layers with the ids 1..N (see :func:`cellseg_mm.structures.stack_layers`).
+        labels: (N,) int64 class numbers from 1 on; 0 is a region of every class, which must be ignored.
+        is_ignored: (N,) bool, True for a region that counts neither way in scoring (COCO's ``iscrowd``).
+        left_out: Outlines without a pixel, which are none of the N.
+    """
+
+    layers: np.ndarray
+    labels: np.ndarray
+    is_ignored: np.ndarray
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the source; each format derives its own, with :meth:`read_instances`.
+
+    Attributes:
+        name: Unique over the set, and a legal file stem.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        image: The image's file.
+        source: What the format reads the labels from; None where the image has none.
+        classes: Class names as the format's ``find_samples`` was given or found them.
+        image_id: The id that the source gives it, or None.
+        group: The patient or slide that the format tells, or None.
+    """
+
+    name: str
+    split: str
+    image: Path
+    source: object
+    classes: tuple
+    image_id: int | None = None
+    group: str | None = None
+
+    def read_image(self) -> np.ndarray:
+        """The image in the file's channel order, (H, W, 3) uint8.
+
+        Raises:
+            UserError: If it cannot be read, or is too large to be read whole.
+        """
+        from cellseg_mm.inference.image_source import open_image  # which in turn imports this package
+
+        source = open_image(self.image)
+        check_size(self.image, source.height, source.width)
+        return source.read(0, 0, source.width, source.height)
+
+    def read_instances(self, shape: tuple) -> Instances:
+        """The labels, of an image that has some.
+
+        Args:
+            shape (tuple): (H, W) of its image.
+
+        Raises:
+            UserError: If they are broken or of another size; it names the file.
+        """
+        raise NotImplementedError
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Raise :class:`UserError` for an image of more than :data:`MAX_PIXELS`."""
+    if height * width > MAX_PIXELS:
+        raise UserError(f'{path}: {width}x{height} px; cut it into tiles of at most {MAX_PIXELS / 1e6:.0f} megapixels')
+
+
+def split_folders(src: Path) -> list:
+    """(split, folder) of the subfolders that are named as splits, train first; all of ``src`` is train without them."""
+    found = [
+        (SPLIT_NAMES[path.name.lower()], path)
+        for path in visible(src)
+        if path.name.lower() in SPLIT_NAMES and path.is_dir()
+    ]
+    return sorted(found, key=lambda entry: list(SPLIT_NAMES.values()).index(entry[0])) or [('train', src)]
+
+
+def visible(folder: Path) -> list:
+    """What is in a folder, by name, but for hidden files; empty if there is no such folder."""
+    return sorted(path for path in folder.glob('*') if not path.name.startswith('.'))
+
+
+def images_by_stem(folder: Path) -> dict:
+    """The image files of a folder by their stem. An SVS file beside another image of its name is that image again.
+
+    Raises:
+        UserError: If two files are the image of one name.
+    """
+    found = {}
+    files = [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    for path in sorted(files, key=lambda path: path.suffix.lower() == '.svs'):
+        other = found.setdefault(path.stem, path)
+        if other is not path and path.suffix.lower() != '.svs':
+            raise UserError(f'{path}: {other.name} beside it has the same name; keep one of them')
+    return found
+
+
+def class_numbers(classes: Sequence) -> dict:
+    """Number from 1 on of each class by its name in lower case."""
+    return {name.casefold(): number for number, name in enumerate(classes, start=1)}
+
+
+def class_number(name: str, classes: Sequence, where: str) -> int:
+    """The number of a class from 1 on; case does not matter.
+
+    Raises:
+        UserError: If it is none of them.
+    """
+    number = class_numbers(classes).get(name.casefold())
+    if number is None:
+        raise UserError(f'{where}: class {name!r} is none of {", ".join(classes)}; see --classes')
+    return number
+
+
+def load_json(path: Path) -> object:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: If it cannot be read or is no JSON, for which nan and infinity are none.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f'{name} is no number')
+
+    try:
+        return json.loads(path.read_text('utf-8-sig'), parse_constant=refuse)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path}: is no JSON ({error})') from error
+
+
+def read_mask(path: Path, shape: tuple) -> np.ndarray:
+    """An id map in an image file: (H, W) whole numbers from 0 on, of an integer dtype.
+
+    Args:
+        path (Path): The mask's file.
+        shape (tuple): (H, W) of the image that it belongs to.
+
+    Raises:
+        UserError: If it cannot be read, has another size, or holds anything but whole numbers from 0 on.
+    """
+    mask = _read_stored(path)
+    if mask is None:
+        raise UserError(f'{path}: not readable as a mask (truncated, or not an image file?)')
+    return check_ids(mask, shape, path)
+
+
+def _read_stored(path: Path) -> np.ndarray | None:
+    """The first page as stored, or None.
+
+    tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV does not
+    know; OpenCV reads LZW, for which tifffile needs a further package.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            check_size(path, page.imagelength, page.imagewidth)
+            if page.is_memmappable or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
+                return page.asarray()
+    except tifffile.TiffFileError:
+        pass
+    except UserError:
+        raise
+    except Exception:  # of many kinds where tags are damaged
+        return None
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def check_ids(mask: np.ndarray, shape: tuple, path: Path) -> np.ndarray:
+    """See :func:`read_mask`, for an array of any dtype."""
+    if mask.ndim != 2:
+        raise UserError(f'{path}: a mask has one channel, this has {mask.shape[2:]}')
+    if mask.shape != shape:
+        raise UserError(f'{path}: {mask.shape[1]}x{mask.shape[0]} px, but its image has {shape[1]}x{shape[0]}')
+    if mask.dtype.kind == 'f':
+        mask = _whole_numbers(mask, path)
+    elif mask.dtype.kind not in 'biu':
+        raise UserError(f'{path}: ids must be whole numbers, found {mask.dtype}')
+    if mask.min(initial=0) < 0:
+        raise UserError(f'{path}: ids must not be negative, found {mask.min()}')
+    return mask
+
+
+def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
+    with np.errstate(invalid='ignore'):
+        ids = mask.astype(np.int32)
+    if np.array_equal(ids, mask):
+        return ids
+    bad = ~np.isfinite(mask) | (mask != np.floor(mask)) | (np.abs(mask) > 2**53)
+    if bad.any():
+        row, col = np.argwhere(bad)[0]
+        raise UserError(f'{path}: ids must be whole numbers, found {mask[row, col]} at row {row}, column {col}')
+    return mask.astype(np.int64)

@@ -1,0 +1,127 @@
+"""The task's layout: a folder an image, with ``image.tif`` and a mask ``classN.tif`` for each class that has cells.
+
+::
+
+    SRC/train/NAME/{image.tif,class1.tif,class2.tif,...}
+    SRC/test/NAME/...                       # labelled test images, in the same form, where there are any
+    SRC/test_release/NAME.tif               # else: test images alone
+    SRC/test_image_name_to_ids.json         # their ids for a submission
+
+Images are 8-bit RGB or RGBA. Masks have one channel of whole numbers, of whatever dtype (float64 in the real files):
+0 is background, each other number one instance of the class.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cellseg_mm.structures import relabel, stack_layers
+from cellseg_mm.utils import UserError
+
+from .sample import Instances, Sample, check_size, load_json, read_mask, visible
+
+CLASSES = ('epithelial', 'lymphocyte', 'neutrophil', 'macrophage')
+
+
+def recognises(src: Path) -> bool:
+    """Whether a folder looks like it."""
+    return any(src.glob('train/*/image.*')) or any(src.glob('train/*/class*.*'))
+
+
+def find_samples(src: Path, classes: tuple | None) -> tuple:
+    """All images of a source folder, train before test, by name; and the class names.
+
+    Raises:
+        UserError: If the layout is not as described above, or a class file is beyond the classes.
+    """
+    classes = classes or CLASSES
+    if not (src / 'train').is_dir():
+        raise UserError(f'{src}: no folder train/ in it; expected train/NAME/image.tif and classN.tif beside it')
+    ids = _read_ids(src / 'test_image_name_to_ids.json')
+    samples = {}
+    for split in ('train', 'val', 'test'):
+        samples[split] = [_find_sample(folder, split, classes) for folder in visible(src / split) if folder.is_dir()]
+    test = samples['test']
+    if not test:
+        files = [path for path in visible(src / 'test_release') if path.suffix.lower() in ('.tif', '.tiff')]
+        test = [TaskSample(path.stem, 'test', path, None, classes) for path in files]
+    test = [replace(sample, image_id=ids.get(sample.name)) for sample in test]
+    return samples['train'] + samples['val'] + test, classes
+
+
+def _read_ids(path: Path) -> dict:
+    """Image ids by file stem; empty without the file."""
+    if not path.exists():
+        return {}
+    try:
+        return {Path(entry['file_name']).stem: int(entry['id']) for entry in load_json(path)}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f'{path}: not a list of {{"file_name", "id", ...}} ({error!r})') from error
+
+
+def _find_sample(folder: Path, split: str, classes: tuple) -> 'TaskSample':
+    images = [folder / name for name in ('image.tif', 'image.tiff', 'image.png') if (folder / name).exists()]
+    if not images:
+        raise UserError(f'{folder}: no image.tif in it')
+    masks = {}
+    for path in sorted(folder.glob('class*')):
+        match = re.fullmatch(r'class(\d+)\.(tif|tiff|png)', path.name)
+        if not match:
+            continue
+        number = int(match[1])
+        if not 1 <= number <= len(classes):
+            raise UserError(f'{path}: class {number}, but {len(classes)} class names are given; see --classes')
+        if number in masks:
+            raise UserError(f'{path}: {masks[number].name} beside it is the same class; keep one of them')
+        masks[number] = path
+    return TaskSample(folder.name, split, images[0], masks, classes)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The image as stored, (H, W, 3) uint8, channels in the file's order, alpha dropped.
+
+    Raises:
+        UserError: If it cannot be read, or is not 8-bit with 3 or 4 channels.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise UserError(f'{path}: not readable as an image (truncated, or not an image file?)')
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        raise UserError(f'{path}: 8-bit RGB or RGBA needed, found {channels} channels of {image.dtype}')
+    check_size(path, *image.shape[:2])
+    # OpenCV hands the file's first channel over as the third
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+
+
+class TaskSample(Sample):
+    """``source`` holds the mask files by class number."""
+
+    def read_image(self) -> np.ndarray:
+        """See :func:`read_image`."""
+        return read_image(self.image)
+
+    def read_instances(self, shape: tuple) -> Instances:
+        """See :meth:`Sample.read_instances`; the instances are in the order of the classes."""
+        numbers = sorted(self.source)
+        layers, counts = _lay([read_mask(self.source[number], shape) for number in numbers], shape)
+        labels = np.repeat(np.array(numbers, np.int64), counts)
+        return Instances(layers, labels, np.zeros(len(labels), bool))
+
+
+def _lay(masks: list, shape: tuple) -> tuple:
+    """Layers of the instances of K masks, numbered through, and (K,) their numbers a mask."""
+    ids, offset = np.zeros(shape, np.int64), 0
+    insides = [mask > 0 for mask in masks]
+    for mask, inside in zip(masks, insides, strict=True):
+        if ids[inside].any():
+            return stack_layers([relabel(mask)[0] for mask in masks])
+        np.add(mask, offset, out=ids, where=inside, casting='unsafe')
+        offset += int(mask.max(initial=0))
+    # without overlap, which is the rule, one map in place of one a class is renumbered, in the same order
+    id_map, _ = relabel(ids)
+    last = np.maximum.accumulate([0, *(id_map[inside].max(initial=0) for inside in insides)])
+    return id_map[None], np.diff(last)
