@@ -173,10 +173,7 @@ def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, run_h
         ('backbone', dict(type='os.mkdir', path='{trace}')),
         ('test_cfg.rcnn.nms.type', MAKE_TRACE),
         ('test_cfg.rcnn.nms.type', 'getattr(__import__("os"),"mkdir")("{trace}")'),
-        (
-            'train_cfg.rpn.assigner',
-            dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE),
-        ),
+        ('train_cfg.rpn.assigner', dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE)),
     ],
 )
 def test_nothing_runs_that_its_config_names(key, value, trace, tiny_checkpoint, tmp_path, prepared, run_here):
