@@ -170,6 +170,7 @@ def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, run_h
 @pytest.mark.parametrize(
     ('key', 'value'),
     [
+<<<<<<< HEAD
         ('model.backbone', dict(type='os.mkdir', path='{trace}')),
         ('tta_model', dict(type='os.mkdir', path='{trace}')),
         ('model.test_cfg.rcnn.nms.type', MAKE_TRACE),
@@ -178,6 +179,12 @@ def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, run_h
             'model.train_cfg.rpn.assigner',
             dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE),
         ),
+=======
+        ('backbone', dict(type='os.mkdir', path='{trace}')),
+        ('test_cfg.rcnn.nms.type', MAKE_TRACE),
+        ('test_cfg.rcnn.nms.type', 'getattr(__import__("os"),"mkdir")("{trace}")'),
+        ('train_cfg.rpn.assigner', dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE)),
+>>>>>>> predict
     ],
 )
 def test_nothing_runs_that_its_config_names(key, value, trace, tiny_checkpoint, tmp_path, prepared, run_here):
