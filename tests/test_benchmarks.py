@@ -52,6 +52,11 @@ def test_export():
     assert [row[1].strip() for row in table[2:]] == ['ours', 'ours', 'naive', 'regionprops']
 
 
+def test_convert():
+    table = last_lines('convert', '--images', 4, '--cells', 40, '--largest', 128)  # fails if annotations differ
+    assert [row[1].strip() for row in table[2:]] == ['loop over instances', 'ours, in one process', 'ours']
+
+
 @pytest.mark.slow
 def test_tta():
     table = last_lines('tta', '--size', 96, '--repeats', 1)

@@ -71,12 +71,12 @@ def read_objects(path: Path) -> list:
         if not isinstance(feature, dict) or not isinstance(feature.get('geometry'), dict):
             raise UserError(f'{where}: has no geometry')
         properties = feature.get('properties') or {}
-        classification = properties.get('classification') if isinstance(properties, dict) else 0
-        if not isinstance(classification or {}, dict):
-            raise UserError(f'{where}: its properties or classification are no JSON objects')
+        classification = properties.get('classification') or {} if isinstance(properties, dict) else None
+        if not isinstance(classification, dict):
+            raise UserError(f'{where}: its properties or their classification are no JSON object')
         # up to QuPath 0.3 the kind had other names
         kind = properties.get('objectType', properties.get('object_type', feature.get('id', '')))
-        objects.append((_class_name(classification or {}), str(kind).lower(), where, feature['geometry']))
+        objects.append((_class_name(classification), str(kind).lower(), where, feature['geometry']))
     has_detections = any('detection' in kind or 'cell' in kind for _, kind, *_ in objects)
     return [
         (name, where, geometry)
