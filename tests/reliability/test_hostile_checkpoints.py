@@ -170,16 +170,17 @@ def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, run_h
 @pytest.mark.parametrize(
     ('key', 'value'),
     [
-        ('backbone', dict(type='os.mkdir', path='{trace}')),
-        ('test_cfg.rcnn.nms.type', MAKE_TRACE),
-        ('test_cfg.rcnn.nms.type', 'getattr(__import__("os"),"mkdir")("{trace}")'),
-        ('train_cfg.rpn.assigner', dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE)),
+        ('model.backbone', dict(type='os.mkdir', path='{trace}')),
+        ('tta_model', dict(type='os.mkdir', path='{trace}')),
+        ('model.test_cfg.rcnn.nms.type', MAKE_TRACE),
+        ('model.test_cfg.rcnn.nms.type', 'getattr(__import__("os"),"mkdir")("{trace}")'),
+        ('model.train_cfg.rpn.assigner', dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE)),
     ],
 )
 def test_nothing_runs_that_its_config_names(key, value, trace, tiny_checkpoint, tmp_path, prepared, run_here):
     path, checkpoint = tmp_path / 'x.pth', read_checkpoint(str(tiny_checkpoint))
     cfg = Config(parse_config_text(checkpoint['meta']['cfg']))
-    cfg.merge_from_dict({f'model.{key}': dict(value, _delete_=True) if isinstance(value, dict) else value})
+    cfg.merge_from_dict({key: dict(value, _delete_=True) if isinstance(value, dict) else value})
     checkpoint['meta']['cfg'] = cfg.pretty_text.replace('{trace}', str(trace))
     torch.save(checkpoint, path)
     status, _, err = run_here('predict', path, prepared / 'images', '--out', tmp_path / 'out')
