@@ -23,6 +23,7 @@ from cellseg_mm.structures import encode_instances, instance_extents, write_laye
 from cellseg_mm.utils import UserError
 
 from .class_folders import Sample, find_samples, read_image, read_instances
+from .source_state import record_source
 from .splits import stratified_split
 from .stain import channel_order, stain_difference
 
@@ -71,6 +72,7 @@ def prepare(
         for folder in ('images', 'instances', 'annotations'):
             (partial / folder).mkdir(parents=True)
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
+        record_source(src, partial)
         shutil.rmtree(old, ignore_errors=True)
         if out.exists():
             out.rename(old)
