@@ -30,6 +30,7 @@ MEANINGS = dict(
     segm_mAP_max1000=('mAP of masks', 'average precision, mean over IoU 0.5 to 0.95'),
     PQ=('PQ', 'panoptic quality regardless of class, mean over the images'),
     segm_AP50_max100=('AP50, at most 100', "with COCO's cap of 100 detections an image and class"),
+    segm_mAP_max100=('mAP, at most 100', 'likewise'),
     mPQ=('mPQ', 'panoptic quality of each class over all images, mean over the classes'),
     AJI=('AJI', 'aggregated Jaccard index regardless of class, mean over the images'),
     Dice=('Dice', 'cells against background, mean over the images'),
