@@ -1,4 +1,5 @@
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from tiny_detector import write_checkpoint
 
 import cellseg_mm  # noqa: F401  (registers)
 from cellseg_mm.datasets import make_sample_data, prepare
@@ -71,6 +73,28 @@ def one_line_error(run_tool):
         lines = [line for line in result.stderr.splitlines() if line.startswith('error: ')]
         assert len(lines) == 1, result.stderr
         return lines[0]
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint of a small detector with random weights, see tests/tiny_detector.py."""
+    return write_checkpoint(tmp_path_factory.mktemp('tiny') / 'best.pth')
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Run a tool in this process, where mmdet is imported already; its exit status and what it printed."""
+
+    def run(name: str, *arguments: object) -> tuple:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / f'tools/{name}.py'), run_name='__main__')
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
 
     return run
 

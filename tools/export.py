@@ -8,6 +8,7 @@ from mmengine.fileio import put
 
 from cellseg_mm.engine import handover
 from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.detector import build_detector, checkpoint_config
 from cellseg_mm.engine.run_setup import check_weights_fit
 from cellseg_mm.utils import UserError, one_line_errors
 
@@ -36,8 +37,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     checkpoint = read_checkpoint(args.checkpoint)
-    cfg = handover.checkpoint_config(checkpoint, args.checkpoint, args.config)
-    detector = handover.build_detector(cfg)
+    cfg = checkpoint_config(checkpoint, args.checkpoint, args.config)
+    detector = build_detector(cfg)
     check_weights_fit(detector, checkpoint, args.config or 'its own config', args.checkpoint)
     detector.load_state_dict(checkpoint['state_dict'])
     notes = handover.metadata(cfg, checkpoint)

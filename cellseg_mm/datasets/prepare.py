@@ -24,6 +24,7 @@ from cellseg_mm.structures import encode_instances, instance_extents, write_laye
 from cellseg_mm.utils import UserError
 
 from .formats import Instances, Sample, find_format
+from .source_state import record_source
 from .splits import group_names, stratified_split
 from .stain import channel_order, stain_difference
 
@@ -83,6 +84,7 @@ def prepare(
         for folder in ('images', 'instances', 'annotations'):
             (partial / folder).mkdir(parents=True)
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
+        record_source(src if src.is_dir() else src.parent, partial)
         shutil.rmtree(old, ignore_errors=True)
         if out.exists():
             out.rename(old)

@@ -3,7 +3,6 @@
 Both carry what their use needs as metadata, by key a JSON text: see docs/export.md.
 """
 
-import copy
 import importlib
 import io
 import json
@@ -14,18 +13,14 @@ import numpy as np
 import safetensors.torch
 import torch
 from mmdet.models.detectors import MaskRCNN
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.models.traceable_mask_rcnn import TraceableMaskRCNN
-from cellseg_mm.utils import UserError, load_config, parse_config_text
+from cellseg_mm.utils import UserError
 from cellseg_mm.utils.config import flatten
 from cellseg_mm.version import __version__
-
-from . import run_setup
 
 # the oldest with RoiAlign's half-pixel coordinates and all else that the graph holds
 ONNX_OPSET = 16
@@ -49,33 +44,6 @@ TRACEABLE = {
     'test_cfg.rcnn.nms.type': ('nms',),
     'test_cfg.rcnn.nms.class_agnostic': (None, False),
 }
-
-
-def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) -> Config:
-    """The config that a checkpoint carries, or another one with the checkpoint's classes and normalisation put in.
-
-    Args:
-        checkpoint (dict): Of :func:`read_checkpoint`.
-        path (str): Its file, for messages.
-        config (str | None): A config file.
-
-    Raises:
-        UserError: If the checkpoint carries none, or there is no such file.
-    """
-    facts = run_setup.checkpoint_data_facts(checkpoint, path)
-    own = Config(parse_config_text(checkpoint['meta']['cfg']))
-    if config is None:
-        return own
-    cfg = load_config(config)
-    run_setup.set_data_facts(cfg, **facts)
-    cfg.channel_order = own.get('channel_order')
-    return cfg
-
-
-def build_detector(cfg: Config) -> torch.nn.Module:
-    """The detector of a config on the CPU, in eval mode, without weights."""
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(copy.deepcopy(cfg.model)).eval()  # mmdet's constructors change what they are given
 
 
 def metadata(cfg: Config, checkpoint: dict) -> dict:

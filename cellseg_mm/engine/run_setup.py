@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
+from cellseg_mm.datasets.source_state import stale_source
 from cellseg_mm.utils import UserError, load_config, parse_config_text
 from cellseg_mm.visualization.draw import class_colors
 
@@ -114,10 +115,16 @@ def _datasets(dataset: dict) -> Iterator:
 def fill_from_prepared_data(cfg: Config) -> None:
     """Point the config to its prepared set and put in the set's normalisation, classes and files' channel order.
 
+    A set whose source has changed since is told.
+
     Raises:
         UserError: If there is no prepared set.
     """
-    statistics = json.loads((set_data_root(cfg) / 'statistics.json').read_text('utf-8'))
+    root = set_data_root(cfg)
+    stale = stale_source(root)
+    if stale:
+        print(f'warning: {stale}', flush=True)
+    statistics = json.loads((root / 'statistics.json').read_text('utf-8'))
     set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
     cfg.channel_order = statistics['channel_order']  # of the source's files; what is prepared is true RGB
 

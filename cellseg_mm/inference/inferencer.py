@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures.mask import encode_mask_results
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from cellseg_mm.datasets.stain import channel_order, stain_difference
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.detector import build_detector, checkpoint_config
 from cellseg_mm.structures import Cells
-from cellseg_mm.utils import UserError, load_config, parse_config_text
+from cellseg_mm.utils import UserError
 
 from .image_source import ArraySource, open_image
 from .pixel_values import sample_windows
@@ -26,6 +26,7 @@ from .tiled import predict_tiled
 TOLERANCE = 1.15
 # Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else tiles at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
+VIEWS = dict(type='CellTTAModel')  # of checkpoints whose config has no tta_model
 MAX_OVERLAP = 128  # px that tiles share, if a quarter of them is more
 
 
@@ -50,6 +51,7 @@ class CellInferencer:
         scale (float | None): Px of the model's input to a px of the image, in tiles, for images whose cells are not of
             the training's size; all images then go through in tiles.
         channel_order (str): Of files given as a path: ``'rgb'``, or ``'bgr'`` for red and blue exchanged.
+        tta (bool): Merge what several views show, see :class:`CellTTAModel`: those of the config's ``tta_model``.
 
     Attributes:
         classes (tuple[str]): Names, in the order of the labels.
@@ -60,6 +62,7 @@ class CellInferencer:
         scale (float): As above.
         tile_size (int): Px a side of a tile: at that scale it fills the model's input.
         overlap (int): Px that tiles share.
+        origin (dict): What the cells it finds depend on, as plain values, for :func:`predict_tiled`.
 
     Raises:
         UserError: If the checkpoint cannot be used.
@@ -73,6 +76,7 @@ class CellInferencer:
         score_thr: float | None = None,
         scale: float | None = None,
         channel_order: str = 'rgb',
+        tta: bool = False,
     ) -> None:
         checkpoint, content = str(checkpoint), read_checkpoint(str(checkpoint))
         if score_thr is not None and not 0 <= score_thr <= 1:
@@ -82,10 +86,8 @@ class CellInferencer:
         facts = run_setup.checkpoint_data_facts(content, checkpoint)
         self.classes = tuple(facts['classes'])
         self.score_thr, self.score_reason = run_setup.operating_threshold(content, score_thr)
-        own = parse_config_text(content['meta']['cfg'])
-        self.channel_order, self.training_order = channel_order, own.get('channel_order', 'rgb')
-        cfg = load_config(str(config)) if config else Config(_checked(own, checkpoint))
-        run_setup.set_data_facts(cfg, **facts)
+        cfg = checkpoint_config(content, checkpoint, config and str(config))
+        self.channel_order, self.training_order = channel_order, cfg.get('channel_order') or 'rgb'
         init_default_scope('mmdet')
         try:
             # mmdet keeps what is above its threshold, here what is at it counts too
@@ -94,11 +96,12 @@ class CellInferencer:
             steps = [step for step in cfg.test_pipeline if not step.type.startswith('Load')]
             resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
             self._input_size = sorted(resize.scale)
-            self._model = MODELS.build(cfg.model)
+            model = build_detector(cfg)
         except Exception as error:  # of any kind, by a config of another version or project
             raise UserError(f'{config or checkpoint}: its model cannot be built ({error!r})') from error
-        run_setup.check_weights_fit(self._model, content, str(config or 'its config'), checkpoint)
-        self._model.load_state_dict(content['state_dict'])
+        run_setup.check_weights_fit(model, content, str(config or 'its config'), checkpoint)
+        model.load_state_dict(content['state_dict'])
+        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)) if tta else model
         try:
             self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
         except (RuntimeError, AssertionError) as error:
@@ -109,6 +112,14 @@ class CellInferencer:
         self.scale = scale or median
         self.tile_size = max(96, round(self._input_size[0] / self.scale))
         self.overlap = min(MAX_OVERLAP, self.tile_size // 3)
+        stat = Path(checkpoint).stat()
+        self.origin = dict(
+            checkpoint=[str(Path(checkpoint).resolve()), stat.st_size, stat.st_mtime_ns],
+            config=config and str(config),
+            score_thr=self.score_thr,
+            scale=self.scale,
+            tta=tta,
+        )
         scaled = dict(type='Resize', scale_factor=self.scale, keep_ratio=True)
         self._fitted = [TRANSFORMS.build(step) for step in steps]
         self._scaled = [TRANSFORMS.build(scaled if step is resize else step) for step in steps]
@@ -209,30 +220,14 @@ def find_channel_order(detector: CellInferencer, sources: Sequence) -> tuple:
 
 
 def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:
-    """mmdet's predictions, without those that have no pixel."""
+    """mmdet's predictions, each cell once: it suppresses doubles of one class alone, and by their boxes.
+
+    A cell of which less than half is left by those of higher scores is dropped, as where PQ is computed and where
+    validation chooses the threshold.
+    """
     masks = instances.masks
     if isinstance(masks, torch.Tensor):
         masks = encode_mask_results(masks.cpu().numpy())
     cells = Cells.from_codes(masks, instances.labels.cpu(), instances.scores.cpu(), height, width)
-    return cells.select(cells.runs.areas(len(cells)) > 0)
-
-
-def _checked(config: dict, path: str) -> dict:
-    """A config from a checkpoint; MMEngine would call whatever function a dotted ``type`` names.
-
-    Raises:
-        UserError: If there is one.
-    """
-    queue = [config]
-    while queue:
-        value = queue.pop()
-        if isinstance(value, dict):
-            if '.' in str(value.get('type')):
-                raise UserError(
-                    f'{path}: its config names {value["type"]}, which may be any program; if you trust it, give its '
-                    'config by --config'
-                )
-            queue += value.values()
-        elif isinstance(value, (list, tuple)):
-            queue += value
-    return config
+    visible = np.unique(cells.instance_map())
+    return cells.select(visible[visible > 0] - 1)

@@ -71,7 +71,7 @@ class Runs(NamedTuple):
         """The runs of some instances, which become instance 0, 1, ... in their order.
 
         Args:
-            index (ndarray): (K,) of instances; one that is named twice comes twice.
+            index (ndarray): (K,) of instances, none of them twice.
             num_instances (int): N.
         """
         bounds = np.searchsorted(self.owner, np.arange(num_instances + 1))

@@ -1,5 +1,6 @@
 from .ablation import plot_ablation
 from .cell_visualizer import CellVisualizer
 from .curves import plot_curves, read_scalars
+from .overlay import Overlay, draw_cells
 
-__all__ = ['CellVisualizer', 'plot_ablation', 'plot_curves', 'read_scalars']
+__all__ = ['CellVisualizer', 'Overlay', 'draw_cells', 'plot_ablation', 'plot_curves', 'read_scalars']

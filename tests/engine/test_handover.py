@@ -2,10 +2,8 @@
 
 import json
 import re
-import runpy
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,9 +16,9 @@ import torch
 from conftest import ROOT, read_json, write_tiny_config
 from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmengine.runner import save_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from pycocotools import mask as mask_utils
+from tiny_detector import CLASSES, MEAN, POINT, ROWS, STD, random_detector, tiny_config
 from torch import nn
 
 from cellseg_mm.datasets.synthetic import draw_tissue
@@ -28,53 +26,7 @@ from cellseg_mm.engine import handover, run_setup
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError, parse_config_text
 
-MEAN, STD, CLASSES = [150.0, 100.0, 130.0], [50.0, 40.0, 36.0], ['a', 'b', 'c']
-POINT = dict(score_thr=0.25, epoch=2)
-ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn_cbam']
-WIDTH = 16
 NOTES, RUNNER = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/export.md').read_text('utf-8'), re.DOTALL)
-
-
-def tiny_config(base: str, **test_cfg: dict) -> Config:
-    """A row of the demo, an eighth as wide."""
-    cfg = Config.fromfile(ROOT / f'configs/demo/{base}.py')
-    stages = [WIDTH // 2 * 2**stage for stage in range(4)]
-    extractor, convs = dict(out_channels=WIDTH), dict(in_channels=WIDTH, conv_out_channels=WIDTH)
-    roi_head = dict(bbox_roi_extractor=extractor, mask_roi_extractor=extractor, mask_head=convs)
-    model = dict(
-        backbone=dict(base_channels=stages[0], init_cfg=None),
-        neck=dict(in_channels=stages[-len(cfg.model.neck.in_channels) :], out_channels=WIDTH),
-        rpn_head=dict(in_channels=WIDTH, feat_channels=WIDTH),
-        roi_head=dict(roi_head, bbox_head=dict(in_channels=WIDTH, fc_out_channels=WIDTH)),
-        test_cfg=test_cfg,
-    )
-    cfg.merge_from_dict(dict(model=model, channel_order='bgr'))
-    run_setup.set_data_facts(cfg, MEAN, STD, CLASSES)
-    return cfg
-
-
-def rescale_to(spread: float) -> Callable:
-    def rescale(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        factor = spread / output.std()
-        layer.weight.data *= factor
-        return output * factor
-
-    return rescale
-
-
-def random_detector(cfg: Config) -> nn.Module:
-    """Random weights, each layer's scaled to outputs of one spread: scores neither saturate nor tie."""
-    detector = handover.build_detector(cfg)
-    spreads, hooks = dict(rpn_reg=0.3), []
-    torch.manual_seed(0)
-    for name, layer in detector.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and 'attention' not in name:
-            nn.init.normal_(layer.weight)
-            hooks.append(layer.register_forward_hook(rescale_to(spreads.get(name.split('.')[-1], 1))))
-    handover.detect(detector, handover.drawn_image())
-    for hook in hooks:
-        hook.remove()
-    return detector
 
 
 @pytest.fixture(scope='module', params=ROWS)
@@ -84,32 +36,6 @@ def row(request) -> tuple:
     detector = random_detector(cfg)
     checkpoint = dict(meta=dict(dataset_meta=dict(classes=CLASSES), operating_point=POINT))
     return cfg, detector, handover.to_onnx(detector, handover.metadata(cfg, checkpoint))
-
-
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint file as training writes it."""
-    path = tmp_path_factory.mktemp('checkpoint') / 'best.pth'
-    cfg = tiny_config(ROWS[1], rcnn=dict(score_thr=0.1))
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=tuple(CLASSES)), operating_point=POINT, epoch=3)
-    save_checkpoint(dict(state_dict=random_detector(cfg).state_dict(), meta=meta), str(path))
-    return path
-
-
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    """Run a tool in this process, where mmdet is imported already; its exit status and what it printed."""
-
-    def run(name: str, *arguments: object) -> tuple:
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / f'tools/{name}.py'), run_name='__main__')
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def draw(seed: int, height: int, width: int) -> np.ndarray:
@@ -228,13 +154,13 @@ def test_what_an_onnx_file_cannot_hold_is_named(change, message):
         handover.check_traceable(cfg, 'x.pth')
 
 
-def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(checkpoint, run_here, tmp_path, monkeypatch):
+def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoint, run_here, tmp_path, monkeypatch):
     path = tmp_path / 'model.safetensors'
-    status, out, _ = run_here('export', checkpoint, '--out', path)
+    status, out, _ = run_here('export', tiny_checkpoint, '--out', path)
     assert status == 0 and re.search(r'model\.safetensors: [\d.]+ MiB, weights as float32', out)
     assert f'classes: {json.dumps(CLASSES)}' in out
     subprocess.run(['sha256sum', '-c', f'{path.name}.sha256'], cwd=tmp_path, check=True, capture_output=True)
-    old, new = read_checkpoint(str(checkpoint)), read_checkpoint(str(path))
+    old, new = read_checkpoint(str(tiny_checkpoint)), read_checkpoint(str(path))
     assert run_setup.checkpoint_data_facts(new, '') == dict(mean=MEAN, std=STD, classes=CLASSES)
     assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
     assert new['meta']['operating_point'] == POINT
@@ -250,17 +176,17 @@ def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(checkpoint, ru
     assert notes['classes'] == CLASSES and set(notes['weights']) == set(old['state_dict'])
 
 
-def test_half_precision_rounds_floats_alone(checkpoint, run_here, tmp_path):
+def test_half_precision_rounds_floats_alone(tiny_checkpoint, run_here, tmp_path):
     path = tmp_path / 'half.safetensors'
-    assert run_here('export', checkpoint, '--out', path, '--half')[0] == 0
-    old, new = (read_checkpoint(str(file))['state_dict'] for file in (checkpoint, path))
+    assert run_here('export', tiny_checkpoint, '--out', path, '--half')[0] == 0
+    old, new = (read_checkpoint(str(file))['state_dict'] for file in (tiny_checkpoint, path))
     for name, value in old.items():
         if value.is_floating_point():
             assert new[name].dtype == torch.float16
             torch.testing.assert_close(new[name].float(), value, rtol=2**-11, atol=2**-25)
         else:
             assert new[name].dtype == value.dtype and torch.equal(new[name], value)
-    assert path.stat().st_size < 0.6 * checkpoint.stat().st_size
+    assert path.stat().st_size < 0.6 * tiny_checkpoint.stat().st_size
 
 
 def test_a_weight_beyond_float16_is_named():
@@ -268,17 +194,17 @@ def test_a_weight_beyond_float16_is_named():
         handover.to_safetensors({'conv.weight': torch.tensor([7e4])}, {}, half=True)
 
 
-def test_another_config_takes_over_classes_and_normalisation(checkpoint, run_here, tmp_path):
+def test_another_config_takes_over_classes_and_normalisation(tiny_checkpoint, run_here, tmp_path):
     config = tmp_path / 'other.py'
     config.write_text(tiny_config(ROWS[1], rcnn=dict(score_thr=0.4)).pretty_text.replace("'bgr'", "'rgb'"))
-    assert run_here('export', checkpoint, '--out', tmp_path / 'x.safetensors', '--config', config)[0] == 0
+    assert run_here('export', tiny_checkpoint, '--out', tmp_path / 'x.safetensors', '--config', config)[0] == 0
     new = read_checkpoint(str(tmp_path / 'x.safetensors'))
     assert Config.fromstring(new['meta']['cfg'], '.py').model.test_cfg.rcnn.score_thr == 0.4
     assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
 
 
-def test_the_onnx_file_runs_where_nothing_of_ours_is(checkpoint, run_here, tmp_path):
-    status, out, _ = run_here('export', checkpoint, '--out', tmp_path / 'model.onnx')
+def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, tmp_path):
+    status, out, _ = run_here('export', tiny_checkpoint, '--out', tmp_path / 'model.onnx')
     assert status == 0 and 'of a drawn image' in out and f'operating_point: {json.dumps(POINT)}' in out
     cv2.imwrite(str(tmp_path / 'image.png'), draw(3, 64, 80)[..., ::-1])
     absent = ''.join(f'sys.modules[{name!r}] = None\n' for name in ('torch', 'mmcv', 'mmdet', 'mmengine', 'cellseg_mm'))
@@ -290,12 +216,21 @@ def test_the_onnx_file_runs_where_nothing_of_ours_is(checkpoint, run_here, tmp_p
     assert len(lines) > 10 and all(re.fullmatch(r'[abc] \d\.\d{3} at \d+, \d+, \d+ px', line) for line in lines)
 
 
-def test_broken_files_are_told_in_one_line(checkpoint, run_here, tmp_path):
+def test_broken_files_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path):
     path, broken = tmp_path / 'x.safetensors', tmp_path / 'broken.safetensors'
-    run_here('export', checkpoint, '--out', path)
+    run_here('export', tiny_checkpoint, '--out', path)
     whole = path.read_bytes()
     weights, notes = safetensors.torch.load(whole), dict(cellseg_mm='"1"', config='""', classes='[')
-    contents = [b'', b'hello', b'\xff' * 99, checkpoint.read_bytes(), whole[:7], whole[:1000], whole[:-1], whole + b'x']
+    contents = [
+        b'',
+        b'hello',
+        b'\xff' * 99,
+        tiny_checkpoint.read_bytes(),
+        whole[:7],
+        whole[:1000],
+        whole[:-1],
+        whole + b'x',
+    ]
     contents += [safetensors.torch.save(weights, notes), safetensors.torch.save(weights, dict(cellseg_mm='[' * 10**5))]
     for content in contents:
         broken.write_bytes(content)
@@ -319,24 +254,24 @@ def test_broken_files_are_told_in_one_line(checkpoint, run_here, tmp_path):
         (f'--out model.onnx --config {ROOT}/configs/maskrcnn_r50.py', r'is not of the model in .*maskrcnn_r50\.py'),
     ],
 )
-def test_mistakes_are_told_in_one_line(checkpoint, run_here, tmp_path, monkeypatch, arguments, message):
+def test_mistakes_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run_here('export', checkpoint, *arguments.split())
+    status, _, err = run_here('export', tiny_checkpoint, *arguments.split())
     assert status == 2 and re.search(f'^error: .*{message}.*\n$', err)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('package', ['onnx', 'onnxruntime'])
-def test_a_missing_package_is_named(checkpoint, run_here, tmp_path, monkeypatch, package):
+def test_a_missing_package_is_named(tiny_checkpoint, run_here, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    status, _, err = run_here('export', checkpoint, '--out', tmp_path / 'model.onnx')
+    status, _, err = run_here('export', tiny_checkpoint, '--out', tmp_path / 'model.onnx')
     assert status == 2 and err.endswith(f'need the package {package}: pip install onnx onnxruntime\n')
     assert not (tmp_path / 'model.onnx').exists()
 
 
-def test_weights_alone_are_no_run_to_resume(checkpoint, prepared, run_here):
+def test_weights_alone_are_no_run_to_resume(tiny_checkpoint, prepared, run_here):
     config, options = ROOT / f'configs/demo/{ROWS[1]}.py', ['--cfg-options', f'data_root={prepared}']
-    status, _, err = run_here('train', config, '--from-scratch', '--resume', checkpoint, *options)
+    status, _, err = run_here('train', config, '--from-scratch', '--resume', tiny_checkpoint, *options)
     assert status == 2 and err.endswith('holds weights, but no run to go on with; fine-tune it by --load-from\n')
 
 

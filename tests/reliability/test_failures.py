@@ -14,6 +14,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import save_checkpoint
 from torch.utils.data import DataLoader
 
+from cellseg_mm.datasets import prepare
 from cellseg_mm.engine import FiniteLossHook, TrainingSetHook
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.run_setup import start_from_checkpoint, training_config
@@ -68,6 +69,20 @@ def test_other_classes_are_told_when_fine_tuning(prepared, tmp_path, capsys):
     save_checkpoint(dict(state_dict={}, meta=meta), str(tmp_path / 'x.pth'))
     start_from_checkpoint(cfg, str(tmp_path / 'x.pth'))
     assert 'was trained on tumour, stroma; heads of other classes start anew' in capsys.readouterr().out
+
+
+def test_a_prepared_set_whose_source_has_changed_is_told(sample, tmp_path, capsys):
+    source = shutil.copytree(sample, tmp_path / 'source')
+    prepare(source, tmp_path / 'cells', workers=1)
+    options = dict(data_root=str(tmp_path / 'cells'))
+    training_config(str(FLAGSHIP), options, str(tmp_path / 'work'), from_scratch=True)
+    assert 'has changed' not in capsys.readouterr().out
+    next(source.glob('train/*/class1.tif')).touch()
+    training_config(str(FLAGSHIP), options, str(tmp_path / 'work'), from_scratch=True)
+    assert f'its source {source} has changed since it was prepared' in capsys.readouterr().out
+    shutil.rmtree(source)  # a set may be used where its source is not
+    training_config(str(FLAGSHIP), options, str(tmp_path / 'work'), from_scratch=True)
+    assert 'has changed' not in capsys.readouterr().out
 
 
 def kill_worker(index: int) -> int:

@@ -148,14 +148,18 @@ def test_nothing_runs_from_the_web(hostile, tmp_path, monkeypatch):
         'train {config} --backbone-weights {file}',
         'test {config} {file}',
         'submission make {config} {file} --images {data} --ids {ids} --out out.zip',
+        'predict {file} {data}/images --out out',
+        'export {file} --out out.safetensors',
+        'app {file}',
     ],
 )
 def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, monkeypatch, capsys):
     ids = tmp_path / 'ids.json'
     ids.write_text('[{"file_name": "a.tif", "id": 1, "height": 8, "width": 8}]')
     words = [word.format(config=CONFIG, file=hostile, data=prepared, ids=ids) for word in command.split()]
-    words += ['--cfg-options', f'data_root={prepared}']
-    if words[0] != 'submission':
+    if words[0] in ('train', 'test', 'submission'):
+        words += ['--cfg-options', f'data_root={prepared}']
+    if words[0] in ('train', 'test'):
         words += ['--work-dir', str(tmp_path / 'work')]
     monkeypatch.setattr(sys, 'argv', words)
     with pytest.raises(SystemExit) as stopped:

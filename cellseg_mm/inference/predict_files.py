@@ -1,0 +1,179 @@
+"""From image files to files of cells: one after another, whatever is wrong with one of them."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import torch
+from mmengine.dist import all_gather_object, get_dist_info, is_main_process
+from tqdm import tqdm
+
+from cellseg_mm.export import export_cells
+from cellseg_mm.utils import UserError, write_atomically, write_json
+from cellseg_mm.visualization import Overlay
+
+from .image_source import open_image, read_overview
+from .inferencer import CellInferencer
+
+OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview
+
+
+@dataclass(frozen=True)
+class FilePredictor:
+    """Predicts files into a folder: per file what :func:`export_cells` writes, ``NAME_overlay.png`` and, when all that
+    is done, ``NAME_summary.json``.
+
+    Args:
+        detector (CellInferencer): The model.
+        out_dir (Path): The folder. In its ``.tiles`` lie the tiles of images that are not done.
+        formats (Sequence[str]): ``'overlay'``, and those of :func:`export_cells`.
+        channel_order (str): Of the files, see :func:`open_image`.
+        tiled (bool | None): Whether images go through in tiles; as they need it if None.
+        tile_options (dict): See :meth:`CellInferencer.stream`.
+        pixel_size (float | None): Micrometres a px; the file's own if None.
+        resume (bool): Keep what an earlier run with the same settings finished, files and tiles.
+    """
+
+    detector: CellInferencer
+    out_dir: Path
+    formats: Sequence
+    channel_order: str = 'rgb'
+    tiled: bool | None = None
+    tile_options: dict = field(default_factory=dict)
+    pixel_size: float | None = None
+    resume: bool = False
+
+    def predict(self, paths: Sequence, names: Sequence) -> tuple:
+        """Predict files; the failure of one is a line, and the others go on.
+
+        Several processes, as a launcher starts them, share the files. Those that go through in tiles come last, one by
+        one, and the processes share the tiles.
+
+        Args:
+            paths (Sequence[Path]): The files.
+            names (Sequence[str]): What their results are called, see :func:`output_names`.
+
+        Returns:
+            tuple: Of each file that did not fail its summary (dict[str, dict], see :func:`summarise_counts`), and the
+            number of those that failed.
+
+        Raises:
+            UserError: If several processes work on a file together and it fails in one of them.
+        """
+        rank, world_size = get_dist_info()
+        share = list(zip(paths, names, strict=True))[rank::world_size]
+        summaries, failed, in_tiles = {}, 0, []
+        with tqdm(total=len(share), desc='images', unit='image', disable=not is_main_process()) as progress:
+            for path, name in share:
+                try:
+                    summary = self._finished(path, name) if self.resume else None
+                    if summary is None:
+                        source = open_image(path, self.channel_order)
+                        if self.detector.needs_tiles(source) if self.tiled is None else self.tiled:
+                            in_tiles.append((path, name))
+                            continue
+                        summary = self._predict_file(path, name, source, tiled=False)
+                    summaries[str(path)] = summary
+                except Exception as error:  # of whatever kind, it is one file's
+                    failed += 1
+                    _say_failure(path, error)
+                progress.update()
+            in_tiles = [entry for part in all_gather_object(in_tiles) for entry in part]
+            progress.total = progress.n + len(in_tiles)
+            for path, name in in_tiles:
+                try:
+                    summary = self._predict_file(path, name, open_image(path, self.channel_order), tiled=True)
+                    if is_main_process():
+                        summaries[str(path)] = summary
+                except Exception as error:
+                    if world_size > 1:  # or the others would wait for this process for ever
+                        raise UserError(f'{path}: {error}; all processes stop') from error
+                    failed += 1
+                    _say_failure(path, error)
+                progress.update()
+        parts = all_gather_object((summaries, failed))
+        merged = {path: summary for part, _ in parts for path, summary in part.items()}
+        in_order = {str(path): merged[str(path)] for path in paths if str(path) in merged}
+        return in_order, sum(count for _, count in parts)
+
+    def _origin(self, path: Path) -> dict:
+        """What the cells of a file depend on, besides the tiles."""
+        stat = path.stat()
+        image = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        return dict(self.detector.origin, image=image, channel_order=self.channel_order)
+
+    def _settings(self, path: Path) -> dict:
+        """What the outputs of a file depend on."""
+        own = dict(formats=list(self.formats), tiled=self.tiled, pixel_size=self.pixel_size, **self.tile_options)
+        return dict(self._origin(path), **own)
+
+    def _finished(self, path: Path, name: str) -> dict | None:
+        """The summary of a file that an earlier run finished with the same settings."""
+        try:
+            report = json.loads((self.out_dir / f'{name}_summary.json').read_text('utf-8'))
+            return report['summary'] if report['settings'] == self._settings(path) else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _predict_file(self, path: Path, name: str, source: object, tiled: bool) -> dict | None:
+        """Write all outputs of a file; its summary, and None in the processes that only helped with the tiles."""
+        start, tiles = time.monotonic(), self.out_dir / '.tiles' / name
+        if not self.resume and is_main_process():
+            shutil.rmtree(tiles, ignore_errors=True)
+        options = self.tile_options if tiled else {}
+        stream = self.detector.stream(source, tiles, self._origin(path), tiled, **options)
+        if tiled and not is_main_process():
+            return None
+        overlay = None
+        if 'overlay' in self.formats:
+            overview, shrink = read_overview(source, OVERLAY_SIDE)
+            overlay = Overlay(overview, self.detector.classes, shrink)
+            stream = _drawn(stream, overlay)
+        formats = [name for name in self.formats if name != 'overlay']
+        summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes, self.pixel_size)
+        if overlay:
+            picture = overlay.picture(f'{path.name}: {summary["cells"]:,} cells')
+            encoded = cv2.imencode('.png', picture[..., ::-1])[1]
+            write_atomically(self.out_dir / f'{name}_overlay.png', encoded.tobytes())
+        note, seconds = self._note(source, summary, tiled), time.monotonic() - start
+        report = dict(summary=summary, note=note, seconds=seconds, settings=self._settings(path))
+        write_json(self.out_dir / f'{name}_summary.json', report)
+        shutil.rmtree(tiles, ignore_errors=True)
+        counts = ', '.join(f'{label} {entry["cells"]:,}' for label, entry in summary['classes'].items())
+        tqdm.write(f'{path}: {summary["cells"]:,} cells ({counts}); {note}')
+        return summary
+
+    def _note(self, source: object, summary: dict, tiled: bool) -> str:
+        """What was made of a file, in words."""
+        pixel_size = self.pixel_size or source.pixel_size
+        full = not tiled and summary['cells'] >= self.detector.max_cells
+        parts = [
+            f'{source.width}x{source.height} px',
+            f'{pixel_size:.4g} um a px' if pixel_size else '',
+            source.note,
+            f'in tiles, at {self.detector.scale:.2f} times its size' if tiled else '',
+            'as many as the model gives at once: --tile may find more' if full else '',
+        ]
+        return '; '.join(part for part in parts if part)
+
+
+def _drawn(stream: Iterable, overlay: Overlay) -> Iterator:
+    """The same stream, its cells drawn as they pass."""
+    for cells in stream:
+        overlay.add(cells)
+        yield cells
+
+
+def _say_failure(path: Path, error: Exception) -> None:
+    """One line."""
+    text = ' '.join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError):
+        text = f'{path}: out of GPU memory; --tile and a smaller --tile-size need less'
+    elif not isinstance(error, UserError):
+        text = f'{path}: {type(error).__name__}: {text}'
+    tqdm.write(f'error: {text}', file=sys.stderr)
