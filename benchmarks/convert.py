@@ -13,7 +13,9 @@ their number.
 import argparse
 import json
 import os
+import resource
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -101,6 +103,14 @@ def convert_images(src: Path, out: Path) -> None:
         _convert_sample(sample, 'auto', out, len(classes))
 
 
+def measure_with_cpu(function: Callable) -> tuple:
+    """Seconds, CPU seconds of all processes together, and MiB."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds, memory = measure(function)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory
+
+
 def cells_of(*paths: Path) -> list:
     """Class, code, area and box of all annotations of some files, sorted."""
     entries = [entry for path in paths for entry in json.loads(path.read_text())['annotations']]
@@ -119,26 +129,26 @@ def main() -> None:
         root = Path(folder)
         for index, size in enumerate(plan(args.images, args.cells, args.largest)):
             draw_image(root / 'source' / 'train' / f'{index:04d}', [args.images, args.cells, index], *size)
-        stock = measure(lambda: loop(root / 'source', root / 'loop.json'))
-        alone = measure(lambda: convert_images(root / 'source', root / 'alone'))
-        ours = measure(lambda: prepare(root / 'source', root / 'prepared', source_format='task'))
+        stock = measure_with_cpu(lambda: loop(root / 'source', root / 'loop.json'))
+        alone = measure_with_cpu(lambda: convert_images(root / 'source', root / 'alone'))
+        ours = measure_with_cpu(lambda: prepare(root / 'source', root / 'prepared', source_format='task'))
         splits = [root / f'prepared/annotations/{split}.json' for split in ('train', 'val')]
         found = cells_of(*splits)
         if found != cells_of(root / 'loop.json'):
             raise SystemExit('the annotations differ')
-    memory = ours[1] + workers * alone[1]
+    memory = ours[2] + workers * alone[2]
     print_table(
-        ['conversion', 'images', 'cells', 'processes', 's', 'MiB'],
+        ['conversion', 'images', 'cells', 'processes', 's', 'CPU s', 'MiB'],
         [
-            [name, args.images, len(found), count, f'{seconds:.2f}', f'{mebibytes:.0f}']
-            for name, count, seconds, mebibytes in (
+            [name, args.images, len(found), count, f'{seconds:.2f}', f'{busy:.2f}', f'{mebibytes:.0f}']
+            for name, count, seconds, busy, mebibytes in (
                 ('loop over instances', 1, *stock),
                 ('ours, in one process', 1, *alone),
-                ('ours', workers, ours[0], memory),
+                ('ours', workers, *ours[:2], memory),
             )
         ],
     )
-    print(f'memory_ratio {stock[1] / max(memory, 0.1):.1f}')
+    print(f'memory_ratio {stock[2] / max(memory, 0.1):.1f}')
     print(f'ratio {stock[0] / ours[0]:.1f}')
 
 

@@ -23,7 +23,7 @@ def summary(statistics: dict, out: Path) -> str:
         notes.append(f'outlines without a pixel in their image, left out: {statistics["left_out"]:,}')
     if statistics['groups'] != statistics['images']:
         told = ', '.join(f'{split} {count:,}' for split, count in statistics['groups'].items())
-        notes.append(f'groups (patients or slides): {told}; train and val share none unless the source has it so')
+        notes.append(f'groups (patients or slides): {told}')
         if statistics['test_groups_in_training']:
             notes.append(f'groups of test that train or val have too: {statistics["test_groups_in_training"]:,}')
     height, wide = statistics['height'], statistics['width']

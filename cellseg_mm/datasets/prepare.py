@@ -84,7 +84,7 @@ def prepare(
         for folder in ('images', 'instances', 'annotations'):
             (partial / folder).mkdir(parents=True)
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
-        record_source(src, partial)
+        record_source(src if src.is_dir() else src.parent, partial)
         shutil.rmtree(old, ignore_errors=True)
         if out.exists():
             out.rename(old)

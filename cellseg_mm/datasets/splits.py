@@ -7,7 +7,7 @@ import numpy as np
 from cellseg_mm.utils import UserError
 
 NUM_CANDIDATES = 1000
-TCGA_PATIENT = re.compile(r'TCGA-[0-9A-Za-z]{2}-[0-9A-Za-z]{4}')
+TCGA_PATIENT = re.compile(r'TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}', re.IGNORECASE)
 # Numbers, with or without x or y before them, and what stands in brackets: where in a slide a tile lies.
 TILE_ENDING = re.compile(r'(?:\s*[\[(][^\])]*[\])]|[\s_-]+[xy]?=?\d+)+$', re.IGNORECASE)
 

@@ -201,14 +201,17 @@ def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list
     end = end[np.append(~joined, True)[: len(end)]]
     # gap before, length, gap before, length, ..., and a gap after if there is one
     edges = np.stack([start, end], axis=1).ravel()
+    counts = np.diff(edges, prepend=0)
     bounds = np.searchsorted(owner, np.arange(num_instances + 1)) * 2
+    filled = np.flatnonzero(np.diff(bounds))
+    counts[bounds[filled]] = edges[bounds[filled]]  # the first of each instance
+    covered = np.zeros(num_instances, np.int64)
+    covered[filled] = edges[bounds[filled + 1] - 1]
+    counts, pixels = counts.tolist(), height * width
     codes = []
-    for first, last in itertools.pairwise(bounds.tolist()):
-        own = edges[first:last]
-        if first == last or own[-1] < height * width:
-            own = np.append(own, height * width)
-        counts = np.diff(own, prepend=0).tolist()
-        code = mask_utils.frPyObjects({'size': [height, width], 'counts': counts}, height, width)
+    for (first, last), done in zip(itertools.pairwise(bounds.tolist()), covered.tolist(), strict=True):
+        own = counts[first:last] if done == pixels else [*counts[first:last], pixels - done]
+        code = mask_utils.frPyObjects({'size': [height, width], 'counts': own}, height, width)
         codes.append({'size': [height, width], 'counts': code['counts'].decode()})
     return codes
 

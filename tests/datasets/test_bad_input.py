@@ -170,7 +170,8 @@ KINDS = {
     'XML with entity expansion': ('monusac', text(XML, f'{ENTITIES}<a>&b;</a>'), 'document type'),
     'XML with an external entity': ('monusac', text(XML, f'{EXTERNAL}<a>&a;</a>'), 'document type'),
     'XML of another kind': ('monusac', text(XML, '<svg/>'), [0, 6]),
-    'XML without its image': ('monusac', removed('train/p1/p1_1.tif'), 'p1_1.xml: no image p1_1.svs or .tif'),
+    'XML without its image': ('monusac', removed('train/p1/p1_1.tif'), 'p1_1.xml: no image p1_1 to it'),
+    'image without its XML': ('monusac', removed(XML), 'p1_1.tif: no labels'),
     'XML class unknown': ('monusac', replaced(XML, 'Name="Lymphocyte"', 'Name="Plasma"'), "class 'Plasma' is none of"),
     'XML vertex nan': ('monusac', replaced(XML, 'X="', 'X="nan" x="'), 'Epithelial region 1: .*finite'),
     'XML vertex infinite': ('monusac', replaced(XML, 'X="', 'X="1e999" x="'), 'finite'),
@@ -235,14 +236,19 @@ KINDS = {
         mat(lambda content: content.update(inst_type=np.array(list('abcdef'), object))),
         'inst_type',
     ),
+    'MAT types beyond the image': (
+        'hovernet',
+        mat(lambda content: content.update(inst_type=np.zeros((HEIGHT, 999)))),
+        'inst_type is .64, 999.',
+    ),
     'MAT without types': ('hovernet', mat(lambda content: dict(inst_map=content['inst_map'])), [6, 6]),
     'MAT without a cell': (
         'hovernet',
         mat(lambda content: dict(inst_map=np.zeros((HEIGHT, WIDTH)), inst_type=np.zeros((0, 1)))),
         [0, 6],
     ),
-    'MAT without its image': ('hovernet', removed('Train/Images/p1_1.png'), 'p1_1.mat: no image'),
-    'image without its MAT': ('hovernet', removed(MAT), 'p1_1.png: no MAT file'),
+    'MAT without its image': ('hovernet', removed('Train/Images/p1_1.png'), 'p1_1.mat: no image p1_1'),
+    'image without its MAT': ('hovernet', removed(MAT), 'p1_1.png: no labels'),
     # id maps
     'map empty': ('cellpose', text(MASK), 'not readable as a mask'),
     'map truncated': ('cellpose', cut(MASK), 'not readable as a mask'),
@@ -262,8 +268,8 @@ KINDS = {
     'map compressed': ('cellpose', tiff(MASK, id_map(SCENES[0]).astype('u4'), compression='zlib'), [6, 6]),
     'map without a cell': ('cellpose', tiff(MASK, np.zeros((HEIGHT, WIDTH), 'u2')), [0, 6]),
     'map of 30,000 px without data': ('cellpose', tiff_header(MASK, 30_000, 'u2'), 'cut it into tiles|not readable'),
-    'map without its image': ('cellpose', removed(IMAGE), 'p1_1_masks.tif: no image'),
-    'image without its map': ('cellpose', removed(MASK), 'p1_1.tif: no p1_1_masks.tif'),
+    'map without its image': ('cellpose', removed(IMAGE), 'p1_1_masks.tif: no image p1_1'),
+    'image without its map': ('cellpose', removed(MASK), 'p1_1.tif: no labels'),
     'two images of one name': ('cellpose', copied(IMAGE, 'train/p1_1.png'), 'has the same name'),
     # images
     'image empty': ('cellpose', text(IMAGE), 'p1_1.tif: is empty'),
@@ -395,8 +401,8 @@ KINDS = {
         ),
         'none of its 1 outlines',
     ),
-    'GeoJSON of no image': ('geojson', moved(GEO, 'train/x.geojson'), 'x.geojson: no image'),
-    'image without GeoJSON': ('geojson', removed(GEO), 'p1_1.png: no .geojson'),
+    'GeoJSON of no image': ('geojson', moved(GEO, 'train/x.geojson'), 'x.geojson: no image x'),
+    'image without GeoJSON': ('geojson', removed(GEO), 'p1_1.png: no labels'),
     # folders
     'folder that leads to itself': (
         'monusac',

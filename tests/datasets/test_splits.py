@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cellseg_mm.datasets.splits import stratified_split
+from cellseg_mm.datasets.splits import group_names, patient_of, stratified_split
+from cellseg_mm.utils import UserError
 
 
 @pytest.fixture
@@ -37,3 +38,45 @@ def test_no_side_is_empty(fraction):
 
 def test_images_without_any_cell():
     assert stratified_split(np.zeros((10, 4), int), 0.3, 0).sum() == 3
+
+
+@pytest.mark.parametrize(
+    'name, patient',
+    [
+        ('TCGA-5P-A9K0-01Z-00-DX1_3', 'TCGA-5P-A9K0'),
+        ('tcga-5p-a9k0-01Z-00-DX2', 'TCGA-5P-A9K0'),
+        ('slide7_x512_y0', 'slide7'),
+        ('slide7-3', 'slide7'),
+        ('slide7_1024_0', 'slide7'),
+        ('slide7 [x=0,y=512,w=256,h=256]', 'slide7'),
+        ('patient_a', 'patient_a'),
+        ('12', '12'),
+        ('_7', '_7'),
+    ],
+)
+def test_the_patient_in_a_name(name, patient):
+    assert patient_of(name) == patient
+
+
+def test_groups_by_a_rule_of_ones_own():
+    assert group_names(['a-x-1', 'a-y-2'], r'^\w+-(\w)') == ['x', 'y'] and group_names(['ab', 'ac'], '^a') == ['a', 'a']
+    with pytest.raises(UserError, match='does not match the name b'):
+        group_names(['a', 'b'], 'a')
+    with pytest.raises(UserError, match=r'\(a: is no regular expression'):
+        group_names(['a', 'b'], '(a')
+
+
+def test_groups_stay_whole_and_classes_even(counts):
+    groups = [str(group) for group in np.random.default_rng(0).integers(0, 46, len(counts)) ** 2]  # MoNuSAC's patients
+    split = stratified_split(counts, 0.2, 0, groups)
+    assert not set(np.array(groups)[split]) & set(np.array(groups)[~split])
+    assert abs(split.sum() - 42) <= 3
+    assert np.abs(counts[split].sum(axis=0) / counts.sum(axis=0) - 0.2).max() < 0.05
+
+
+def test_groups_of_very_different_size():
+    """The largest of them cannot be halved; a single one cannot be split."""
+    groups = ['a'] * 8 + ['b', 'c']
+    assert stratified_split(np.ones((10, 1), int), 0.2, 0, groups).tolist() == [False] * 8 + [True] * 2
+    with pytest.raises(UserError, match='all 3 training images are of the group a'):
+        stratified_split(np.ones((3, 1), int), 0.5, 0, ['a'] * 3)

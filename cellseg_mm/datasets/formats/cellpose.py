@@ -14,7 +14,7 @@ import numpy as np
 from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError
 
-from .sample import Instances, Sample, images_by_stem, read_mask, split_folders
+from .sample import Instances, Sample, images_by_stem, pair_labels, read_mask, split_folders
 
 ENDING = '_masks'
 
@@ -28,22 +28,18 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the name of the class.
 
     Raises:
-        UserError: For an image without a map or a map without an image, and for more than one class.
+        UserError: See :func:`pair_labels`; and for more than one class.
     """
     classes = classes or ('cell',)
     if len(classes) != 1:
         raise UserError(f'--classes {" ".join(classes)}: {ENDING} maps tell no classes; name one')
     samples = []
     for split, folder in split_folders(src):
-        images = images_by_stem(folder)
-        masks = {stem.removesuffix(ENDING): images.pop(stem) for stem in list(images) if stem.endswith(ENDING)}
-        for stem, image in images.items():
-            mask = masks.pop(stem.removesuffix('_img'), None)
-            if mask is None and split != 'test':
-                raise UserError(f'{image}: no {stem}{ENDING}{image.suffix} beside it')
-            samples.append(CellposeSample(stem, split, image, mask, classes))
-        if masks:
-            raise UserError(f'{next(iter(masks.values()))}: no image of that name beside it')
+        files = images_by_stem(folder)
+        labels = {stem.removesuffix(ENDING): path for stem, path in files.items() if stem.endswith(ENDING)}
+        images = {stem.removesuffix('_img'): path for stem, path in files.items() if not stem.endswith(ENDING)}
+        pairs = pair_labels(images, labels, split)
+        samples += [CellposeSample(name, split, image, source, classes) for name, image, source in pairs]
     return samples, classes
 
 

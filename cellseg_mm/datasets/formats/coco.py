@@ -6,9 +6,9 @@
 
 A file whose name has the word train, val or test is that split; a single file is train. Images are looked for by their
 ``file_name`` beside the file and in ``images/``, there and one folder up, and in a folder there that is named as the
-file without ``instances_``. Classes are the categories in the order of their ids, the same in all files. A crowd
-(``iscrowd``) is a region in which nothing of its class is scored. How polygons become pixels is said in
-:mod:`.outlines`; pycocotools takes more along slanted edges.
+file without ``instances_``. Classes are the categories in the order of their ids, the same in all files. A file of test
+may have no annotations. A crowd (``iscrowd``) is a region in which nothing of its class is scored. How polygons become
+pixels is said in :mod:`.outlines`; pycocotools takes more along slanted edges.
 """
 
 import re
@@ -45,7 +45,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         try:
             names = {entry['id']: str(entry['name']) for entry in sorted(content['categories'], key=_id)}
             annotations = defaultdict(list)
-            for entry in content['annotations']:
+            is_labelled = split != 'test' or 'annotations' in content
+            for entry in content['annotations'] if is_labelled else []:
                 annotations[entry['image_id']].append(dict(entry, category=names[entry['category_id']]))
             classes = classes or tuple(names.values())
             for image in content['images']:
@@ -53,7 +54,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
                 file = _find_image(path, image['file_name'])
                 name = '_'.join(PurePosixPath(image['file_name']).with_suffix('').parts)
                 size = int(image['height']), int(image['width'])
-                samples.append(COCOSample(name, split, file, (path, size, entries), classes))
+                source = (path, size, entries) if is_labelled else None
+                samples.append(COCOSample(name, split, file, source, classes))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f'{path}: is no annotation file of COCO ({error!r})') from error
         if annotations:

@@ -18,7 +18,7 @@ from pathlib import Path
 from cellseg_mm.utils import UserError
 
 from .outlines import instances_from_outlines, to_ring
-from .sample import Instances, Sample, class_number, images_by_stem, load_json, split_folders, visible
+from .sample import Instances, Sample, class_number, images_by_stem, load_json, pair_labels, split_folders, visible
 
 NO_CELLS = ('tile', 'tma_core', 'root')  # of QuPath's kinds of objects
 UNCLASSIFIED = 'cell'
@@ -33,19 +33,14 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: For a file without an image or an image without a file, or if no file has a cell.
+        UserError: See :func:`pair_labels`; or if no file has a cell.
     """
     found = []
     for split, folder in split_folders(src):
-        images = images_by_stem(folder)
-        for path in visible(folder):
-            if path.suffix.lower() == '.geojson':
-                if path.stem not in images:
-                    raise UserError(f'{path}: no image of that name beside it')
-                found.append((path.stem, split, images.pop(path.stem), path))
-        if images and split != 'test':
-            raise UserError(f'{next(iter(images.values()))}: no .geojson of that name beside it')
-        found += [(stem, split, image, None) for stem, image in images.items()]
+        labels = {path.stem: path for path in visible(folder) if path.suffix.lower() == '.geojson'}
+        found += [
+            (name, split, image, source) for name, image, source in pair_labels(images_by_stem(folder), labels, split)
+        ]
     if classes is None:
         names = {name for *_, path in found if path for name, *_ in read_objects(path)}
         classes = tuple(sorted(name for name in names if not name.endswith('*')))

@@ -13,6 +13,7 @@ class. What the HoVer-Net paper does with the seven of CoNSeP is
     --classes miscellaneous inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import scipy.io
 from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError
 
-from .sample import Instances, Sample, check_ids, images_by_stem, split_folders, visible
+from .sample import Instances, Sample, check_ids, images_by_stem, pair_labels, split_folders, visible
 
 TYPE_VARIABLES = ('inst_type', 'type_map')
 
@@ -35,19 +36,13 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the names of the merged classes.
 
     Raises:
-        UserError: For a MAT file without an image or an image without a MAT file, or if types need names.
+        UserError: See :func:`pair_labels`; or if types need names.
     """
     samples = []
     for split, folder in split_folders(src):
-        images = images_by_stem(folder / 'Images')
-        for path in visible(folder / 'Labels'):
-            if path.suffix.lower() == '.mat':
-                if path.stem not in images:
-                    raise UserError(f'{path}: no image of that name in {folder / "Images"}')
-                samples.append((path.stem, split, images.pop(path.stem), path))
-        if images and split != 'test':
-            raise UserError(f'{next(iter(images.values()))}: no MAT file of that name in {folder / "Labels"}')
-        samples += [(stem, split, image, None) for stem, image in images.items()]
+        labels = {path.stem: path for path in visible(folder / 'Labels') if path.suffix.lower() == '.mat'}
+        pairs = pair_labels(images_by_stem(folder / 'Images'), labels, split)
+        samples += [(name, split, image, source) for name, image, source in pairs]
     if classes is None:
         typed = [path for *_, path in samples if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
         if typed:
@@ -77,6 +72,10 @@ class HoverNetSample(Sample):
             raise UserError(
                 f'{path}: inst_map is {shapes.get("inst_map", "missing")}, the image {shape} (height, width)'
             )
+        # before anything of that size is read
+        large = [name for name in TYPE_VARIABLES if math.prod(shapes.get(name, ())) > math.prod(shape)]
+        if large:
+            raise UserError(f'{path}: {large[0]} is {shapes[large[0]]}, the image {shape} (height, width)')
         try:
             content = scipy.io.loadmat(str(path), variable_names=['inst_map', *TYPE_VARIABLES])
         except Exception as error:  # of many kinds where a file is damaged
@@ -99,14 +98,14 @@ class HoverNetSample(Sample):
             return types
         if 'type_map' not in content:
             return np.ones(count)
-        type_map = check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
+        type_map = _check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
         votes = np.bincount(
             (id_map * (len(self.classes) + 1) + type_map).ravel(), minlength=(count + 1) * (len(self.classes) + 1)
         )
         return votes.reshape(count + 1, -1)[1:, 1:].argmax(axis=1) + 1
 
 
-def check_type_map(type_map: np.ndarray, shape: tuple, num_types: int, path: Path) -> np.ndarray:
+def _check_type_map(type_map: np.ndarray, shape: tuple, num_types: int, path: Path) -> np.ndarray:
     """A map of types as (H, W) int64.
 
     Raises:

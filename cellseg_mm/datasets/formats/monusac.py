@@ -19,7 +19,7 @@ from cellseg_mm.utils import UserError
 
 from ..splits import patient_of
 from .outlines import instances_from_outlines, to_ring
-from .sample import Instances, Sample, class_number, images_by_stem, split_folders
+from .sample import Instances, Sample, class_number, images_by_stem, pair_labels, split_folders, visible
 from .task import CLASSES
 
 IGNORED_CLASS = 'ambiguous'
@@ -34,16 +34,15 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: For an XML file without an image.
+        UserError: See :func:`pair_labels`.
     """
     samples = []
     for split, folder in split_folders(src):
-        for annotation in sorted([*folder.glob('*.xml'), *folder.glob('*/*.xml')]):
-            image = images_by_stem(annotation.parent).get(annotation.stem)
-            if image is None:
-                raise UserError(f'{annotation}: no image {annotation.stem}.svs or .tif beside it')
-            group = patient_of(annotation.stem if annotation.parent == folder else annotation.parent.name)
-            samples.append(MonusacSample(annotation.stem, split, image, annotation, classes or CLASSES, group=group))
+        for place in [folder, *(path for path in visible(folder) if path.is_dir())]:
+            labels = {path.stem: path for path in sorted(place.glob('*.xml'))}
+            for name, image, source in pair_labels(images_by_stem(place), labels, split):
+                group = patient_of(name if place == folder else place.name)
+                samples.append(MonusacSample(name, split, image, source, classes or CLASSES, group=group))
     return samples, classes or CLASSES
 
 

@@ -122,9 +122,24 @@ def images_by_stem(folder: Path) -> dict:
     return found
 
 
-def class_numbers(classes: Sequence) -> dict:
-    """Number from 1 on of each class by its name in lower case."""
-    return {name.casefold(): number for number, name in enumerate(classes, start=1)}
+def pair_labels(images: dict, labels: dict, split: str) -> list:
+    """Images and the files of their labels, by name: (name, image, labels or None).
+
+    Args:
+        images (dict): Files by name.
+        labels (dict): Likewise.
+        split (str): In ``'test'`` images may come without labels.
+
+    Raises:
+        UserError: If either is without the other.
+    """
+    for name, path in labels.items():
+        if name not in images:
+            raise UserError(f'{path}: no image {name} to it')
+    for name, path in images.items():
+        if name not in labels and split != 'test':
+            raise UserError(f'{path}: no labels to it; images of test alone may come without')
+    return [(name, path, labels.get(name)) for name, path in sorted(images.items())]
 
 
 def class_number(name: str, classes: Sequence, where: str) -> int:
@@ -133,10 +148,10 @@ def class_number(name: str, classes: Sequence, where: str) -> int:
     Raises:
         UserError: If it is none of them.
     """
-    number = class_numbers(classes).get(name.casefold())
-    if number is None:
+    names = [known.casefold() for known in classes]
+    if name.casefold() not in names:
         raise UserError(f'{where}: class {name!r} is none of {", ".join(classes)}; see --classes')
-    return number
+    return names.index(name.casefold()) + 1
 
 
 def load_json(path: Path) -> object:

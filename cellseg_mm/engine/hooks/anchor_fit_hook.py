@@ -61,7 +61,8 @@ def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
     results = [torch.zeros(0)]
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        boxes = torch.tensor([instance['bbox'] for instance in info['instances']], dtype=torch.float32)
+        cells = [instance['bbox'] for instance in info['instances'] if not instance['ignore_flag']]
+        boxes = torch.tensor(cells, dtype=torch.float32)
         if not len(boxes):
             continue
         size = new_size = info['width'], info['height']
