@@ -87,7 +87,7 @@ def test_the_figures_are_those_of_the_test(run, prepared):
     intervals = figure_intervals(gather_evidence(ground_truth, results, SCORE_THR), classes)
     _, low, high = intervals['PQ']
     cards = [page.words(card) for card in page.root.find('.//ul[@class="cards"]')]
-    assert len(cards) == 8 and cards[2].startswith(f'PQ{metrics["cells/PQ"]:.3f} {low:.3f} to {high:.3f}')
+    assert len(cards) == 9 and cards[2].startswith(f'PQ{metrics["cells/PQ"]:.3f} {low:.3f} to {high:.3f}')
     _, *rows = page.table('Figures by class')
     assert [row[0] for row in rows] == [*classes, 'mean']
     for name, cells, value, interval, *_ in rows[:-1]:
