@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,12 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
             for future in as_completed(futures):
                 future.result()
                 progress.update()
+        except BrokenProcessPool as error:  # scipy's reader of MAT files, for one, crashes on some that are damaged
+            left = next(task for task, future in zip(tasks, futures, strict=True) if future.exception())
+            raise UserError(
+                f'{left[0].image}: a process died while it or one of the next was read: their files are damaged, or '
+                'the memory is full (fewer --workers need less)'
+            ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

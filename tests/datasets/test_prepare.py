@@ -1,3 +1,4 @@
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from conftest import read_json, write_class_folder
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets import prepare
+from cellseg_mm.datasets.formats.task import TaskSample
 from cellseg_mm.structures import read_layers
 from cellseg_mm.utils import UserError
 
@@ -200,6 +202,18 @@ def test_broken_files_are_named(source, tmp_path, kind):
         prepare(source, tmp_path / 'out', workers=1)
     assert str(folder) in str(caught.value) and '\n' not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['source']
+
+
+def die(*_):
+    os._exit(139)
+
+
+def test_a_process_that_dies_is_told(source, tmp_path, monkeypatch):
+    """As readers in C do on some damaged files."""
+    monkeypatch.setattr(TaskSample, 'read_instances', die)
+    with pytest.raises(UserError, match=r'image_\d.image.tif: a process died') as caught:
+        prepare(source, tmp_path / 'out', workers=2)
+    assert '\n' not in str(caught.value) and sorted(path.name for path in tmp_path.iterdir()) == ['source']
 
 
 def test_a_failed_run_keeps_the_older_set(source, tmp_path):

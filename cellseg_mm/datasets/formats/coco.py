@@ -8,7 +8,7 @@ A file whose name has the word train, val or test is that split; a single file i
 ``file_name`` beside the file and in ``images/``, there and one folder up, and in a folder there that is named as the
 file without ``instances_``. Classes are the categories in the order of their ids, the same in all files. A file of test
 may have no annotations. A crowd (``iscrowd``) is a region in which nothing of its class is scored. How polygons become
-pixels is said in :mod:`.outlines`; pycocotools takes more along slanted edges.
+pixels is said in :mod:`.outlines`; pycocotools differs in a few pixels along slanted edges.
 """
 
 import re

@@ -3,8 +3,10 @@
 A pixel belongs to a polygon if its centre lies inside: pixel (x, y) is the square from (x, y) to (x + 1, y + 1), as in
 QuPath, and its centre is (x + 0.5, y + 0.5). So outlines along the edges of pixels give back just these pixels, a
 polygon's pixels are as many as its area on the average, and polygons that share an edge share no pixel and leave none
-between them: of two sides, a centre on the edge belongs to the right or the lower one. Polygon rasterisers of libraries
-(scikit-image, OpenCV, pycocotools) give such pixels to both sides.
+between them: of two sides, a centre on the edge belongs to the right or the lower one.
+
+scikit-image and OpenCV give such a pixel to both sides. pycocotools shares none either, but rounds outlines to fifths
+of a px first, by which 3 px of 236 differ (2,000 random outlines of 12 vertices), and knows no holes.
 
 What a ring runs around more than once, as outlines drawn by hand do where they end, is inside too (the nonzero rule).
 """
