@@ -11,7 +11,7 @@ RUN := .venv/bin/python
 # a process a core, each with one thread; the tests of a file share its trained models, so they stay together
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
 
-.PHONY: setup demo test test-all lint format clean
+.PHONY: setup demo test test-all fuzz lint format clean
 
 setup:
 	@$(PYTHON) tools/setup_env.py $(if $(TORCH),--torch $(TORCH)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
@@ -24,6 +24,10 @@ test: setup
 
 test-all: setup
 	$(PYTEST)
+
+# damaged files, many; FUZZ_EXAMPLES=10000 for more
+fuzz: setup
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),2000) $(RUN) -m pytest tests/datasets/test_fuzz.py
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -4,6 +4,7 @@ The model runs once an image; classes and threshold then only choose among what 
 requirement (requirements-app.txt), so nothing else imports this module.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -51,8 +52,8 @@ class Segmented:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def segment(path: str, detector: CellInferencer) -> Segmented:
-    """Run the model on a file.
+def segment(path: str, detector: CellInferencer, folder: Path) -> Segmented:
+    """Run the model on a file; the visitor's own folder is made in `folder`.
 
     Raises:
         UserError: If it is no image, or too large for the page.
@@ -64,7 +65,7 @@ def segment(path: str, detector: CellInferencer) -> Segmented:
             f'{MAX_PIXELS / 1e6:.0f} megapixels, tools/predict.py any size'
         )
     image = source.read(0, 0, source.width, source.height)
-    return Segmented(Path(path).stem, image, source, detector(source), tempfile.mkdtemp(prefix='cellseg_app_'))
+    return Segmented(Path(path).stem, image, source, detector(source), tempfile.mkdtemp(dir=folder))
 
 
 def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
@@ -93,21 +94,23 @@ def count_rows(cells: Cells, classes: Sequence) -> list:
     return rows
 
 
-def build_app(detector: CellInferencer, samples: Sequence, score_thr: float) -> gr.Blocks:
+def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, folder: Path) -> gr.Blocks:
     """The page, to be started by :func:`serve`.
 
     Args:
         detector (CellInferencer): Keeping all from :data:`LOWEST_SCORE` on.
         samples (Sequence[Path]): Images to choose from.
         score_thr (float): Where the slider starts.
+        folder (Path): All that visitors bring and take lies here; to be removed when the page is closed.
     """
+    os.environ['GRADIO_TEMP_DIR'] = str(folder)  # Gradio would leave the images in the machine's /tmp
     classes = list(detector.classes)
 
     def on_image(path: str | None, old: Segmented | None) -> Segmented:
         if path is None:
             return old
         try:
-            new = segment(path, detector)
+            new = segment(path, detector, folder)
         except UserError as error:
             raise in_page(str(error).replace(path, Path(path).name)) from error
         if old is not None:

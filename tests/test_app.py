@@ -57,8 +57,13 @@ def image_file(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def address(detector, image_file):
-    app = build_app(detector, [image_file], score_thr=0.5)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('visitors')
+
+
+@pytest.fixture(scope='module')
+def address(detector, image_file, folder):
+    app = build_app(detector, [image_file], 0.5, folder)
     yield serve(app, '127.0.0.1', None)
     app.close()
 
@@ -97,7 +102,7 @@ def shows(page, text: str) -> None:
     expect(page.locator('#status')).to_contain_text(text, timeout=20_000)
 
 
-def test_upload_move_the_threshold_choose_a_class_and_take_the_files_home(page, image_file, detector, tmp_path):
+def test_upload_move_the_threshold_choose_a_class_and_take_the_files_home(page, image_file, detector, folder, tmp_path):
     before = detector.runs
     upload(page, image_file)
     shows(page, '5 cells in my tissue, 120 x 60 px, at score 0.50')
@@ -129,6 +134,8 @@ def test_upload_move_the_threshold_choose_a_class_and_take_the_files_home(page, 
     shows(page, '1 cell')
     expect(page.locator('#files a[download]')).to_have_count(0)  # files of another choice do not stay
     assert page.hosts == {page.url.split('/')[2]}  # nothing was fetched from elsewhere
+    # what a visitor brought and took lies where it will be removed
+    assert any(folder.rglob(image_file.name)) and any(folder.rglob('*.geojson'))
 
 
 def test_a_sample_is_chosen_by_a_click(page):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cellseg_mm.engine import ablation, run_setup, schedule
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
-from cellseg_mm.utils import UserError, one_line_errors, write_atomically, write_figure, write_json
+from cellseg_mm.utils import UserError, one_line_errors, output_folder, write_atomically, write_figure, write_json
 from cellseg_mm.visualization import plot_ablation
 
 
@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='the rows, from the first to the last')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='default: 0')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/ablation'), help='default: work_dirs/ablation')
+    parser.add_argument(
+        '--out', type=output_folder, default=Path('work_dirs/ablation'), help='default: work_dirs/ablation'
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
     weights.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbones, as a file')

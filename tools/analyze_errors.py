@@ -18,7 +18,7 @@ from cellseg_mm.evaluation.error_analysis import (
     scene_codes,
     worst_images,
 )
-from cellseg_mm.utils import UserError, one_line_errors, write_atomically, write_figure
+from cellseg_mm.utils import UserError, one_line_errors, output_folder, write_atomically, write_figure
 from cellseg_mm.visualization.error_pictures import draw_errors, plot_confusion_matrix, plot_precision_recall
 
 
@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('results', type=Path, metavar='RESULTS.json', help='COCO results, of tools/test.py --out')
     parser.add_argument('annotations', type=Path, metavar='ANNOTATIONS.json', help="a prepared set's annotations")
-    parser.add_argument('--out', type=Path, required=True, help='folder for the tables and pictures')
+    parser.add_argument('--out', type=output_folder, required=True, help='folder for the tables and pictures')
     parser.add_argument('--images', type=Path, help='folder of the images (default: ../images beside the annotations)')
     parser.add_argument(
         '--score-thr',
@@ -42,8 +42,6 @@ def parse_args() -> argparse.Namespace:
         raise UserError(f'--worst {args.worst}: must be 0 or more')
     if args.images and not args.images.is_dir():
         raise UserError(f'--images {args.images}: no such folder')
-    if args.out.exists() and not args.out.is_dir():
-        raise UserError(f'--out {args.out}: is a file; name a folder')
     return args
 
 

@@ -2,6 +2,8 @@
 """A page in the browser: drop an image, see its cells, choose classes and threshold, take the files home."""
 
 import argparse
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -36,10 +38,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     detector = CellInferencer(args.checkpoint, args.config, args.device, score_thr=LOWEST_SCORE)
-    with tempfile.TemporaryDirectory(prefix='cellseg_samples_') as drawn:
-        samples = find_images(args.samples) if args.samples else draw_samples(Path(drawn))
-        score_thr, _ = operating_threshold(read_checkpoint(args.checkpoint))
-        app = build_app(detector, samples, score_thr)
+    score_thr, _ = operating_threshold(read_checkpoint(args.checkpoint))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that images of patients are removed then, too
+    with tempfile.TemporaryDirectory(prefix='cellseg_app_') as folder:
+        samples = find_images(args.samples) if args.samples else draw_samples(Path(folder))
+        app = build_app(detector, samples, score_thr, Path(folder))
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)
         app.block_thread()
 

@@ -2,7 +2,6 @@
 """Draw training images before and after augmentation, cells outlined by class, so that one can see the masks follow."""
 
 import argparse
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from cellseg_mm.datasets.transforms import LoadCellAnnotations
 from cellseg_mm.engine import run_setup
-from cellseg_mm.utils import load_config, one_line_errors
+from cellseg_mm.utils import load_config, one_line_errors, output_folder
 from cellseg_mm.visualization.draw import contact_sheet, draw_outlines
 
 
@@ -25,7 +24,7 @@ def outlined(image: np.ndarray, masks: object, labels: np.ndarray, palette: list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
-    parser.add_argument('--out', type=Path, required=True, help='folder for augmentation.png')
+    parser.add_argument('--out', type=output_folder, required=True, help='folder for augmentation.png')
     parser.add_argument('--images', type=int, default=4, help='rows')
     parser.add_argument('--draws', type=int, default=4, help='augmented versions of each')
     parser.add_argument('--seed', type=int, default=0)

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from cellseg_mm.utils import UserError, one_line_errors
+from cellseg_mm.utils import UserError, one_line_errors, output_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
@@ -26,8 +26,8 @@ def run(title: str, tool: str, *arguments: object) -> float:
 @one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo')
-    parser.add_argument('--data', type=Path, default=ROOT / 'data/demo', help='where the prepared set goes')
+    parser.add_argument('--work-dir', type=output_folder, default=ROOT / 'work_dirs/demo')
+    parser.add_argument('--data', type=output_folder, default=ROOT / 'data/demo', help='where the prepared set goes')
     args = parser.parse_args()
     sample, work_dir, shown = args.data.with_name('demo_sample'), args.work_dir, args.work_dir / 'predictions'
     data_option = ['--cfg-options', f'data_root={args.data}']

@@ -2,14 +2,13 @@
 """Hand a trained model over: weights as safetensors, or the whole detector as ONNX. docs/export.md tells their use."""
 
 import argparse
-from pathlib import Path
 
 from mmengine.fileio import put
 
 from cellseg_mm.engine import handover
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config, load_detector
-from cellseg_mm.utils import UserError, one_line_errors
+from cellseg_mm.utils import UserError, one_line_errors, output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint')
     parser.add_argument(
         '--out',
-        type=Path,
+        type=output_file('.safetensors', '.onnx'),
         required=True,
         metavar='FILE',
         help='ends in .safetensors: weights, a checkpoint for every tool here; or in .onnx: runs by onnxruntime alone',
@@ -25,8 +24,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--half', action='store_true', help='weights of .safetensors in half the space, as float16')
     parser.add_argument('--config', help='a config file (default: the config in the checkpoint)')
     args = parser.parse_args()
-    if args.out.suffix not in ('.safetensors', '.onnx'):
-        raise UserError(f'--out {args.out}: a name that ends in .safetensors or .onnx is needed')
     if args.half and args.out.suffix == '.onnx':
         raise UserError('--half is for .safetensors; an ONNX file computes in float32')
     return args

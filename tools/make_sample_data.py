@@ -2,16 +2,15 @@
 """Draw synthetic H&E-like tissue with labelled cells, in the layout of the real data and with all its quirks."""
 
 import argparse
-from pathlib import Path
 
 from cellseg_mm.datasets import make_sample_data
-from cellseg_mm.utils import one_line_errors
+from cellseg_mm.utils import one_line_errors, output_folder
 
 
 @one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('out', type=Path, help='folder to write train/, test/ and test_release/ into')
+    parser.add_argument('out', type=output_folder, help='folder to write train/, test/ and test_release/ into')
     parser.add_argument('--images', type=int, default=40, help='labelled images in all, a quarter for the test split')
     parser.add_argument('--size', type=int, default=256, help='height and width of most images in px')
     parser.add_argument('--seed', type=int, default=0)

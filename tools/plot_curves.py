@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from cellseg_mm.utils import one_line_errors, write_figure
+from cellseg_mm.utils import one_line_errors, output_file, write_figure
 from cellseg_mm.visualization import plot_curves, read_scalars
 
 
@@ -12,7 +12,7 @@ from cellseg_mm.visualization import plot_curves, read_scalars
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR')
-    parser.add_argument('--out', type=Path, help='PNG file (default: curves.png in the first WORK_DIR)')
+    parser.add_argument('--out', type=output_file('.png'), help='PNG file (default: curves.png in the first WORK_DIR)')
     args = parser.parse_args()
     out = args.out or args.work_dirs[0] / 'curves.png'
     runs = {str(work_dir): read_scalars(work_dir) for work_dir in args.work_dirs}

@@ -9,7 +9,6 @@ that fails is one line, the others go on, and the exit status is 2 in the end.
 import argparse
 import shutil
 import sys
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -21,7 +20,7 @@ from cellseg_mm.export import FORMATS, write_summary
 from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
-from cellseg_mm.utils import UserError, one_line_errors
+from cellseg_mm.utils import UserError, one_line_errors, output_folder
 
 ALL_FORMATS = ('overlay', *FORMATS)
 ORDER_FILES = 4  # of which the channel order is told
@@ -31,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='of tools/train.py')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders of images, "quoted patterns"')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR')
+    parser.add_argument('--out', type=output_folder, required=True, metavar='DIR')
     parser.add_argument('--formats', default=','.join(ALL_FORMATS), help='some of %(default)s, with commas between')
     parser.add_argument('--score-thr', type=float, help='least score of a cell (default: what validation chose)')
     parser.add_argument(

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_mm.datasets import FORMATS, prepare
-from cellseg_mm.utils import one_line_errors
+from cellseg_mm.utils import one_line_errors, output_folder
 
 
 def summary(statistics: dict, out: Path) -> str:
@@ -45,7 +45,9 @@ def summary(statistics: dict, out: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('src', type=Path, help='folder of images and labels, or a COCO JSON file')
-    parser.add_argument('--out', type=Path, default=Path('data/cells'), help='the prepared set (default: data/cells)')
+    parser.add_argument(
+        '--out', type=output_folder, default=Path('data/cells'), help='the prepared set (default: data/cells)'
+    )
     parser.add_argument('--format', choices=['auto', *FORMATS], default='auto', help='of SRC (default: auto)')
     parser.add_argument('--val-fraction', type=float, default=0.2, help='share of training images to validate on')
     parser.add_argument('--seed', type=int, default=0, help='of the split')

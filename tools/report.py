@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from cellseg_mm.report import build_page
-from cellseg_mm.utils import UserError, one_line_errors, write_atomically
+from cellseg_mm.utils import UserError, one_line_errors, output_file, write_atomically
 
 
 @one_line_errors
@@ -22,14 +22,14 @@ def main() -> None:
         metavar='WORK_DIR',
         help='of tools/train.py, of tools/test.py (with --out WORK_DIR/predictions.json), or OUT of tools/ablate.py',
     )
-    parser.add_argument('--out', type=Path, help='HTML file (default: report.html in the first WORK_DIR)')
+    parser.add_argument(
+        '--out', type=output_file('.html'), help='HTML file (default: report.html in the first WORK_DIR)'
+    )
     args = parser.parse_args()
     for folder in args.work_dirs:
         if not folder.is_dir():
             raise UserError(f'{folder}: no such folder; give a work dir of tools/train.py, test.py or ablate.py')
     out = args.out or args.work_dirs[0] / 'report.html'
-    if out.is_dir():
-        raise UserError(f'--out {out}: is a folder; name a file')
     page = build_page(list(dict.fromkeys(args.work_dirs)))
     write_atomically(out, page)
     print(f'written to {out} ({len(page.encode()) / 1e6:.1f} MB)')

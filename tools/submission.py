@@ -21,7 +21,7 @@ from cellseg_mm.evaluation import (
     write_submission,
     write_test_set,
 )
-from cellseg_mm.utils import UserError, load_config, markdown_table, one_line_errors
+from cellseg_mm.utils import UserError, load_config, markdown_table, one_line_errors, output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     command.add_argument('checkpoint')
     command.add_argument('--images', type=Path, required=True, metavar='DIR', help="the test images' files")
     command.add_argument('--ids', type=Path, required=True, metavar='IDS.json', help='test_image_name_to_ids.json')
-    command.add_argument('--out', type=Path, required=True, metavar='X.zip')
+    command.add_argument('--out', type=output_file('.zip'), required=True, metavar='X.zip')
     command.add_argument(
         '--channel-order',
         choices=['auto', 'rgb', 'bgr'],
@@ -63,8 +63,6 @@ def parse_args() -> argparse.Namespace:
 
 
 def make(args: argparse.Namespace) -> None:
-    if args.out.suffix != '.zip':
-        raise UserError(f'--out {args.out}: a name that ends in .zip is needed')
     images = read_image_list(args.ids)
     cfg = load_config(args.config, args.cfg_options)
     checkpoint = run_setup.read_checkpoint(args.checkpoint)

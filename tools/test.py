@@ -10,15 +10,19 @@ from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.provenance import record_provenance
-from cellseg_mm.utils import UserError, load_config, one_line_errors, write_json
+from cellseg_mm.utils import UserError, load_config, one_line_errors, output_file, output_folder, write_json
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('--work-dir', help='where the log and test_metrics.json go (default: work_dirs/<config>)')
-    parser.add_argument('--out', metavar='FILE.json', help='dump the predictions as COCO results')
+    parser.add_argument(
+        '--work-dir', type=output_folder, help='where the log and test_metrics.json go (default: work_dirs/<config>)'
+    )
+    parser.add_argument(
+        '--out', type=output_file('.json'), metavar='FILE.json', help='dump the predictions as COCO results'
+    )
     parser.add_argument(
         '--score-thr',
         type=float,
@@ -35,8 +39,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')
     args = parser.parse_args()
-    if args.out and not args.out.endswith('.json'):
-        raise UserError(f'--out {args.out}: a name that ends in .json is needed')
     if args.score_thr is not None and not 0 <= args.score_thr <= 1:
         raise UserError(f'--score-thr {args.score_thr}: scores go from 0 to 1')
     return args
@@ -58,7 +60,7 @@ def main() -> None:
             raise UserError(f'{root}: its test split has no labels to score; give --out or --show-dir for predictions')
         cfg.test_evaluator = []
     if args.out:
-        dump = dict(type='DumpCocoResults', path=str(Path(args.out).absolute()))
+        dump = dict(type='DumpCocoResults', path=str(args.out.absolute()))
         cfg.test_evaluator = [*run_setup.evaluators(cfg.test_evaluator), dump]
     cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
     cfg.load_from = args.checkpoint

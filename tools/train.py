@@ -13,13 +13,15 @@ from mmengine.runner import Runner
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
 from cellseg_mm.engine.provenance import record_provenance
-from cellseg_mm.utils import UserError, one_line_errors
+from cellseg_mm.utils import UserError, one_line_errors, output_folder
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config>)')
+    parser.add_argument(
+        '--work-dir', type=output_folder, help='where logs and checkpoints go (default: work_dirs/<config>)'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',

@@ -1,6 +1,6 @@
 from .config import diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
-from .files import read_json, write_atomically, write_figure, write_json
+from .files import output_file, output_folder, read_json, write_atomically, write_figure, write_json
 from .table import markdown_table
 
 __all__ = [
@@ -9,6 +9,8 @@ __all__ = [
     'load_config',
     'markdown_table',
     'one_line_errors',
+    'output_file',
+    'output_folder',
     'parse_config_text',
     'read_json',
     'write_atomically',

@@ -4,11 +4,54 @@ import io
 import json
 import math
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from .errors import UserError
+
+
+def output_folder(text: str) -> Path:
+    """The folder that an option names, for argparse; it is not made yet.
+
+    Raises:
+        UserError: If it is a file, or nothing can be written there: known before hours of work, not after.
+    """
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise UserError(f'{path}: is a file; name a folder')
+    _check_writable(path)
+    return path
+
+
+def output_file(*suffixes: str) -> Callable:
+    """A type for argparse: a file to be written, as :func:`output_folder`.
+
+    Args:
+        suffixes (str): One of them ends its name, such as ``'.json'``, so that a slip does not replace an image.
+    """
+
+    def check(text: str) -> Path:
+        path = Path(text)
+        if path.suffix not in suffixes:
+            raise UserError(f'{path}: a name that ends in {" or ".join(suffixes)} is needed')
+        if path.is_dir():
+            raise UserError(f'{path}: is a folder; name a file')
+        _check_writable(path.parent)
+        return path
+
+    return check
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f'{folder}: cannot be written to ({error.strerror}); choose another place') from error
 
 
 def read_json(path: Path, origin: str) -> object:

@@ -5,6 +5,7 @@ the numbers of cells of the images.
 """
 
 import json
+import re
 import shutil
 import struct
 import zlib
@@ -234,7 +235,7 @@ KINDS = {
     'MAT types of text': (
         'hovernet',
         mat(lambda content: content.update(inst_type=np.array(list('abcdef'), object))),
-        'inst_type',
+        'must hold numbers',
     ),
     'MAT types beyond the image': (
         'hovernet',
@@ -301,11 +302,11 @@ KINDS = {
     'JSON nested without end': ('coco', text(JSON, '[' * 100_000), 'is no JSON'),
     'JSON not UTF-8': ('coco', text(JSON, b'\xff\xfe\x00'), 'is no JSON'),
     'JSON a list': ('coco', text(JSON, '[1]'), 'no annotation file of COCO'),
-    'JSON without images': ('coco', coco(lambda content: content.pop('images')), "KeyError.'images'"),
+    'JSON without images': ('coco', coco(lambda content: content.pop('images')), 'no list of images'),
     'JSON without categories': (
         'coco',
         coco(lambda content: content.update(categories=[])),
-        'no annotation file of COCO',
+        'category 7, which is not listed',
     ),
     'annotation of an unknown image': (
         'coco',
@@ -315,7 +316,7 @@ KINDS = {
     'annotation of an unknown class': (
         'coco',
         coco(lambda content: content['annotations'][0].update(category_id=5)),
-        'KeyError.5',
+        'annotation 1: category 5, which is not listed',
     ),
     'annotation without a mask': (
         'coco',
@@ -467,3 +468,10 @@ def test_it_is_told_in_one_line_or_right(written, tmp_path, kind):
     with pytest.raises(UserError, match=expected) as caught:
         read()
     assert '\n' not in str(caught.value) and str(root) in str(caught.value)
+
+
+def test_the_table_in_the_docs_tells_each_kind():
+    text = (Path(__file__).parents[2] / 'docs/reliability.md').read_text('utf-8')
+    rows = {cells[1].strip(): cells[3] for line in text.splitlines() if len(cells := line.split('|')) == 5}
+    for kind, (_, _, expected) in KINDS.items():
+        assert re.search('read: ' if isinstance(expected, list) else expected, rows[kind]), kind

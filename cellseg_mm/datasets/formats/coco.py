@@ -42,11 +42,17 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
             raise UserError(f'{path}: {found[split].name} beside it is {split} too; name one train, val or test')
         found[split] = path
         content = load_json(path)
+        is_labelled = split != 'test' or (isinstance(content, dict) and 'annotations' in content)
+        for key in ('categories', 'images', *(['annotations'] if is_labelled else [])):
+            if not isinstance(content, dict) or not isinstance(content.get(key), list):
+                raise UserError(f'{path}: is no annotation file of COCO, it has no list of {key}')
         try:
             names = {entry['id']: str(entry['name']) for entry in sorted(content['categories'], key=_id)}
             annotations = defaultdict(list)
-            is_labelled = split != 'test' or 'annotations' in content
             for entry in content['annotations'] if is_labelled else []:
+                if entry['category_id'] not in names:
+                    where = f'annotation {entry.get("id")!r}'
+                    raise UserError(f'{path}: {where}: category {entry["category_id"]!r}, which is not listed')
                 annotations[entry['image_id']].append(dict(entry, category=names[entry['category_id']]))
             classes = classes or tuple(names.values())
             for image in content['images']:

@@ -93,7 +93,9 @@ class HoverNetSample(Sample):
         """(N,) types; of a map of types the commonest of an instance's pixels, the lower of equally common ones."""
         if 'inst_type' in content:
             types = content['inst_type'].ravel()
-            if len(types) != count or types.dtype.kind not in 'iuf':
+            if types.dtype.kind not in 'iuf':
+                raise UserError(f'{self.source}: inst_type must hold numbers, found {types.dtype}')
+            if len(types) != count:
                 raise UserError(f'{self.source}: {len(types)} in inst_type, but {count} instances in inst_map')
             return types
         if 'type_map' not in content:
