@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 
 from cellseg_mm.export import export_cells
-from cellseg_mm.inference import CellInferencer, open_image
+from cellseg_mm.inference import CellInferencer, open_image, read_overview
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.overlay import draw_cells
@@ -26,6 +26,7 @@ FORMATS = ('geojson', 'csv', 'labels')
 LOWEST_SCORE = 0.05  # the slider's lower end; the model keeps nothing below it
 MAX_UPLOAD = 100 * 2**20  # bytes
 MAX_PIXELS = 25_000_000
+THUMBNAIL = 300  # px, of a sample's longer side; browsers show no TIFF themselves
 KEEP_SECONDS = 3600  # a visitor's picture and files, after the last use
 FONT = ['system-ui', 'sans-serif']  # the default theme's would be fetched from elsewhere
 
@@ -102,6 +103,9 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, fol
         samples (Sequence[Path]): Images to choose from.
         score_thr (float): Where the slider starts.
         folder (Path): All that visitors bring and take lies here; to be removed when the page is closed.
+
+    Raises:
+        UserError: If a sample cannot be read.
     """
     os.environ['GRADIO_TEMP_DIR'] = str(folder)  # Gradio would leave the images in the machine's /tmp
     classes = list(detector.classes)
@@ -146,7 +150,7 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, fol
             with gr.Column(scale=1, min_width=280):
                 upload = gr.File(label='Image: PNG, JPEG, TIFF or SVS', elem_id='upload', height=120)
                 gallery = gr.Gallery(
-                    [(str(path), path.stem) for path in samples],
+                    [(read_overview(open_image(path), THUMBNAIL)[0], path.stem) for path in samples],
                     label='Samples',
                     columns=3,
                     height=160,

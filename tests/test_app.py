@@ -63,7 +63,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def address(detector, image_file, folder):
-    app = build_app(detector, [image_file], 0.5, folder)
+    slide = image_file.with_name('slide.tif')
+    tifffile.imwrite(slide, np.full((400, 640, 3), 200, np.uint8), photometric='rgb')
+    app = build_app(detector, [image_file, slide], 0.5, folder)
     yield serve(app, '127.0.0.1', None)
     app.close()
 
@@ -139,8 +141,11 @@ def test_upload_move_the_threshold_choose_a_class_and_take_the_files_home(page, 
 
 
 def test_a_sample_is_chosen_by_a_click(page):
-    page.locator('#samples button img').first.click()
+    pictures = page.locator('#samples button img')
+    expect(pictures).to_have_count(2)
+    pictures.first.click()
     shows(page, '5 cells in my tissue')
+    assert pictures.last.evaluate('picture => [picture.naturalWidth, picture.naturalHeight]') == [213, 133]
 
 
 def test_bad_uploads_give_a_message_and_the_server_goes_on(page, image_file, tmp_path):

@@ -13,21 +13,22 @@ import numpy as np
 from cellseg_mm import CellInferencer
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.engine.run_setup import operating_threshold, read_checkpoint
-from cellseg_mm.utils import UserError, one_line_errors
+from cellseg_mm.inference.input_files import find_images
+from cellseg_mm.utils import one_line_errors
 
 try:
     from cellseg_mm.app import LOWEST_SCORE, build_app, serve
 except ModuleNotFoundError as error:
     raise SystemExit(f'error: {error}; the page needs `pip install -r requirements-app.txt`') from error
 
-IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.svs', '.bmp'}
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint')
     parser.add_argument('--config', help='in place of the one in the checkpoint')
-    parser.add_argument('--samples', type=Path, metavar='FOLDER', help='images to choose from (default: drawn tissue)')
+    parser.add_argument(
+        '--samples', nargs='+', metavar='IMAGE', help='to choose from: files, folders (default: drawn tissue)'
+    )
     parser.add_argument('--device', help='default: CUDA where there is one')
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets the whole network in (default: %(default)s)')
     parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
@@ -45,16 +46,6 @@ def main() -> None:
         app = build_app(detector, samples, score_thr, Path(folder))
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)
         app.block_thread()
-
-
-def find_images(folder: Path) -> list:
-    """The images of a folder, by name."""
-    if not folder.is_dir():
-        raise UserError(f'{folder}: no such folder of sample images')
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise UserError(f'{folder}: holds no image ({", ".join(sorted(IMAGE_SUFFIXES))})')
-    return paths
 
 
 def draw_samples(folder: Path, size: int = 256) -> list:
