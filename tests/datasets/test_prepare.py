@@ -255,6 +255,8 @@ def test_refusals(source, tmp_path):
 def test_interruption_leaves_nothing_that_trains(source, tmp_path, kind):
     """Stopped in the middle (a worker that sleeps stands for slow disks); the next run is not in the way of it."""
     script = (
+        # where tests run in the background of a shell, SIGINT is ignored
+        'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
         'import time; from pathlib import Path; from cellseg_mm.datasets import prepare as _; '
         'import sys; module = sys.modules["cellseg_mm.datasets.prepare"]; write = module._write_json; '
         'slow = lambda *a: (write(*a), print("writing", flush=True), time.sleep(30)); module._write_json = slow; '
