@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import ROOT, build_dataset, read_json
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 
 from cellseg_mm.engine import InputScaleHook, OperatingPointHook, ResumeValidationHook, SeedHook, run_setup
@@ -60,15 +61,17 @@ def test_the_test_uses_it(meta, given, expected, reason, capsys):
     [(0, 1, 1, 0), (2, 1, 1, 1), (2, 3, 1, 0), (3, 3, 1, 1), (10, 3, 1, 1), (1, 1, 2, 0)],
 )
 def test_validation_that_was_due_is_made_up_for(epoch, interval, begin, expected):
-    validations = []
+    validations, checkpoint_hook = [], CheckpointHook()
     runner = SimpleNamespace(
         epoch=epoch,
+        hooks=[checkpoint_hook],
         train_loop=SimpleNamespace(val_interval=interval, val_begin=begin, max_epochs=10),
-        val_loop=SimpleNamespace(run=lambda: validations.append(epoch)),
+        val_loop=SimpleNamespace(run=lambda: validations.append(checkpoint_hook.last_ckpt)),
     )
     hub = runner.message_hub = MessageHub(f'made_up_{epoch}_{interval}_{begin}')
+    hub.update_info('last_ckpt', 'epoch.pth')
     ResumeValidationHook().before_train(runner)
-    assert len(validations) == expected
+    assert validations == ['epoch.pth'] * expected  # which is saved anew if it is the best
     ResumeValidationHook().before_val_epoch(runner)  # what a checkpoint saved from then on holds
     assert hub.get_info('validated_epoch') == epoch
     ResumeValidationHook().before_train(runner)

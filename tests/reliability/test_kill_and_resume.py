@@ -127,6 +127,7 @@ POINTS = {
     'an iteration': ('mmengine.runner', 'EpochBasedTrainLoop', 'run_iter', 6),
     'a validation': ('cellseg_mm.evaluation', 'CellMetric', 'process', 3),
     'validation ends': ('cellseg_mm.evaluation', 'CellMetric', 'compute_metrics', 2),
+    'the last validation ends': ('cellseg_mm.evaluation', 'CellMetric', 'compute_metrics', 3),
     'the first file is moved into place': ('os', None, 'replace', 2),
     'a checkpoint is flushed': ('os', None, 'fsync', 6),
     'the best checkpoint is replaced': ('os', None, 'replace', 9),

@@ -1,5 +1,5 @@
 from mmdet.registry import HOOKS
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 
@@ -25,4 +25,8 @@ class ResumeValidationHook(Hook):
         is_due = epoch % loop.val_interval == 0 or epoch == loop.max_epochs
         is_done = runner.message_hub.runtime_info.get('validated_epoch') == epoch
         if runner.val_loop is not None and epoch >= max(loop.val_begin, 1) and is_due and not is_done:
+            for hook in runner.hooks:
+                if isinstance(hook, CheckpointHook):
+                    # which it forgets, and then would not save the epoch's checkpoint anew if it is the best
+                    hook.last_ckpt = runner.message_hub.get_info('last_ckpt')
             runner.val_loop.run()
