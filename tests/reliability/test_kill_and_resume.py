@@ -38,8 +38,9 @@ context = multiprocessing.get_context('forkserver')
 context.set_forkserver_preload(['cellseg_mm', 'mmengine.runner'])
 
 
-def train(config: Path, data: Path, work_dir: Path, die: tuple | None) -> None:
-    """tools/train.py in this process; with ``die``, (module, class, function, n), killed in the n-th call of it."""
+def train(config: Path, data: Path, work_dir: Path, die: tuple | None, how: int) -> None:
+    """tools/train.py in this process; with ``die``, (module, class, function, n), signalled in the n-th call of it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background of a shell
     with open(work_dir.with_suffix('.log'), 'a') as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -51,7 +52,7 @@ def train(config: Path, data: Path, work_dir: Path, die: tuple | None) -> None:
 
         def dies(*args, **kwargs):
             if next(count) == calls:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), how)
             return function(*args, **kwargs)
 
         setattr(owner, name, dies)
@@ -67,9 +68,9 @@ class Run:
         self.arguments = config, data, work_dir
         self.work_dir = work_dir
 
-    def start(self, kill_after: float | None = None, die: tuple | None = None) -> int:
+    def start(self, kill_after: float | None = None, die: tuple | None = None, how: int = signal.SIGKILL) -> int:
         """Train until it ends or is killed; the exit status, -9 if it was killed."""
-        process = context.Process(target=train, args=(*self.arguments, die))
+        process = context.Process(target=train, args=(*self.arguments, die, how))
         process.start()
         process.join(kill_after)
         process.kill()
@@ -138,6 +139,15 @@ POINTS = {
 def test_killed_at_each_kind_of_place(point, start_run, whole):
     run = start_run(point.replace(' ', '_'))
     assert run.start(die=POINTS[point]) == -signal.SIGKILL
+    finish_and_compare(run, whole)
+
+
+@pytest.mark.parametrize('point', ['an iteration', 'a validation', 'a checkpoint is flushed'])
+def test_stopped_by_ctrl_c(point, start_run, whole):
+    run = start_run('ctrl_c_' + point.replace(' ', '_'))
+    assert run.start(die=POINTS[point], how=signal.SIGINT) == 130
+    assert run.work_dir.with_suffix('.log').read_text().splitlines()[-1].startswith('stopped; a run goes on')
+    assert not list(run.work_dir.rglob('*.partial'))
     finish_and_compare(run, whole)
 
 
