@@ -6,6 +6,7 @@ Runs are children of a server process that has imported everything, so that a st
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
 import sys
 import time
@@ -121,6 +122,7 @@ def whole(start_run):
 def finish_and_compare(run: Run, whole: tuple) -> None:
     assert run.start() == 0, run.work_dir.with_suffix('.log').read_text()[-3000:]
     assert_same(run.outcome(), whole[0].outcome())
+    shutil.rmtree(run.work_dir)  # a gigabyte
 
 
 POINTS = {
