@@ -15,6 +15,7 @@ from cellseg_mm.utils import UserError
 # one process a task, forked: importing anew would take longer than all else here
 FORK = multiprocessing.get_context('fork')
 TILING = dict(tile_size=128, overlap=40, batch_size=3)
+TEN_THOUSAND = dict(tile_size=420, overlap=70)  # 49 tiles of the dense image
 
 
 def predict(image, folder, detector=oracle, **options):
@@ -30,6 +31,12 @@ def same_cells(one, other):
 @pytest.fixture(scope='module')
 def image():
     return PlantedImage(plant_cells(size=600, pitch=20, seed=0, large=8, span=(40, 300)))
+
+
+@pytest.fixture(scope='module')
+def dense_image():
+    """That of test_merge.py, with 10,000 cells."""
+    return PlantedImage(plant_cells(size=2500, pitch=21, seed=0, large=60, span=(50, 600)))
 
 
 def refuse(images):
@@ -63,10 +70,11 @@ def slowly(images):
     return oracle(images)
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_cells(image, tmp_path):
-    expected = predict(image, tmp_path / 'whole')
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_cells(dense_image, tmp_path):
+    expected = predict(dense_image, tmp_path / 'whole', **TEN_THOUSAND)
+    assert len(expected) > 10_000
     folder = tmp_path / 'killed'
-    process = FORK.Process(target=predict, args=(image, folder, slowly))
+    process = FORK.Process(target=predict, args=(dense_image, folder, slowly), kwargs=TEN_THOUSAND)
     process.start()
     while len(list(folder.glob('*.npz'))) < 9:
         time.sleep(0.01)
@@ -74,10 +82,10 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_cells(image, t
     process.join()
     stored = {path: path.stat().st_mtime_ns for path in folder.glob('*.npz')}
     assert process.exitcode == -signal.SIGKILL and len(stored) < 49
-    assert same_cells(predict(image, folder), expected)
+    assert same_cells(predict(dense_image, folder, **TEN_THOUSAND), expected)
     assert all(path.stat().st_mtime_ns == changed for path, changed in stored.items())
     assert len(list(folder.glob('*.npz'))) == 49
-    assert sorted(planted_ids(expected, image.ids)) == list(range(1, image.ids.max() + 1))
+    assert sorted(planted_ids(expected, dense_image.ids)) == list(range(1, dense_image.ids.max() + 1))
 
 
 def predict_as_rank(rank, image, folder):
@@ -88,22 +96,25 @@ def predict_as_rank(rank, image, folder):
             file.write('x' * len(images))
         return oracle(images)
 
-    found = predict(image, folder / 'work', detector=detector)
+    found = predict(image, folder / 'work', detector, **TEN_THOUSAND)
     assert (found is None) == (rank == 1)
     if rank == 0:
         # read back from the tiles, all of which are there
         np.savez(folder / 'found.npz', *found.runs, labels=found.labels, scores=found.scores)
 
 
-def test_two_processes_share_the_tiles_and_give_the_same_cells(image, tmp_path):
-    processes = [FORK.Process(target=predict_as_rank, args=(rank, image, tmp_path)) for rank in (0, 1)]
+def test_two_processes_share_the_tiles_and_give_the_same_cells(dense_image, tmp_path):
+    processes = [FORK.Process(target=predict_as_rank, args=(rank, dense_image, tmp_path)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert sorted((tmp_path / f'rank_{rank}').stat().st_size for rank in (0, 1)) == [24, 25]
-    expected, found = predict(image, tmp_path / 'alone'), np.load(tmp_path / 'found.npz')
+    expected = predict(dense_image, tmp_path / 'alone', **TEN_THOUSAND)
+    found = np.load(tmp_path / 'found.npz')
+    assert sorted(planted_ids(expected, dense_image.ids)) == list(range(1, dense_image.ids.max() + 1))
+    assert len(expected) > 10_000
     for name, values in zip(('arr_0', 'arr_1', 'arr_2'), expected.runs, strict=True):
         assert np.array_equal(found[name], values)
     assert np.array_equal(found['labels'], expected.labels) and np.array_equal(found['scores'], expected.scores)
