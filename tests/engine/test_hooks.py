@@ -26,7 +26,9 @@ def test_draws_follow_from_seed_and_iteration():
     assert len({first, draw(1, 7), draw(0, 8), draw(7, 0)}) == 4
 
 
-def test_operating_point_goes_through_checkpoints():
+@pytest.mark.parametrize('epoch', [2, 0])
+def test_operating_point_goes_through_checkpoints(epoch):
+    """Into a run that is resumed, not into a new one that loads the weights."""
     hook, runner = OperatingPointHook(), SimpleNamespace(epoch=3)
     checkpoint = dict(meta={})
     hook.before_save_checkpoint(runner, checkpoint)
@@ -36,8 +38,9 @@ def test_operating_point_goes_through_checkpoints():
     assert checkpoint['meta']['operating_point'] == dict(score_thr=0.35, epoch=3)
     resumed, later = OperatingPointHook(), dict(meta={})
     resumed.after_load_checkpoint(runner, checkpoint)
+    resumed.before_train(SimpleNamespace(epoch=epoch))
     resumed.before_save_checkpoint(runner, later)
-    assert later == checkpoint
+    assert later == (checkpoint if epoch else dict(meta={}))
 
 
 @pytest.mark.parametrize(

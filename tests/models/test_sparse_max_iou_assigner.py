@@ -2,6 +2,7 @@
 
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from mmengine.structures import InstanceData
 
 from cellseg_mm.models import SparseMaxIoUAssigner
 from cellseg_mm.models.task_modules import sparse_overlaps
+from cellseg_mm.structures import InstanceMapMasks
 
 RPN = dict(pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3)
 DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)]
@@ -100,6 +102,30 @@ def test_equals_stock_on_proposals(device):
     proposals = gt[torch.randint(40, (400,))] + 3 * torch.randn(400, 4)
     options = dict(pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5)
     assert (assert_equal_results(options, proposals, gt, device=device).gt_inds > 0).sum() > 100
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('thr', [0.5, 0.2, -1])
+def test_priors_in_ignored_masks_are_no_background(thr, device):
+    """An L-shaped region, whose box holds the whole image; shares are counted pixel by pixel."""
+    region = np.zeros((60, 80), np.int32)
+    region[:, :20], region[45:] = 1, 2
+    gt = torch.tensor([[30.0, 10, 42, 22], [4.0, 20, 16, 32]])  # the second lies in the region
+    corners = torch.rand(500, 2) * torch.tensor([90.0, 70.0]) - 8
+    priors = torch.cat([gt, torch.cat([corners, corners + 2 + 20 * torch.rand(500, 2)], dim=1)]).to(device)
+    cells = InstanceData(bboxes=gt.to(device), labels=torch.tensor([2, 3], device=device))
+    masks = InstanceMapMasks(region[None])
+    ignored = InstanceData(bboxes=masks.get_bboxes('hbox').tensor.to(device), labels=cells.labels, masks=masks)
+    found = SparseMaxIoUAssigner(**RPN, ignore_mask_thr=thr).assign(InstanceData(priors=priors), cells, ignored)
+    plain = MaxIoUAssigner(**RPN).assign(InstanceData(priors=priors), cells)
+    touched = torch.cat([priors[:, :2].floor(), priors[:, 2:].ceil()], dim=1).long().cpu()
+    for box, ours, stock in zip(touched.numpy(), found.gt_inds, plain.gt_inds, strict=True):
+        x1, y1, x2, y2 = np.clip(box, 0, [80, 60, 80, 60])
+        pixels = region[y1:y2, x1:x2] > 0
+        is_ignored = stock == 0 and thr >= 0 and pixels.size and pixels.mean() > thr
+        assert ours == (-1 if is_ignored else stock)
+    assert found.gt_inds[:2].tolist() == [1, 2] and (plain.gt_inds == 0).sum() > 400
+    assert thr < 0 or 50 < (found.gt_inds == -1).sum() < 400
 
 
 def test_takes_what_stock_takes():

@@ -1,10 +1,15 @@
 """Our masks and assigner against stock mmdet's in a whole detector."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, build_dataset
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from cellseg_mm.structures import InstanceMapMasks
 
 LOADING = {
     'SparseMaxIoUAssigner': dict(type='LoadCellAnnotations'),
@@ -27,6 +32,28 @@ def losses(config: str, prepared, assigner: str) -> dict:
     model = MODELS.build(cfg).train()
     batch = {key: [sample[key] for sample in samples] for key in samples[0]}
     return model.parse_losses(model(**model.data_preprocessor(batch, training=True), mode='loss'))[1]
+
+
+def test_nothing_is_learned_from_an_ignored_image():
+    """Not by the proposals either; without the region the same image is background."""
+    cfg = Config.fromfile(ROOT / 'configs/demo/maskrcnn_r18_fpn.py').model
+    cfg.backbone.init_cfg = None
+    cfg.data_preprocessor.update(mean=[127.5] * 3, std=[73.9] * 3)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg).train()
+    none, everywhere = (InstanceMapMasks(np.full((1, 64, 64), value, np.uint16)) for value in (0, 1))
+    parts = []
+    for masks in (none, everywhere):
+        sample = DetDataSample(metainfo=dict(img_shape=(64, 64)))
+        sample.gt_instances, sample.ignored_instances = (
+            InstanceData(bboxes=found.get_bboxes('hbox'), labels=torch.zeros(len(found)).long(), masks=found)
+            for found in (none, masks)
+        )
+        batch = dict(inputs=[torch.zeros(3, 64, 64, dtype=torch.uint8)], data_samples=[sample])
+        parts.append(model.parse_losses(model(**model.data_preprocessor(batch, training=True), mode='loss'))[1])
+    background, ignored = parts
+    assert background['loss_rpn_cls'] > 0 and background['loss_cls'] > 0
+    assert ignored['loss'] == 0
 
 
 @pytest.mark.parametrize('config', ['configs/demo/maskrcnn_r18_fpn.py', 'configs/demo/maskrcnn_r18.py'])

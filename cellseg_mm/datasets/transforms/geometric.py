@@ -210,7 +210,8 @@ class ApplyAffine(BaseTransform):
 
     The image is interpolated bilinearly, masks by nearest neighbour; what comes from outside is ``pad_val`` and
     background. Boxes are tight about the warped masks. A cell is dropped if its area is now less than ``min_visible``
-    of the area before times the matrix's determinant. An image may end without a cell.
+    of the area before times the matrix's determinant; an ignored region, which may be larger than the result, only if
+    nothing of it is left. An image may end without a cell.
 
     Required Keys:
 
@@ -255,6 +256,7 @@ class ApplyAffine(BaseTransform):
 
     def _transform_annotations(self, results: dict, matrix: np.ndarray, shape: tuple) -> None:
         masks, kept = warp_masks(results['gt_masks'], matrix, shape, self.min_visible)
+        kept |= results['gt_ignore_flags'] & (masks.areas > 0)
         results['gt_masks'] = masks[kept]
         results['gt_bboxes'] = results['gt_masks'].get_bboxes(type(results['gt_bboxes']))
         for key in ('gt_bboxes_labels', 'gt_ignore_flags'):

@@ -31,3 +31,8 @@ class OperatingPointHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take it over from a run that is resumed."""
         self._operating_point = checkpoint.get('meta', {}).get('operating_point')
+
+    def before_train(self, runner: Runner) -> None:
+        """Forget that of weights which a new run only starts from (``--load-from``)."""
+        if runner.epoch == 0:
+            self._operating_point = None

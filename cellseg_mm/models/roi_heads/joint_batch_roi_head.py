@@ -20,6 +20,8 @@ class JointBatchRoIHead(StandardRoIHead):
         results = super().bbox_loss(x, sampling_results)
         weight = self._weight(sum(len(result.priors) for result in sampling_results), x[0])
         losses = results['loss_bbox']
+        # without a RoI, for all lies in ignored regions, mmdet leaves it out
+        losses.setdefault('loss_cls', results['cls_score'].sum())
         losses.update(loss_cls=losses['loss_cls'] * weight, loss_bbox=losses['loss_bbox'] * weight)
         return results
 

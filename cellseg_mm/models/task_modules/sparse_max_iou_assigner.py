@@ -8,6 +8,7 @@ from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .covered_share import covered_share
 from .sparse_overlaps import match_priors, overlapping_pairs
 
 
@@ -19,17 +20,23 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
     ``torch.max`` has it on any device. Time goes with the pairs that overlap, under 1 % of the matrix for 600 cells
     on 262,000 anchors; memory with a chunk of them and the number of priors. Boxes must be finite.
 
+    Ignored regions differ: mmdet's ``ignore_iof_thr`` goes by their boxes, and the box about one may hold many cells.
+    Where they have masks, a prior mostly covered by them is no background; one that fits a cell stays that cell's.
+
     Args:
         *args: As for :class:`mmdet.models.task_modules.MaxIoUAssigner`. ``gpu_assign_thr`` has no effect: there is no
             matrix to keep off the GPU.
-        **kwargs: Likewise.
+        ignore_mask_thr (float): A prior without a cell is left out of training where masks of ignored regions cover
+            more than this share of its pixels, as a prediction is left out of the scores; below 0 none is.
+        **kwargs: As for MaxIoUAssigner.
 
     Raises:
         ValueError: For an ``iou_calculator`` other than the default, which may not be 0 for boxes that do not overlap.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, ignore_mask_thr: float = 0.5, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.ignore_mask_thr = ignore_mask_thr
         calculator = self.iou_calculator
         if type(calculator) is not BboxOverlaps2D or calculator.dtype is not None:
             raise ValueError(
@@ -44,6 +51,18 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
         **kwargs,
     ) -> AssignResult:
         """See :meth:`mmdet.models.task_modules.MaxIoUAssigner.assign`."""
+        result = self._assign(pred_instances, gt_instances, gt_instances_ignore)
+        masks = None if gt_instances_ignore is None else gt_instances_ignore.get('masks')
+        if masks and self.ignore_mask_thr >= 0:
+            priors = _corners(pred_instances.priors)
+            region = torch.from_numpy(masks.to_ndarray().any(axis=0))
+            covered = covered_share(region.to(priors.device), priors)
+            result.gt_inds[(result.gt_inds == 0) & (covered > self.ignore_mask_thr)] = -1
+        return result
+
+    def _assign(
+        self, pred_instances: InstanceData, gt_instances: InstanceData, gt_instances_ignore: InstanceData | None
+    ) -> AssignResult:
         boxes, priors = _corners(gt_instances.bboxes), _corners(pred_instances.priors)
         if not len(boxes) or not len(priors):
             return self.assign_wrt_overlaps(boxes.new_zeros(len(boxes), len(priors)), gt_instances.labels)

@@ -106,8 +106,11 @@ def test_image_and_mask_share_one_convention():
     assert (drawn != shifted).sum() > 5 * (drawn != masked).sum()
 
 
-@pytest.mark.parametrize('left, kept', [(0.15, True), (0.05, False)])
-def test_a_sliver_is_dropped(left, kept):
+@pytest.mark.parametrize('ignored', [False, True])
+@pytest.mark.parametrize('left, kept', [(0.15, True), (0.05, False), (0, False)])
+def test_a_sliver_is_dropped(left, kept, ignored):
+    """Of an ignored region it is kept: the region may be far larger than the window it fills."""
+    kept |= ignored and left > 0
     layer = np.zeros((1, 40, 100), np.uint16)
     layer[0, 10:30, 0:20] = 1
     masks = InstanceMapMasks(layer)
@@ -117,7 +120,7 @@ def test_a_sliver_is_dropped(left, kept):
         gt_masks=masks,
         gt_bboxes=masks.get_bboxes('hbox'),
         gt_bboxes_labels=np.array([3]),
-        gt_ignore_flags=np.zeros(1, bool),
+        gt_ignore_flags=np.array([ignored]),
         affine_matrix=np.array([[1, 0, -20 * (1 - left)], [0, 1, 0], [0, 0, 1]]),
     )
     results = ApplyAffine(min_visible=0.1)(results)
