@@ -39,7 +39,7 @@ def predict_and_score(head: str, metric: dict, sample: dict, logits: torch.Tenso
     mask_head = MODELS.build(dict(type=head, num_convs=0, in_channels=1, conv_out_channels=1, num_classes=len(CLASSES)))
     with torch.no_grad():
         (results,) = mask_head.predict_by_feat(
-            [logits], [InstanceData(**tensors)], [meta], ConfigDict(mask_thr_binary=0.5), rescale=True
+            [logits.to(device)], [InstanceData(**tensors)], [meta], ConfigDict(mask_thr_binary=0.5), rescale=True
         )
     instances = {key: results[key] for key in ('bboxes', 'scores', 'labels', 'masks')}
     return score(metric, [dict(sample, pred_instances=instances)])
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cells = int(0.8 * args.detections)
         path, (sample,) = make_predictions(Path(folder), 1, tuple(args.shape), cells, args.detections)
-        logits = round_masks(args.detections).to(args.device)
+        logits = round_masks(args.detections)
         cases = {
             'RLEMaskHead, CellMetric': ('RLEMaskHead', dict(type='CellMetric', ann_file=str(path))),
             'FCNMaskHead, CocoMetric': (

@@ -67,7 +67,10 @@ def test_consep_rows_train_from_scratch_and_are_chosen_without_the_test_split():
         assert cfg.val_evaluator.ann_file.endswith('annotations/val.json') and cfg.val_evaluator.score_thr is None
         assert cfg.test_dataloader.dataset.ann_file == 'annotations/test.json'
         # room for the 2,283 cells of the densest image
-        assert cfg.model.test_cfg.rpn.max_per_img > cfg.model.test_cfg.rcnn.max_per_img > 2283
+        test_cfg = cfg.model.test_cfg
+        assert test_cfg.rpn.max_per_img > test_cfg.rcnn.max_per_img > 2283
+        # NMS across classes up to the most boxes that the proposals can give
+        assert test_cfg.rcnn.nms.class_agnostic and test_cfg.rcnn.nms.split_thr > 4 * test_cfg.rpn.max_per_img
 
 
 @pytest.mark.parametrize('name, count', [('maskrcnn_r50_fpn', 43_987_304), ('maskrcnn_r50_fpn_cbam', 44_688_104)])

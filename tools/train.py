@@ -51,6 +51,7 @@ def main() -> None:
         args.backbone_weights,
         args.load_from,
     )
+    run_setup.fit_precision_to_device(cfg)
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
     if args.resume:
         cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume

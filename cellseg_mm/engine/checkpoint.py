@@ -68,14 +68,13 @@ def read_checkpoint(path: str) -> dict:
     return checkpoint
 
 
-def load_safely(path: str, map_location: object = 'cpu') -> object:
-    """The content of a file of weights: tensors and plain values only.
+def load_safely(path: str) -> object:
+    """The content of a file of weights: tensors and plain values only, on the CPU.
 
     A file whose SHA-256 is in the environment variable ``CELLSEG_MM_TRUST`` is unpickled whatever it holds.
 
     Args:
         path (str): Of a file that ``torch.save`` wrote, or of a ``.safetensors`` file.
-        map_location (object): As in ``torch.load``; a ``.safetensors`` file is read to the CPU.
 
     Raises:
         UserError: If it is missing, is not what its ``.sha256`` file says, is broken, or asks to run code.
@@ -87,11 +86,11 @@ def load_safely(path: str, map_location: object = 'cpu') -> object:
     if path.suffix == '.safetensors':
         return _load_safetensors(path)
     if digest in os.environ.get(TRUST_VARIABLE, '').split(','):
-        return torch.load(path, map_location=map_location, weights_only=False)
+        return torch.load(path, map_location='cpu', weights_only=False)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of old pickle protocols; what matters is an error
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds on broken files
         asked_for = REFUSED.search(str(error))
         if asked_for is None:
@@ -201,15 +200,21 @@ def _download(url: str, path: Path) -> None:
         socket.setdefaulttimeout(timeout)
 
 
+def _load_file(path: str, map_location: object = None) -> object:
+    """To the CPU wherever MMEngine wants it: weights and moments go to their device by themselves, and Adam's step
+    counters, which would be read back from a GPU twice a parameter and step, stay."""
+    return load_safely(path)
+
+
 def _load_url(url: str, map_location: object = None) -> object:
-    return load_safely(str(fetch(url)), map_location)
+    return load_safely(str(fetch(url)))
 
 
 def _refuse(url: str, map_location: object = None) -> None:
     raise UserError(f'{url}: weights come from a file or by http(s) here; download them and give the file')
 
 
-CheckpointLoader.register_scheme('', load_safely, force=True)
+CheckpointLoader.register_scheme('', _load_file, force=True)
 CheckpointLoader.register_scheme(('http://', 'https://'), _load_url, force=True)
 CheckpointLoader.register_scheme(OTHER_SCHEMES, _refuse, force=True)
 

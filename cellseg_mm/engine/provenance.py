@@ -1,5 +1,6 @@
 """Where a figure comes from: commit, device, versions."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,10 @@ PACKAGES = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'numpy
 
 
 def provenance() -> dict:
-    """Commit (``-dirty`` if files were changed since; None outside a checkout), device, and versions by package."""
+    """Commit (``-dirty`` if files were changed since), device, and versions by package.
+
+    Outside a checkout the commit is what the environment variable ``CELLSEG_MM_COMMIT`` says, or None.
+    """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
     return dict(commit=_commit(), device=device, versions=dict(python=platform.python_version(), **_versions()))
 
@@ -32,7 +36,7 @@ def _commit() -> str | None:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get('CELLSEG_MM_COMMIT')
 
 
 def _versions() -> dict:

@@ -31,7 +31,7 @@ def training_config(
     backbone_weights: str | None = None,
     load_from: str | None = None,
 ) -> Config:
-    """The whole config of a training run, ready for a Runner.
+    """The whole config of a training run, ready for a Runner but for :func:`fit_precision_to_device`.
 
     Args:
         config (str): A config file.
@@ -56,7 +56,6 @@ def training_config(
         use_backbone_weights(cfg, backbone_weights)
     elif load_from:
         start_from_checkpoint(cfg, load_from)
-    fit_precision_to_device(cfg)
     return cfg
 
 

@@ -1,17 +1,21 @@
 """An ablation that has to fit in a time: as many epochs as its slowest row has time for, the same for every run.
 
-A trial of each row, one epoch in a process of its own, tells how long the parts of a run take. What was chosen stands
-in ``OUT/schedule.json`` and holds for all runs there, so that their digests stay equal and they add up.
+A trial of each row, some steps and a validation in a process of its own, tells how long the parts of a run take. What
+was chosen stands in ``OUT/schedule.json`` and holds for all runs there, so that their digests stay equal and they add
+up.
 """
 
 import fcntl
 import json
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from cellseg_mm.evaluation import read_tested
@@ -21,6 +25,7 @@ from .ablation import Row, run_tool
 from .provenance import provenance
 
 WARM_UP = 10  # steps of a trial that are not counted, or half of them if there are fewer than 20
+TRIAL_STEPS = 50  # or as many as an epoch has
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,21 @@ class Pace:
         return 2 * self.start + epochs * epoch + validations * self.validation + self.test
 
 
-def read_pace(stopwatch: dict, launched: float, test_share: float) -> Pace:
+def read_pace(stopwatch: dict, launched: float, steps: int, test_share: float) -> Pace:
     """The pace that a trial showed.
 
     Args:
         stopwatch (dict): Of :class:`StopwatchHook`.
         launched (float): When the tool was started, seconds since 1970.
+        steps (int): Of a whole epoch.
         test_share (float): Test images over validation images.
     """
     marks = [stopwatch['began'], *stopwatch['steps']]
-    steps = len(marks) - 1
-    warm_up = min(WARM_UP, steps // 2)
+    warm_up = min(WARM_UP, (len(marks) - 1) // 2)
     validation = stopwatch['validated'] - stopwatch['trained']
     return Pace(
         start=stopwatch['began'] - launched,
-        step=(marks[-1] - marks[warm_up]) / (steps - warm_up),
+        step=(marks[-1] - marks[warm_up]) / (len(marks) - 1 - warm_up),
         steps=steps,
         epoch_end=stopwatch['trained'] - marks[-1],
         validation=validation,
@@ -129,7 +134,6 @@ def take_schedule(rows: list, num_seeds: int, budget: float | None, out: Path) -
     Raises:
         UserError: If a trial fails, or the time is too short.
     """
-    started = time.time()
     path = out / 'schedule.json'
     if budget is None or path.exists():
         return json.loads(path.read_text('utf-8')) if path.exists() else None
@@ -138,27 +142,45 @@ def take_schedule(rows: list, num_seeds: int, budget: float | None, out: Path) -
         fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits, and takes what the first has chosen
         if path.exists():
             return json.loads(path.read_text('utf-8'))
-        paces = {}
-        for row in tqdm(rows, desc='trials', unit='row'):
-            paces[row.name] = _try(row, out / 'trials' / row.name, lock)
-        left = budget - (time.time() - started)
+        trials = {row.name: _try(row, out / 'trials', lock) for row in tqdm(rows, desc='trials', unit='row')}
+        paces = {name: pace for name, (pace, _) in trials.items()}
+        left = budget - sum(seconds for _, seconds in trials.values())
         epochs = epochs_within(left / len(rows) / num_seeds, paces, rows[0].cfg.train_cfg.val_interval)
-        trials = {name: asdict(pace) for name, pace in paces.items()}
-        schedule = dict(epochs=epochs, budget=budget, seeds=num_seeds, warm_up=WARM_UP, trials=trials, **provenance())
+        measured = {name: asdict(pace) for name, pace in paces.items()}
+        schedule = dict(epochs=epochs, budget=budget, seeds=num_seeds, warm_up=WARM_UP, trials=measured, **provenance())
         write_json(path, schedule)
         shutil.rmtree(out / 'trials')
     return schedule
 
 
-def _try(row: Row, folder: Path, lock: object) -> Pace:
-    """Train and validate an epoch."""
-    cfg = Config(row.cfg.to_dict())
-    set_epochs(cfg, 1)
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='StopwatchHook')]
-    shutil.rmtree(folder, ignore_errors=True)
-    write_atomically(folder / 'config.py', cfg.pretty_text)
-    launched = time.time()
-    command = ['train', folder / 'config.py', '--work-dir', folder]
-    run_tool(command, folder / 'train.log', lock, lambda: None, cfg.get('num_processes', 1))
-    images = [len(read_tested(cfg[f'{split}_dataloader'].dataset)['images']) for split in ('test', 'val')]
-    return read_pace(json.loads((folder / 'stopwatch.json').read_text('utf-8')), launched, images[0] / images[1])
+def _try(row: Row, trials: Path, lock: object) -> tuple:
+    """Train some steps and validate, unless an earlier call that was cut off has done it.
+
+    Returns:
+        tuple: The row's :class:`Pace`, and the seconds that the trial took.
+    """
+    folder = trials / f'{row.name}-{row.digest}'
+    done = folder / 'pace.json'
+    if not done.exists():
+        cfg = Config(row.cfg.to_dict())
+        set_epochs(cfg, 1)
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='StopwatchHook')]
+        processes = cfg.get('num_processes', 1)
+        init_default_scope('mmdet')
+        images = len(DATASETS.build(cfg.train_dataloader.dataset))
+        steps = math.ceil(images / cfg.train_dataloader.batch_size / processes)
+        if steps > TRIAL_STEPS:
+            cfg.train_dataloader.num_batch_per_epoch = TRIAL_STEPS
+        shutil.rmtree(folder, ignore_errors=True)
+        write_atomically(folder / 'config.py', cfg.pretty_text)
+        launched = time.time()
+        command = ['train', folder / 'config.py', '--work-dir', folder]
+        run_tool(command, folder / 'train.log', lock, lambda: None, processes)
+        tested, validated = (
+            len(read_tested(cfg[f'{split}_dataloader'].dataset)['images']) for split in ('test', 'val')
+        )
+        stopwatch = json.loads((folder / 'stopwatch.json').read_text('utf-8'))
+        pace = read_pace(stopwatch, launched, steps, tested / validated)
+        write_json(done, dict(pace=asdict(pace), seconds=time.time() - launched))
+    content = json.loads(done.read_text('utf-8'))
+    return Pace(**content['pace']), content['seconds']

@@ -8,7 +8,7 @@ from mmdet.structures.bbox import BaseBoxes, get_box_type
 from mmdet.structures.mask import BaseInstanceMasks, BitmapMasks
 
 from .instance_map import instance_extents
-from .mask_target import instance_roi_align
+from .mask_target import instance_roi_align, instance_roi_align_on_device
 
 
 class InstanceMapMasks(BaseInstanceMasks):
@@ -181,14 +181,14 @@ class InstanceMapMasks(BaseInstanceMasks):
     ) -> BitmapMasks:
         """Mask targets: for each box, its instance's mask in the box, resampled by RoIAlign.
 
-        Memory goes with the targets, where BitmapMasks makes a full-size float mask for each box. The values are those
-        of BitmapMasks on the CPU, see :func:`instance_roi_align`.
+        The values are those of BitmapMasks on the same device. It makes a full-size float mask for each box; here, on
+        the CPU, memory goes with the targets, see :func:`instance_roi_align`, and elsewhere with a few such masks.
 
         Args:
             bboxes (ndarray | Tensor): (K, 4) float [x1, y1, x2, y2].
             out_shape (tuple): (h, w) of a target.
             inds (ndarray | Tensor): (K,) which instance each box belongs to.
-            device (str): Ignored, the map is on the CPU.
+            device (str): Where to compute; the targets are on the CPU.
             interpolation (str): Ignored, as in BitmapMasks.
             binarize (bool): Whether to round to 0 and 1 at 0.5.
 
@@ -197,7 +197,9 @@ class InstanceMapMasks(BaseInstanceMasks):
         """
         boxes = torch.as_tensor(bboxes, dtype=torch.float32).cpu().numpy()
         ids = self.ids[torch.as_tensor(inds).cpu().numpy()]
-        targets = instance_roi_align(self.layers, self._layer_of(ids), ids, boxes, out_shape)
+        arguments = (self.layers, self._layer_of(ids), ids, boxes, out_shape)
+        on_cpu = torch.device(device).type == 'cpu'
+        targets = instance_roi_align(*arguments) if on_cpu else instance_roi_align_on_device(*arguments, device)
         return BitmapMasks(targets >= 0.5 if binarize else targets, *out_shape)
 
     def _layer_of(self, ids: np.ndarray) -> np.ndarray:

@@ -29,7 +29,8 @@ def read_scalars(work_dir: Path) -> tuple:
             A log that begins with the first epoch is of a new run: those before it are left out.
 
     Returns:
-        tuple: Two dicts, name to {epoch: value}. Training values are means over the epoch's log lines.
+        tuple: Two dicts, name to {epoch: value}. Training values are means over the epoch's log lines, ``memory``
+        (MiB that torch had allocated on a GPU since the line before) is the highest.
 
     Raises:
         UserError: If there is no log, or it is damaged.
@@ -54,7 +55,7 @@ def read_scalars(work_dir: Path) -> tuple:
                     val[name][entry['step']] = value
         for epoch, values in epochs.items():
             for name, series in values.items():
-                train[name][epoch] = float(np.mean(series))
+                train[name][epoch] = float(max(series) if name == 'memory' else np.mean(series))
     return dict(train), dict(val)
 
 

@@ -14,8 +14,8 @@ train_dataloader = dict(
 )
 train_dataloader['batch_size'] = 4
 train_dataloader['num_workers'] = 1
-train_dataloader['dataset']['times'] = 32
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=5, val_interval=2)
+auto_scale_lr = dict(base_batch_size=4)
 param_scheduler = _base_.consep_scheduler

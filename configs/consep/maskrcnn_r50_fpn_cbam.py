@@ -9,8 +9,8 @@ train_dataloader = dict(
     _base_.consep_loader,
     dataset=dict(_base_.consep_windows, dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline)),
 )
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 train_cfg = _base_.consep_loop
+auto_scale_lr = dict(base_batch_size=8)
 optim_wrapper = _base_.consep_optim
 param_scheduler = _base_.consep_scheduler

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+import torch
 from conftest import ROOT, read_json
 
 from cellseg_mm.engine import ablation, run_setup
@@ -74,10 +75,15 @@ def test_digest_is_of_what_is_computed(prepared, tmp_path):
     assert len(digests) == 4
 
 
-def test_seeds_share_a_digest(prepared):
+def test_seeds_and_machines_share_a_digest(prepared, monkeypatch):
+    """Runs of a GPU, in mixed precision, are found by a machine without one."""
     config = str(ROOT / f'configs/{ROWS[0]}.py')
-    cfgs = [run_setup.training_config(config, dict(data_root=str(prepared)), seed=seed) for seed in (0, 1)]
-    assert ablation.config_digest(cfgs[0]) == ablation.config_digest(cfgs[1])
+    digests = set()
+    for seed, has_cuda in ((0, False), (1, False), (0, True)):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda has_cuda=has_cuda: has_cuda)
+        cfg = run_setup.training_config(config, dict(data_root=str(prepared)), seed=seed)
+        digests.add(ablation.config_digest(cfg))
+    assert len(digests) == 1
 
 
 def test_a_run_in_progress_is_left_alone(prepared, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import save_checkpoint
+from mmengine.runner import CheckpointLoader, save_checkpoint
 
 from cellseg_mm.engine import checkpoint as checkpoints
 from cellseg_mm.utils import UserError
@@ -23,6 +23,9 @@ def test_what_training_saves_is_read_again(tmp_path):
     hub = content['message_hub']
     assert hub['log'].data[0].tolist() == [1.0, 2.5] and hub['log'].statistics('max') == 2.5
     assert (hub['eta'], hub['count']) == (3.5, 2)
+    # where MMEngine wants it on a GPU, too: no tensor waits there to be read back
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'epoch_1.pth'), map_location='cuda')
+    assert loaded['state_dict']['weight'].device.type == 'cpu'
 
 
 def test_the_digest_beside_a_checkpoint_is_that_of_sha256sum(tmp_path):

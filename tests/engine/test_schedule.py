@@ -11,7 +11,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from cellseg_mm.engine import ablation, run_setup, schedule
 from cellseg_mm.engine.schedule import Pace, epochs_within, read_pace, set_epochs
-from cellseg_mm.utils import UserError, write_json
+from cellseg_mm.utils import UserError, write_atomically, write_json
 
 ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
 
@@ -27,10 +27,10 @@ def test_the_first_steps_of_a_trial_do_not_count():
     """30 steps, of which the first 10 take 5 s each and the others 0.5 s; of 4 the first 2 are left out."""
     steps = [100 + 5 * min(n, 10) + 0.5 * max(n - 10, 0) for n in range(1, 31)]
     times = dict(began=100, steps=steps, trained=steps[-1] + 3, validated=steps[-1] + 7)
-    pace = read_pace(times, launched=92, test_share=3.5)
-    assert pace == Pace(start=8, step=pytest.approx(0.5), steps=30, epoch_end=3, validation=4, test=14)
+    pace = read_pace(times, launched=92, steps=176, test_share=3.5)
+    assert pace == Pace(start=8, step=pytest.approx(0.5), steps=176, epoch_end=3, validation=4, test=14)
     times = dict(began=0, steps=[9, 18, 19, 20], trained=20, validated=20)
-    assert read_pace(times, launched=0, test_share=1).step == 1
+    assert read_pace(times, launched=0, steps=4, test_share=1).step == 1
 
 
 def test_the_slowest_row_decides():
@@ -71,16 +71,22 @@ def rows(prepared):
 
 @pytest.fixture
 def trials(monkeypatch):
-    """Trials by a clock of their own: starts of 10 s, then 20 steps; names of the rows that were tried."""
-    clock = SimpleNamespace(now=1000.0, tried=[])
+    """Trials by a clock of their own: starts of 10 s, then 20 steps; names of the rows that were tried.
+
+    A row named in ``broken`` fails.
+    """
+    clock = SimpleNamespace(now=1000.0, tried=[], broken=None)
     steps = dict(zip(ROWS, (2.0, 1.0, 1.5), strict=True))
 
     def run_tool(command, log, lock, poll, processes=1):
         folder = command[1].parent
         text = (folder / 'config.py').read_text()
         assert 'max_epochs=1' in text and "type='StopwatchHook'" in text
-        clock.tried.append(folder.name)
-        began, step = clock.now + 10, steps[folder.name]
+        name = folder.name.rsplit('-', 1)[0]
+        clock.tried.append(name)
+        if name == clock.broken:
+            raise KeyboardInterrupt
+        began, step = clock.now + 10, steps[name]
         marks = [began + step * number for number in range(1, 21)]
         clock.now = marks[-1] + 3
         write_json(
@@ -93,9 +99,11 @@ def trials(monkeypatch):
 
 
 def test_trials_are_taken_off_the_budget_and_their_schedule_is_kept(rows, trials, prepared, tmp_path):
-    """3 trials take 39 + 20 * 4.5 = 129 s; 4 epochs of the slowest row 4 * (20 * 2 + 1 + 2) beside start and test."""
-    images = [len(read_json(prepared / f'annotations/{split}.json')['images']) for split in ('val', 'test')]
-    run = 2 * 10 + 4 * 43 + 2 * images[1] / images[0]
+    """3 trials take 39 + 20 * 4.5 = 129 s; of the slowest row's 4 epochs a step takes 2 s, the end 1 + 2 s."""
+    train, val, test = (
+        len(read_json(prepared / f'annotations/{split}.json')['images']) for split in ('train', 'val', 'test')
+    )
+    run = 2 * 10 + 4 * (-(-train // 2) * 2 + 3) + 2 * test / val
     chosen = schedule.take_schedule(rows, 1, 129 + 3 * run + 0.01, tmp_path)
     assert chosen['epochs'] == 4
     assert trials.tried == ROWS and not (tmp_path / 'trials').exists()
@@ -106,6 +114,30 @@ def test_trials_are_taken_off_the_budget_and_their_schedule_is_kept(rows, trials
         assert schedule.take_schedule(rows[:1], 5, budget, tmp_path) == json.loads(json.dumps(chosen))
     assert trials.tried == ROWS
     assert schedule.take_schedule(rows, 1, None, tmp_path / 'other') is None
+
+
+def test_a_call_that_is_cut_off_keeps_its_trials(rows, trials, tmp_path):
+    """The second call tries the rest, and takes the time of the first one's off the budget, too."""
+    trials.broken = ROWS[1]
+    with pytest.raises(KeyboardInterrupt):
+        schedule.take_schedule(rows, 1, 600, tmp_path / 'cut')
+    trials.broken = None
+    trials.now += 500  # until it is called again
+    chosen = schedule.take_schedule(rows, 1, 600, tmp_path / 'cut')
+    assert trials.tried == [ROWS[0], ROWS[1], ROWS[1], ROWS[2]]
+    assert chosen['epochs'] == schedule.take_schedule(rows, 1, 600, tmp_path / 'whole')['epochs'] > 1
+
+
+def test_a_trial_of_a_long_epoch_is_short(rows, trials, monkeypatch, tmp_path):
+    """Three steps are tried, and the epoch counts with all of its own."""
+    settings = []
+    monkeypatch.setattr(schedule, 'TRIAL_STEPS', 3)
+    monkeypatch.setattr(
+        schedule, 'write_atomically', lambda path, text: settings.append(text) or write_atomically(path, text)
+    )
+    chosen = schedule.take_schedule(rows, 1, 6000, tmp_path)
+    assert all('num_batch_per_epoch=3' in text for text in settings) and len(settings) == 3
+    assert chosen['trials'][ROWS[0]]['steps'] > 3
 
 
 def test_a_budget_that_is_too_short_leaves_no_schedule(rows, trials, tmp_path):

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from unittest import mock
 
 import cv2
 import mmcv
@@ -15,6 +16,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from cellseg_mm.structures import InstanceMapMasks
+from cellseg_mm.structures import mask_target as mask_targets
 
 
 def random_masks(seed, count, shape, overlap=False):
@@ -153,6 +155,23 @@ def test_mask_targets_are_those_of_bitmaps(layout, seed, binarize):
     expected = bitmaps.crop_and_resize(boxes, (7, 7), inds, binarize=binarize)
     found = ours.crop_and_resize(boxes, (7, 7), inds, binarize=binarize)
     assert np.array_equal(found.to_ndarray(), expected.to_ndarray())
+    if not binarize:
+        arguments = ours.layers, ours._layer_of(ours.ids[inds]), ours.ids[inds], boxes, (7, 7)
+        with mock.patch.object(mask_targets, 'CHUNK_PX', 3 * height * width):
+            found = mask_targets.instance_roi_align_on_device(*arguments, 'cpu')
+        assert np.array_equal(found, expected.to_ndarray())
+
+
+@pytest.mark.cuda
+def test_mask_targets_are_those_of_bitmaps_on_cuda():
+    bitmaps, ours = random_masks(0, 40, (90, 120))
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 90, (200, 2, 2)).astype(np.float32)
+    boxes, inds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1), rng.integers(0, 40, 200)
+    found, expected = (
+        masks.crop_and_resize(boxes, (28, 28), inds, device='cuda').to_ndarray() for masks in (ours, bitmaps)
+    )
+    assert np.array_equal(found, expected) and found.any()
 
 
 def test_mmdets_mask_target_takes_it():

@@ -16,8 +16,8 @@ def write_log(work_dir, stamp, lines):
 def work_dir(tmp_path):
     """A run that was resumed after its first epoch."""
     first = [
-        dict(loss=4.0, loss_cls=1.0, lr=0.1, epoch=1, iter=10, step=10),
-        dict(loss=2.0, loss_cls=0.5, lr=0.1, epoch=1, iter=20, step=20),
+        dict(loss=4.0, loss_cls=1.0, lr=0.1, memory=700, epoch=1, iter=10, step=10),
+        dict(loss=2.0, loss_cls=0.5, lr=0.1, memory=900, epoch=1, iter=20, step=20),
         {'val/loss': 3.5, 'val/loss_cls': 0.7, 'step': 1},
         {'cells/segm_AP50_max1000': 0.5, 'cells/PQ': 0.3, 'step': 1},
         dict(loss=9.0, loss_cls=9.0, lr=0.1, epoch=2, iter=30, step=30),
@@ -35,6 +35,7 @@ def lines_of(axes):
 def test_means_over_an_epoch_and_a_resumed_log(work_dir):
     train, val = read_scalars(work_dir)
     assert train['loss'] == {1: 3.0, 2: 1.0} and train['lr'] == {1: 0.1, 2: 0.05}
+    assert train['memory'] == {1: 900}  # a peak
     assert val['val/loss'] == {1: 3.5, 2: 2.5} and val['cells/segm_AP50_max1000'] == {1: 0.5}
 
 

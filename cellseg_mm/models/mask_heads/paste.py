@@ -17,7 +17,8 @@ def paste_runs(probabilities: Tensor, boxes: Tensor, height: int, width: int, th
     The values are those of mmdet's ``_do_paste_mask`` bit by bit: the same operations in the same precision on each
     pixel. On the CPU that function looks at the box and one px about it, elsewhere at the whole image. A mask fades to
     zero over half of one of its own px outside the box and to a half at its edge, so that with thresholds below a half
-    pixels farther out count too; windows are as wide as that away from the CPU.
+    pixels farther out count too; windows are as wide as that away from the CPU. Boxes without an area differ there:
+    they have a small window, while ``_do_paste_mask`` draws stripes over the whole image.
 
     Args:
         probabilities (Tensor): (N, h, w) 0..1.

@@ -13,7 +13,8 @@ from .paste import paste_runs
 class RLEMaskHead(FCNMaskHead):
     """mmdet's mask head, predicting COCO run-length codes in place of one bitmap of the image's size for each instance.
 
-    The codes are those of the stock head's bitmaps, bit by bit, on the same device. ``pred_instances.masks`` is then a
+    The codes are those of the stock head's bitmaps, bit by bit, on the same device (see :func:`paste_runs` for boxes
+    without an area). ``pred_instances.masks`` is then a
     list of ``{'size': [H, W], 'counts': str}``, which indexing, scoring, dumping and drawing take as it is.
     """
 
