@@ -47,11 +47,11 @@ consep_test_pipeline = [
     dict(type='LoadCellAnnotations'),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
-consep_windows = dict(_delete_=True, type='RedrawDataset', times=32)  # of each image an epoch
+consep_windows = dict(_delete_=True, type='RedrawDataset', times=64)  # of each image an epoch
 # windows are all of one shape: no need to look for images of like shape
 consep_loader = dict(batch_size=8, num_workers=8, batch_sampler=None)
 
-consep_loop = dict(max_epochs=60, val_interval=6)
+consep_loop = dict(max_epochs=30, val_interval=5)
 consep_optim = dict(optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=10))
 consep_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),

@@ -14,6 +14,7 @@ train_dataloader = dict(
 )
 train_dataloader['batch_size'] = 4
 train_dataloader['num_workers'] = 1
+train_dataloader['dataset']['times'] = 32
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=5, val_interval=2)
