@@ -198,8 +198,20 @@ def _convert(
         val_fraction=val_fraction,
         seed=seed,
     )
+    notes = _count_notes(samples, [label['note'] for label in labels])
+    if notes:  # without any the file is as it ever was: an ablation knows its set by it
+        statistics['notes'] = notes
     _write_json(out / 'statistics.json', statistics)
     return statistics
+
+
+def _count_notes(samples: list, notes: list) -> list:
+    """Each different note with the number of images and the name of the first; ``''`` is none."""
+    found = {}
+    for sample, note in zip(samples, notes, strict=True):
+        if note:
+            found.setdefault(note, dict(note=note, images=0, first=sample.image.name))['images'] += 1
+    return list(found.values())
 
 
 def _coco(chosen: list, classes: tuple) -> dict:
@@ -274,7 +286,20 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
     order = channel_order([difference])[0] if order == 'auto' else order
     _write_image(out / 'images' / entry['file_name'], image, order)
     histogram = np.stack([cv2.calcHist([image], [channel], None, [256], [0, 256])[:, 0] for channel in range(3)])
-    return dict(result, stain_difference=difference, order=order, histogram=histogram.astype(np.int64))
+    return dict(
+        result,
+        stain_difference=difference,
+        order=order,
+        histogram=histogram.astype(np.int64),
+        note=_read_note(sample),
+    )
+
+
+def _read_note(sample: Sample) -> str:
+    """What was made of a file that is not plain 8-bit RGB; ``''`` for one that is, or that its format reads itself."""
+    from cellseg_mm.inference.image_source import open_image  # which in turn imports this package
+
+    return open_image(sample.image).note if type(sample).read_image is Sample.read_image else ''
 
 
 def _annotations(instances: Instances, num_classes: int) -> list:

@@ -319,6 +319,30 @@ def test_a_json_source_changes_with_its_images_alone(source, tmp_path):
     assert '6 files then, 5 now' in stale_source(tmp_path / 'cells')
 
 
+def test_notes_on_images_are_told_once(tmp_path, run_here):
+    source = tmp_path / 'source'
+    source.mkdir()
+    cells = np.zeros((40, 50), np.uint8)
+    cells[5:15, 5:15] = 1
+    image = he_image(np.random.default_rng(0), cells > 0)
+    for index, factor in enumerate((1, 4, 4, 16)):
+        tifffile.imwrite(source / f'deep_{index}.tif', image.astype(np.uint16) * factor, photometric='rgb')
+    tifffile.imwrite(source / 'plain.tif', image, photometric='rgb')
+    for name in ('stack_0', 'stack_1'):
+        tifffile.imwrite(source / f'{name}.tif', np.stack([image] * 3), photometric='rgb')
+    for path in list(source.iterdir()):
+        tifffile.imwrite(source / f'{path.stem}_masks.tif', cells)
+    status, printed, _ = run_here('prepare_data', source, '--out', tmp_path / 'out', '--workers', 1)
+    assert status == 0
+    assert [line for line in printed.splitlines() if 'note on' in line] == [
+        'note on 1 of the images, deep_0.tif first: 16 bit, 255 becomes 255',
+        'note on 2 of the images, deep_1.tif first: 16 bit, 1023 becomes 255',
+        'note on 1 of the images, deep_3.tif first: 16 bit, 4095 becomes 255',
+        'note on 2 of the images, stack_0.tif first: page 1 of 3',
+    ]
+    assert printed.count('one brightness has become several') == 1
+
+
 def test_a_failed_run_keeps_the_older_set(source, tmp_path):
     prepare(source, tmp_path / 'out', workers=1)
     first = contents(tmp_path / 'out')
