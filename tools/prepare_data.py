@@ -26,6 +26,7 @@ def summary(statistics: dict, out: Path) -> str:
         notes.append(f'groups (patients or slides): {told}')
         if statistics['test_groups_in_training']:
             notes.append(f'groups of test that train or val have too: {statistics["test_groups_in_training"]:,}')
+    notes += describe_notes(statistics.get('notes', []))
     height, wide = statistics['height'], statistics['width']
     rows += [
         f'cells in all: {sum(totals):,}',
@@ -39,6 +40,18 @@ def summary(statistics: dict, out: Path) -> str:
     elif not statistics['labelled_images']['test']:
         rows.append('no labels for the test split: tools/test.py predicts on it but cannot score it')
     return '\n'.join([*rows, f'written to {out}'])
+
+
+def describe_notes(notes: list) -> list:
+    """Lines on images that are not plain 8-bit RGB."""
+    lines = [f'note on {entry["images"]:,} of the images, {entry["first"]} first: {entry["note"]}' for entry in notes]
+    scales = {part for entry in notes for part in entry['note'].split('; ') if part.endswith('becomes 255')}
+    if len(scales) > 1:
+        lines.append(
+            'what becomes 255 is told from the brightest pixel of each image on its own, so that here one brightness '
+            'has become several; to avoid that write them as 8 bits by one scale, and those to predict on likewise'
+        )
+    return lines
 
 
 @one_line_errors

@@ -6,6 +6,7 @@
     OUT/instances/NAME.tif                  # id layers, see cellseg_mm.structures.write_layers
     OUT/annotations/{train,val,test}.json   # COCO; "instance_id" of an annotation is its id in the image's map
     OUT/statistics.json
+    OUT/source.json                         # what it was made of, see .source_state
 """
 
 import json
@@ -25,11 +26,14 @@ from cellseg_mm.structures import encode_instances, instance_extents, write_laye
 from cellseg_mm.utils import UserError
 
 from .formats import Instances, Sample, find_format
-from .source_state import record_source
+from .source_state import is_prepared, record_source
 from .splits import group_names, stratified_split
 from .stain import channel_order, stain_difference
 
 SPLITS = ('train', 'val', 'test')
+FOLDERS = ('images', 'instances', 'annotations')
+WRITTEN = (*FOLDERS, 'statistics.json', 'source.json')
+JUNK = ('.DS_Store', '.directory', 'Thumbs.db', 'desktop.ini')  # which file managers leave behind them
 # Of a file name without its ending, in bytes; file systems allow 255, and other endings come to it.
 MAX_NAME = 200
 
@@ -47,9 +51,11 @@ def prepare(
 ) -> dict:
     """Convert ``src`` into the prepared set ``out``, which appears whole or not at all; an older one is replaced.
 
+    Where ``out`` is a link, the set is written where it leads.
+
     Args:
         src (Path): A folder, or a JSON file, in one of the formats of :mod:`cellseg_mm.datasets.formats`.
-        out (Path): The prepared set: new, empty or an older prepared set.
+        out (Path): The prepared set: new, empty, or an older prepared set with nothing else in it.
         classes (tuple[str] | None): Names of class 1, 2, ...; those of the format if None.
         val_fraction (float): Share of the training images that go to validation, above 0 and below 1, unless the source
             tells which images are for validation.
@@ -64,13 +70,14 @@ def prepare(
         dict: What was written to ``statistics.json``.
 
     Raises:
-        UserError: For input that cannot be converted, naming the file.
+        UserError: For input that cannot be converted, or an ``out`` that holds ``src`` or files of others.
     """
-    src, out = Path(src), Path(out).absolute()
+    src, out = Path(src), Path(out).resolve()
     if not 0 < val_fraction < 1:
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / 'statistics.json').exists())):
-        raise UserError(f'{out}: exists and is not a prepared set; choose another --out')
+    _check_replaceable(out)
+    if out in (src.resolve(), *src.resolve().parents):
+        raise UserError(f'{src}: is in {out}, which would be replaced; choose another --out')
     samples, classes = find_format(src, source_format).find_samples(src, classes)
     if len({name.casefold() for name in classes}) != len(classes) or not all(classes):
         raise UserError(f'--classes {" ".join(classes)}: each class needs a name of its own')
@@ -82,20 +89,46 @@ def prepare(
     partial, old = (out.with_name(f'.{out.name}.{kind}') for kind in ('partial', 'old'))
     shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
     try:
-        for folder in ('images', 'instances', 'annotations'):
+        for folder in FOLDERS:
             (partial / folder).mkdir(parents=True)
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
-        record_source(src if src.is_dir() else src.parent, partial)
-        shutil.rmtree(old, ignore_errors=True)
+        record_source(src, partial, [sample.image for sample in samples])
         if out.exists():
+            _remove(old)
             out.rename(old)
         partial.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
     except PermissionError as error:
         raise UserError(f'{error.filename}: {error.strerror}; choose another --out') from error
     finally:
+        if old.exists() and not out.exists():  # this run, or one that was killed, ended between the two renames
+            old.rename(out)
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return statistics
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise :class:`UserError` unless ``out`` is free, empty, or a prepared set with nothing else in it."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f'{out}: is a file; choose another --out')
+    names = sorted({path.name for path in out.iterdir()} - {*JUNK}) if out.exists() else []
+    foreign = [name for name in names if name not in WRITTEN]
+    if names and not is_prepared(out):
+        raise UserError(
+            f'{out}: exists and is not a prepared set, {(foreign or names)[0]} is in it; choose another --out'
+        )
+    if foreign:
+        raise UserError(
+            f'{out / foreign[0]}: is no part of a prepared set, and would be deleted with the old one; move it, or '
+            'choose another --out'
+        )
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _check_samples(src: Path, samples: list) -> None:
@@ -165,8 +198,20 @@ def _convert(
         val_fraction=val_fraction,
         seed=seed,
     )
+    notes = _count_notes(samples, [label['note'] for label in labels])
+    if notes:  # without any the file is as it ever was: an ablation knows its set by it
+        statistics['notes'] = notes
     _write_json(out / 'statistics.json', statistics)
     return statistics
+
+
+def _count_notes(samples: list, notes: list) -> list:
+    """Each different note with the number of images and the name of the first; ``''`` is none."""
+    found = {}
+    for sample, note in zip(samples, notes, strict=True):
+        if note:
+            found.setdefault(note, dict(note=note, images=0, first=sample.image.name))['images'] += 1
+    return list(found.values())
 
 
 def _coco(chosen: list, classes: tuple) -> dict:
@@ -241,7 +286,20 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
     order = channel_order([difference])[0] if order == 'auto' else order
     _write_image(out / 'images' / entry['file_name'], image, order)
     histogram = np.stack([cv2.calcHist([image], [channel], None, [256], [0, 256])[:, 0] for channel in range(3)])
-    return dict(result, stain_difference=difference, order=order, histogram=histogram.astype(np.int64))
+    return dict(
+        result,
+        stain_difference=difference,
+        order=order,
+        histogram=histogram.astype(np.int64),
+        note=_read_note(sample),
+    )
+
+
+def _read_note(sample: Sample) -> str:
+    """What was made of a file that is not plain 8-bit RGB; ``''`` for one that is, or that its format reads itself."""
+    from cellseg_mm.inference.image_source import open_image  # which in turn imports this package
+
+    return open_image(sample.image).note if type(sample).read_image is Sample.read_image else ''
 
 
 def _annotations(instances: Instances, num_classes: int) -> list:

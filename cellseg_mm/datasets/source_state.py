@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from cellseg_mm.utils import read_json, write_json
@@ -9,20 +10,47 @@ from cellseg_mm.utils import read_json, write_json
 NAME = 'source.json'
 
 
-def source_state(source: Path) -> dict:
-    """Which files a folder holds, or a file itself: their number, and a digest of names, sizes and times of change."""
-    paths = [Path(base, name) for base, _, names in os.walk(source) for name in names] or [source]
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder is a prepared set, of whatever version."""
+    names = ('statistics.json', *(f'annotations/{split}.json' for split in ('train', 'val', 'test')))
+    return all((folder / name).is_file() for name in names)
+
+
+def source_state(source: Path, files: list | None = None) -> dict:
+    """The number of a source's files, and a digest of their names, sizes and times of change.
+
+    Args:
+        source (Path): A folder or a file.
+        files (list[str] | None): What counts; if None, all that the folder holds but hidden files, which no format
+            looks for, and prepared sets, which may be written into it.
+    """
+    paths = _walk(source) if files is None else [path for path in files if os.path.lexists(path)]
     entries = []
     for path in paths:
-        stat = path.lstat()
-        entries.append(f'{path.relative_to(source).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}')
+        stat = os.lstat(path)
+        entries.append(f'{Path(os.path.relpath(path, source)).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}')
     text = '\n'.join(sorted(entries))
     return dict(files=len(entries), digest=hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest())
 
 
-def record_source(source: Path, root: Path) -> None:
-    """Write into a prepared set what it was made of. In a file of its own, for it is true on this machine alone."""
-    write_json(root / NAME, dict(source=str(Path(source).absolute()), **source_state(source)))
+def _walk(source: Path) -> Iterator:
+    for base, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if name[0] != '.' and not is_prepared(Path(base, name))]
+        yield from (os.path.join(base, name) for name in names if name[0] != '.')
+
+
+def record_source(source: Path, root: Path, images: list) -> None:
+    """Write into a prepared set what it was made of. In a file of its own, for it is true on this machine alone.
+
+    Args:
+        source (Path): A folder, which counts with all that is in it, for files that are added matter; or a file, which
+            counts with its images alone, for it may lie among other things.
+        root (Path): The prepared set.
+        images (list[Path]): The images' files.
+    """
+    source = source.absolute()
+    used = None if source.is_dir() else [str(path.absolute()) for path in (source, *images)]
+    write_json(root / NAME, dict(source=str(source), **source_state(source, used), used=used))
 
 
 def stale_source(root: Path) -> str | None:
@@ -34,7 +62,7 @@ def stale_source(root: Path) -> str | None:
     source = Path(recorded['source'])
     if not source.exists():
         return None
-    now = source_state(source)
+    now = source_state(source, recorded.get('used'))
     if now['digest'] == recorded['digest']:
         return None
     return (

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, write_atomically
 
 # Optical density of the stains in R, G, B: Macenko et al., ISBI 2009, the reference vectors of its public code.
 HAEMATOXYLIN = np.array([0.5626, 0.7201, 0.4062])
@@ -51,6 +51,13 @@ EPITHELIAL, LYMPHOCYTE, NEUTROPHIL, MACROPHAGE = range(4)
 
 # Chances of the four classes by where in the tissue a cell lies.
 CLASS_SHARES = dict(nest=(0.85, 0.05, 0.02, 0.08), inflamed=(0.02, 0.66, 0.20, 0.12), stroma=(0.0, 0.25, 0.25, 0.5))
+
+# Says that a folder was drawn. The real download has every other file, and must not be taken for a drawn one.
+MARKER = 'made_by_make_sample_data.txt'
+MARKER_TEXT = (
+    'Drawn by tools/make_sample_data.py. When it is run on this folder again, it deletes train/, test/ and\n'
+    'test_release/ and draws them anew.\n'
+)
 
 # A new cell may lose at most this share of its area to cells already there: they touch, none is covered.
 MAX_COVERED = 0.15
@@ -241,17 +248,20 @@ def make_sample_data(out: Path, num_images: int = 40, size: int = 256, seed: int
         seed (int): The same seed, number and size give the same files.
 
     Raises:
-        UserError: For too few or too small images, or if ``out`` holds something else.
+        UserError: For too few or too small images, or if ``out`` holds something and was not marked as drawn.
     """
     out = Path(out)
     if num_images < 8 or size < 64:
         raise UserError(f'--images {num_images} --size {size}: at least 8 images of 64 px')
-    ids_path = out / 'test_image_name_to_ids.json'
-    if out.exists() and any(out.iterdir()) and not ids_path.exists():
-        raise UserError(f'{out}: not empty and no sample set; choose another folder')
+    if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise UserError(
+            f'{out}: not empty, and no {MARKER} in it says that it was drawn (older versions wrote none); choose '
+            'another folder, or delete this one if it was'
+        )
+    write_atomically(out / MARKER, MARKER_TEXT)  # first, so that a run that was stopped can be repeated
     for folder in ('train', 'test', 'test_release'):
         shutil.rmtree(out / folder, ignore_errors=True)
-    (out / 'test_release').mkdir(parents=True)
+    (out / 'test_release').mkdir()
     ids = []
     plan = list(_image_plan(num_images, size))
     for index, (split, height, width, density) in enumerate(tqdm(plan, desc='drawing tissue', unit='image')):
@@ -264,7 +274,7 @@ def make_sample_data(out: Path, num_images: int = 40, size: int = 256, seed: int
         if split == 'test':
             cv2.imwrite(str(out / 'test_release' / f'{name}.tif'), stored)
             ids.append(dict(file_name=f'{name}.tif', id=len(ids) + 1, height=height, width=width))
-    ids_path.write_text(json.dumps(ids), encoding='utf-8')
+    (out / 'test_image_name_to_ids.json').write_text(json.dumps(ids), encoding='utf-8')
 
 
 def _write_sample(folder: Path, image: np.ndarray, instance_map: np.ndarray, labels: np.ndarray) -> None:

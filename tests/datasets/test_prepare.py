@@ -1,8 +1,10 @@
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.formats.task import TaskSample
+from cellseg_mm.datasets.source_state import stale_source
 from cellseg_mm.structures import read_layers
 from cellseg_mm.utils import UserError
 
@@ -216,6 +219,130 @@ def test_a_process_that_dies_is_told(source, tmp_path, monkeypatch):
     assert '\n' not in str(caught.value) and sorted(path.name for path in tmp_path.iterdir()) == ['source']
 
 
+def test_nothing_but_a_prepared_set_is_replaced(source, tmp_path):
+    out, mine = tmp_path / 'out', tmp_path / 'mine'
+    mine.mkdir()
+    (mine / '.DS_Store').touch()  # a folder that somebody looked at is as empty as before
+    prepare(source, mine, workers=1)
+    shutil.copytree(mine, out)
+    (out / 'Thumbs.db').touch()
+    prepare(source, out, workers=1)
+    assert contents(out).keys() == contents(mine).keys() - {'.DS_Store'}
+
+    (out / 'best.pth').write_text('x')
+    before = contents(out)
+    with pytest.raises(UserError, match=r'out.best\.pth: is no part of a prepared set'):
+        prepare(source, out, workers=1)
+    assert contents(out) == before
+
+    shutil.rmtree(mine)
+    mine.mkdir()
+    (mine / 'statistics.json').write_text('{}')
+    (mine / 'thesis.txt').write_text('x')
+    with pytest.raises(UserError, match=r'not a prepared set, thesis\.txt is in it'):
+        prepare(source, mine, workers=1)
+    assert contents(mine).keys() == {'statistics.json', 'thesis.txt'}
+
+
+def test_a_source_is_not_replaced_by_what_is_made_of_it(source, tmp_path):
+    prepare(source, tmp_path / 'out', workers=1)
+    before = contents(tmp_path / 'out')
+    for part in ('.', 'annotations/train.json'):
+        with pytest.raises(UserError, match='would be replaced'):
+            prepare(tmp_path / 'out' / part, tmp_path / 'out', workers=1)
+    assert contents(tmp_path / 'out') == before
+
+
+def test_a_link_leads_to_the_set(source, tmp_path):
+    link, disk = tmp_path / 'data', tmp_path / 'disk' / 'cells'  # which is not there yet
+    link.symlink_to(disk)
+    for _ in range(3):
+        prepare(source, link, workers=1)
+        assert link.is_symlink() and (disk / 'statistics.json').is_file()
+        assert [path.name for path in disk.parent.iterdir()] == ['cells']
+        assert sorted(path.name for path in tmp_path.iterdir()) == ['data', 'disk', 'source']
+        (disk.parent / '.cells.old').symlink_to(
+            source
+        )  # as older versions left it; the next run removes the link alone
+
+
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
+def test_a_failed_swap_puts_the_older_set_back(source, tmp_path, monkeypatch, error):
+    prepare(source, tmp_path / 'out', workers=1)
+    first, rename = contents(tmp_path / 'out'), Path.rename
+
+    def fail(path, target):
+        if path.name == '.out.partial':
+            raise error
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'rename', fail)
+        with pytest.raises(type(error)):
+            prepare(source, tmp_path / 'out', workers=1)
+    assert contents(tmp_path / 'out') == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'source']
+
+
+@pytest.mark.parametrize('is_whole', [True, False])
+def test_a_set_that_a_killed_swap_left_is_not_lost(source, tmp_path, is_whole):
+    """Killed between the two renames. The next run replaces the older set, or puts it back if it fails."""
+    prepare(source, tmp_path / 'out', workers=1)
+    first = contents(tmp_path / 'out')
+    (tmp_path / 'out').rename(tmp_path / '.out.old')
+    if not is_whole:
+        truncated(source / 'train' / 'image_3' / 'class1.tif')
+    with contextlib.nullcontext() if is_whole else pytest.raises(UserError):
+        prepare(source, tmp_path / 'out', workers=1)
+    assert contents(tmp_path / 'out') == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'source']
+
+
+def test_a_set_within_its_source_does_not_change_it(source):
+    for name in ('cells', 'cells', 'cells2'):
+        prepare(source, source / name, workers=1)
+    (source / 'train' / '.DS_Store').touch()
+    assert stale_source(source / 'cells') is None and stale_source(source / 'cells2') is None
+    shutil.copytree(source / 'train' / 'image_0', source / 'train' / 'image_9')
+    assert '18 files then, 21 now' in stale_source(source / 'cells')
+
+
+def test_a_json_source_changes_with_its_images_alone(source, tmp_path):
+    folder = tmp_path / 'coco'
+    prepare(source, folder, workers=1)  # is a COCO source itself
+    prepare(folder / 'annotations' / 'train.json', tmp_path / 'cells', workers=1)
+    (folder / 'annotations' / 'notes.txt').write_text('mine')
+    (folder / 'annotations' / 'test.json').touch()
+    assert stale_source(tmp_path / 'cells') is None
+    image = read_json(folder / 'annotations' / 'train.json')['images'][0]['file_name']
+    (folder / 'images' / image).unlink()
+    assert '6 files then, 5 now' in stale_source(tmp_path / 'cells')
+
+
+def test_notes_on_images_are_told_once(tmp_path, run_here):
+    source = tmp_path / 'source'
+    source.mkdir()
+    cells = np.zeros((40, 50), np.uint8)
+    cells[5:15, 5:15] = 1
+    image = he_image(np.random.default_rng(0), cells > 0)
+    for index, factor in enumerate((1, 4, 4, 16)):
+        tifffile.imwrite(source / f'deep_{index}.tif', image.astype(np.uint16) * factor, photometric='rgb')
+    tifffile.imwrite(source / 'plain.tif', image, photometric='rgb')
+    for name in ('stack_0', 'stack_1'):
+        tifffile.imwrite(source / f'{name}.tif', np.stack([image] * 3), photometric='rgb')
+    for path in list(source.iterdir()):
+        tifffile.imwrite(source / f'{path.stem}_masks.tif', cells)
+    status, printed, _ = run_here('prepare_data', source, '--out', tmp_path / 'out', '--workers', 1)
+    assert status == 0
+    assert [line for line in printed.splitlines() if 'note on' in line] == [
+        'note on 1 of the images, deep_0.tif first: 16 bit, 255 becomes 255',
+        'note on 2 of the images, deep_1.tif first: 16 bit, 1023 becomes 255',
+        'note on 1 of the images, deep_3.tif first: 16 bit, 4095 becomes 255',
+        'note on 2 of the images, stack_0.tif first: page 1 of 3',
+    ]
+    assert printed.count('one brightness has become several') == 1
+
+
 def test_a_failed_run_keeps_the_older_set(source, tmp_path):
     prepare(source, tmp_path / 'out', workers=1)
     first = contents(tmp_path / 'out')
@@ -241,7 +368,7 @@ def test_refusals(source, tmp_path):
         prepare(source, tmp_path / 'out', classes=('a', 'a', 'b'))
     with pytest.raises(UserError, match='above 0 and below 1'):
         prepare(source, tmp_path / 'out', val_fraction=0)
-    with pytest.raises(UserError, match='not a prepared set'):
+    with pytest.raises(UserError, match='not a prepared set, train is in it'):
         prepare(source, source)
     shutil.copytree(source / 'train' / 'image_0', source / 'test' / 'image_0')
     with pytest.raises(UserError, match='in train/ too'):

@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 
 import cv2
 import numpy as np
@@ -91,3 +92,25 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     with pytest.raises(UserError, match='choose another folder'):
         make_sample_data(tmp_path, 8, 64)
     assert (tmp_path / 'train' / 'mine.txt').read_text() == 'keep'
+
+
+def test_the_real_download_is_left_alone(sample, tmp_path):
+    """It has all files of a drawn set but the one that says that it was drawn; as a set of an older version."""
+    real = tmp_path / 'real'
+    shutil.copytree(sample, real, ignore=shutil.ignore_patterns('*.txt'))
+    before = digest(real)
+    with pytest.raises(UserError, match='choose another folder, or delete this one') as caught:
+        make_sample_data(real, 8, 64)
+    assert str(real) in str(caught.value) and '\n' not in str(caught.value) and digest(real) == before
+
+
+def test_a_run_that_was_stopped_can_be_repeated(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr('cellseg_mm.datasets.synthetic._write_sample', stop)
+        with pytest.raises(KeyboardInterrupt):
+            make_sample_data(tmp_path / 'sample', 8, 64)
+    make_sample_data(tmp_path / 'sample', 8, 64)
+    assert len(list(tmp_path.glob('sample/t*/*/image.tif'))) == 8
