@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / '.venv'
 VENV_PYTHON = VENV / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
-ACTIVATE = f'{VENV}\\Scripts\\activate' if os.name == 'nt' else f'. {VENV}/bin/activate'
+ACTIVATE = f'{VENV}\\Scripts\\activate' if os.name == 'nt' else f'. {shlex.quote(str(VENV))}/bin/activate'
 STAMP = VENV / '.cellseg_mm-setup'
 REQUIREMENTS = [ROOT / f'requirements{part}.txt' for part in ('', '-app', '-dev')]
 
