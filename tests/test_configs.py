@@ -73,6 +73,15 @@ def test_consep_rows_train_from_scratch_and_are_chosen_without_the_test_split():
         assert test_cfg.rcnn.nms.class_agnostic and test_cfg.rcnn.nms.split_thr > 4 * test_cfg.rpn.max_per_img
 
 
+@pytest.mark.parametrize('name', [*DEMO_ROWS, 'consep/maskrcnn_r18_fpn_cbam'])
+def test_small_rows_train_from_scratch(name):
+    """The ImageNet weights of the large rows are a ResNet-50's: in a ResNet-18, random layers would be frozen."""
+    cfg = load(name)
+    backbone = cfg.model.backbone
+    assert (backbone.depth, backbone.init_cfg, backbone.norm_eval) == (18, None, False)
+    assert all(parameter.requires_grad for parameter in MODELS.build(backbone).parameters())
+
+
 @pytest.mark.parametrize('name, count', [('maskrcnn_r50_fpn', 43_987_304), ('maskrcnn_r50_fpn_cbam', 44_688_104)])
 def test_parameters_of_the_detector(name, count):
     assert sum(parameter.numel() for parameter in build(name).parameters()) == count

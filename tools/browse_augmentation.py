@@ -8,6 +8,7 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 
+from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.transforms import LoadCellAnnotations
 from cellseg_mm.engine import run_setup
 from cellseg_mm.utils import load_config, one_line_errors, output_folder
@@ -25,20 +26,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('--out', type=output_folder, required=True, help='folder for augmentation.png')
-    parser.add_argument('--images', type=int, default=4, help='rows')
-    parser.add_argument('--draws', type=int, default=4, help='augmented versions of each')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--images', type=int, default=4, help='rows (default: 4)')
+    parser.add_argument('--draws', type=int, default=4, help='augmented versions of each (default: 4)')
+    parser.add_argument('--seed', type=int, default=0, help='default: 0')
     parser.add_argument('--data-root', help="the prepared set, in place of the config's")
     args = parser.parse_args()
     cfg = load_config(args.config, dict(data_root=args.data_root) if args.data_root else None)
     init_default_scope('mmdet')
     run_setup.fill_from_prepared_data(cfg)
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    palette = dataset.metainfo['palette']
+    datasets = list(inner_datasets(DATASETS.build(cfg.train_dataloader.dataset)))
+    images = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
+    palette = datasets[0].metainfo['palette']
 
     rows = []
     # spread over the set, the odd ones that sample data begin with included
-    for index in np.linspace(0, len(dataset) - 1, min(args.images, len(dataset))).astype(int):
+    for number in np.linspace(0, len(images) - 1, min(args.images, len(images))).astype(int):
+        dataset, index = images[number]
         info = LoadCellAnnotations()(dataset.get_data_info(index))
         stored = cv2.imread(info['img_path'])[..., ::-1]
         row = [outlined(stored, info['gt_masks'], info['gt_bboxes_labels'], palette)]

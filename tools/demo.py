@@ -26,8 +26,15 @@ def run(title: str, tool: str, *arguments: object) -> float:
 @one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', type=output_folder, default=ROOT / 'work_dirs/demo')
-    parser.add_argument('--data', type=output_folder, default=ROOT / 'data/demo', help='where the prepared set goes')
+    parser.add_argument(
+        '--work-dir', type=output_folder, default=ROOT / 'work_dirs/demo', help='default: work_dirs/demo'
+    )
+    parser.add_argument(
+        '--data',
+        type=output_folder,
+        default=ROOT / 'data/demo',
+        help='where the prepared set goes, and demo_sample beside it (default: data/demo)',
+    )
     args = parser.parse_args()
     sample, work_dir, shown = args.data.with_name('demo_sample'), args.work_dir, args.work_dir / 'predictions'
     data_option = ['--cfg-options', f'data_root={args.data}']

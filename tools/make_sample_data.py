@@ -11,9 +11,11 @@ from cellseg_mm.utils import one_line_errors, output_folder
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('out', type=output_folder, help='folder to write train/, test/ and test_release/ into')
-    parser.add_argument('--images', type=int, default=40, help='labelled images in all, a quarter for the test split')
-    parser.add_argument('--size', type=int, default=256, help='height and width of most images in px')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--images', type=int, default=40, help='labelled images in all, a quarter for the test split (default: 40)'
+    )
+    parser.add_argument('--size', type=int, default=256, help='height and width of most images in px (default: 256)')
+    parser.add_argument('--seed', type=int, default=0, help='default: 0')
     args = parser.parse_args()
     make_sample_data(args.out, args.images, args.size, args.seed)
     print(f'written to {args.out}; next: python tools/prepare_data.py {args.out} --out data/cells')

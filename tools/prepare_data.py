@@ -57,22 +57,35 @@ def describe_notes(notes: list) -> list:
 @one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('src', type=Path, help='folder of images and labels, or a COCO JSON file')
+    parser.add_argument('src', type=Path, metavar='SOURCE', help='folder of images and labels, or a COCO JSON file')
     parser.add_argument(
         '--out', type=output_folder, default=Path('data/cells'), help='the prepared set (default: data/cells)'
     )
-    parser.add_argument('--format', choices=['auto', *FORMATS], default='auto', help='of SRC (default: auto)')
-    parser.add_argument('--val-fraction', type=float, default=0.2, help='share of training images to validate on')
-    parser.add_argument('--seed', type=int, default=0, help='of the split')
-    parser.add_argument('--channel-order', choices=['auto', 'rgb', 'bgr'], default='auto', help="the files' own order")
-    parser.add_argument('--classes', nargs='+', metavar='NAME', help="names of class 1, 2, ... (default: the format's)")
+    parser.add_argument('--format', choices=['auto', *FORMATS], default='auto', help='of SOURCE (default: auto)')
+    parser.add_argument(
+        '--val-fraction',
+        type=float,
+        default=0.2,
+        help='share of training images to validate on, where nothing is named val (default: 0.2)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the split (default: 0)')
+    parser.add_argument(
+        '--channel-order',
+        choices=['auto', 'rgb', 'bgr'],
+        default='auto',
+        help="the files' own order (default: auto, told from the stain)",
+    )
+    parser.add_argument(
+        '--classes', nargs='+', metavar='NAME', help="names of class 1, 2, ..., after SOURCE (default: the format's)"
+    )
     parser.add_argument(
         '--groups',
         nargs='?',
         const='patient',
         metavar='REGEX',
         help='keep the training images of a patient or slide on one side of the split, told by the name: its TCGA '
-        'barcode, else the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient)',
+        'barcode, else the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient); '
+        'after SOURCE',
     )
     parser.add_argument('--workers', type=int, help='processes (default: one a processor)')
     args = parser.parse_args()

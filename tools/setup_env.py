@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / '.venv'
 VENV_PYTHON = VENV / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
+ACTIVATE = f'{VENV}\\Scripts\\activate' if os.name == 'nt' else f'. {shlex.quote(str(VENV))}/bin/activate'
 STAMP = VENV / '.cellseg_mm-setup'
 REQUIREMENTS = [ROOT / f'requirements{part}.txt' for part in ('', '-app', '-dev')]
 
@@ -219,6 +221,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         set_up(args.torch, args.torch_index)
+        say(f'`python` is that of .venv after: {ACTIVATE}')
     except SetupError as error:
         print(f'[setup] error: {error}', file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from cellseg_mm.utils import UserError, one_line_errors, output_folder
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config')
+    parser.add_argument('config', metavar='CONFIG')
     parser.add_argument(
         '--work-dir', type=output_folder, help='where logs and checkpoints go (default: work_dirs/<config>)'
     )
@@ -26,7 +26,8 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help="go on from the work dir's last checkpoint, or from the given one",
+        metavar='CHECKPOINT',
+        help="go on from the work dir's last checkpoint, or from the given one; after CONFIG",
     )
     parser.add_argument('--seed', type=int, help="in place of the config's")
     weights = parser.add_mutually_exclusive_group()

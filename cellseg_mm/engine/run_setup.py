@@ -211,7 +211,17 @@ def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | No
         cfg (Config): Changed in place.
         checkpoint (dict): See :func:`operating_threshold`.
         score_thr (float | None): Likewise.
+
+    Raises:
+        UserError: If the model itself returns nothing as low as the given one.
     """
+    if score_thr is not None:
+        lowest = ((cfg.model.get('test_cfg') or {}).get('rcnn') or {}).get('score_thr', 0)
+        if score_thr < lowest:
+            raise UserError(
+                f'--score-thr {score_thr:g}: the model returns no detection below {lowest:g}; add to --cfg-options: '
+                f'model.test_cfg.rcnn.score_thr={score_thr:g}'
+            )
     score_thr, reason = operating_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
     for evaluator in evaluators(cfg.test_evaluator):
@@ -250,12 +260,18 @@ def check_test_labels(cfg: Config, root: Path) -> bool:
     """Whether the test split has labels to score against.
 
     Raises:
-        UserError: If its classes are not those that the config, filled by :func:`set_data_facts`, predicts.
+        UserError: If it has no image, or its classes are not those that the config, filled by :func:`set_data_facts`,
+            predicts.
     """
     path = root / cfg.test_dataloader.dataset.ann_file
     if not path.is_file():
         raise UserError(f'{path}: no such annotation file')
     content = json.loads(path.read_text('utf-8'))
+    if not content['images']:
+        raise UserError(
+            f'{path}: lists no image; prepare the data with test images in a folder named test, or score validation: '
+            '--cfg-options test_dataloader.dataset.ann_file=annotations/val.json'
+        )
     found, expected = [entry['name'] for entry in content['categories']], cfg.test_dataloader.dataset.metainfo.classes
     if list(expected) != found:
         raise UserError(

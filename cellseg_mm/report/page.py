@@ -204,22 +204,28 @@ def ablation_section(ablation: Ablation) -> dict:
 def config_differences(runs: list) -> list:
     """In which keys each config differs from the one above, or that of a single run from the config file it came from.
 
+    That is the one of its name; of several in different folders, the one that it differs least from.
+
     Returns:
         list[dict]: ``title``, and ``rows`` of (key, old value, new value), as texts. Where a run is, is no difference.
     """
     configs = [(run.name, run.config) for run in runs if run.config]
-    if len(runs) == 1:
+    if len(runs) == 1 and configs:
         files = [path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts]
         origins = [path for path in files if path.stem == runs[0].config_name]
         pairs = [(path.relative_to(PROJECT_ROOT).as_posix(), load_config(path).to_dict()) for path in origins]
-        configs = [*pairs[:1], *configs]
+        configs = [*sorted(pairs, key=lambda pair: len(_differences(pair[1], runs[0].config)))[:1], *configs]
     return [
         dict(
             title=f'{old_name} → {name}',
-            rows=[(key, *map(_value, values)) for key, *values in diff_configs(old, new) if key != 'work_dir'],
+            rows=[(key, *map(_value, values)) for key, *values in _differences(old, new)],
         )
         for (old_name, old), (name, new) in itertools.pairwise(configs)
     ]
+
+
+def _differences(old: dict, new: dict) -> list:
+    return [row for row in diff_configs(old, new) if row[0] != 'work_dir']
 
 
 def _value(value: object) -> str:

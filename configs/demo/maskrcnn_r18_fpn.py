@@ -1,6 +1,6 @@
 _base_ = ['../maskrcnn_r50_fpn.py', './small.py']
 
-model = dict(_base_.small_model, backbone=dict(depth=18))
+model = dict(_base_.small_model, backbone=dict(_base_.small_model['backbone'], depth=18))
 model['neck'] = dict(model['neck'], in_channels=[64, 128, 256, 512])
 model['rpn_head'] = dict(model['rpn_head'], anchor_generator=dict(scales=[4]))  # 16 px and up
 resize = dict(_base_.resize, scale=_base_.small_image_size)

@@ -4,6 +4,8 @@ small_image_size = (512, 256)  # drawn images and long ones at their own size
 small_epochs = 15
 
 small_model = dict(
+    # from scratch, with nothing frozen: the rows' ImageNet weights are of a ResNet-50
+    backbone=dict(init_cfg=None, frozen_stages=-1, norm_eval=False),
     neck=dict(out_channels=128),
     rpn_head=dict(in_channels=128, feat_channels=128),
     roi_head=dict(

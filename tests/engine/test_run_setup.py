@@ -122,9 +122,26 @@ def test_labels_of_other_classes(cfg, prepared, tmp_path):
     content = read_json(prepared / 'annotations/test.json')
     (tmp_path / 'annotations/test.json').write_text(json.dumps(dict(content, annotations=[])))
     assert not run_setup.check_test_labels(cfg, tmp_path)
+    (tmp_path / 'annotations/test.json').write_text(json.dumps(dict(content, annotations=[], images=[])))
+    option = r'test_dataloader\.dataset\.ann_file=annotations/val\.json'
+    with pytest.raises(UserError, match=rf'lists no image; .* folder named test, .*--cfg-options {option}'):
+        run_setup.check_test_labels(cfg, tmp_path)
     run_setup.set_data_facts(cfg, [0] * 3, [1] * 3, ['a', 'b'])
     with pytest.raises(UserError, match='the checkpoint predicts a, b'):
         run_setup.check_test_labels(cfg, prepared)
+
+
+def test_a_threshold_below_what_the_model_returns(cfg):
+    option = r'add to --cfg-options: model\.test_cfg\.rcnn\.score_thr=0\.3$'
+    with pytest.raises(UserError, match=rf'--score-thr 0\.3: .* no detection below 0\.5; {option}'):
+        run_setup.set_operating_threshold(cfg, {}, 0.3)
+    run_setup.set_operating_threshold(cfg, {}, 0.5)
+    # what validation chose is not the user's
+    run_setup.set_operating_threshold(cfg, dict(meta=dict(operating_point=dict(score_thr=0.3, epoch=1))))
+    assert cfg.test_evaluator.score_thr == 0.3
+    for test_cfg in (dict(rcnn=dict(score_thr=0.05)), dict(rcnn=None), None):
+        cfg.model.test_cfg = test_cfg
+        run_setup.set_operating_threshold(cfg, {}, 0.3)
 
 
 def test_launchers_that_did_not_start_the_process_or_cannot(cfg, monkeypatch):

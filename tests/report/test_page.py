@@ -6,12 +6,12 @@ from pathlib import Path
 
 import html5lib
 import pytest
-from conftest import read_json
+from conftest import ROOT, read_json
 
 from cellseg_mm.evaluation import figure_intervals, gather_evidence, make_scenes
 from cellseg_mm.evaluation.error_analysis import analyze_errors
 from cellseg_mm.report import build_page, examples
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, load_config
 from work_dirs import SCORE_THR, write_ablation, write_test, write_training
 
 SVG = '{http://www.w3.org/2000/svg}'
@@ -221,6 +221,17 @@ def test_several_runs_side_by_side(run, prepared, tmp_path):
     rows = page.table('When, by which commit and on what device')
     assert rows[1] == [names[0], '2026-01-01 00:00', 'training', 'abc', 'a CPU', 'torch 2.13.0']
     assert rows[2][1:] == ['2026-01-02 00:00', 'test', 'not recorded']
+
+
+@pytest.mark.parametrize('name', ['configs/maskrcnn_r50_fpn.py', 'configs/consep/maskrcnn_r50_fpn.py'])
+def test_the_config_is_held_against_the_file_that_it_came_from(name, prepared, tmp_path):
+    """Of two files of one name that is the more alike."""
+    run = write_training(tmp_path / 'run', prepared)
+    config = load_config(ROOT / name, dict(data_root='elsewhere/'))
+    for path in (run / 'maskrcnn_r50_fpn.py', run / '20260101_000000/vis_data/config.py'):
+        path.write_text(config.pretty_text)
+    rows = Page(build_page([run])).table(f'{name} → run')
+    assert [row[0] for row in rows[1:]] == ['data_root']
 
 
 def test_an_ablation(prepared, tmp_path):

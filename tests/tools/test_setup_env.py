@@ -89,6 +89,13 @@ def test_the_stamp_follows_torch_and_requirements(monkeypatch, tmp_path):
     assert setup_env.requirements() == {'torch': 'torch==1', 'numpy': 'numpy'}
 
 
+def test_it_ends_with_the_line_that_activates(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['setup_env'])
+    monkeypatch.setattr(setup_env, 'set_up', lambda torch, index: None)
+    assert setup_env.main() == 0
+    assert capsys.readouterr().out.endswith(f': . {ROOT}/.venv/bin/activate\n')
+
+
 def test_every_requirement_is_pinned_and_explained():
     for path in setup_env.REQUIREMENTS:
         lines = [line for line in path.read_text().splitlines() if line]

@@ -205,6 +205,10 @@ def test_browse_augmentation(prepared, run_tool, one_line_error, tmp_path):
     result = run_tool('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', prepared, '--images', 2)
     assert result.returncode == 0, result.stderr
     assert cv2.imread(str(tmp_path / 'augmentation.png')).std() > 10
+    repeated = ROOT / 'configs/consep/maskrcnn_r50.py'
+    result = run_tool('browse_augmentation', repeated, '--out', tmp_path / 'x', '--data-root', prepared, '--images', 2)
+    assert result.returncode == 0, result.stderr
+    assert cv2.imread(str(tmp_path / 'x/augmentation.png')).std() > 10
     assert 'no prepared data' in one_line_error('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', 'x')
 
 
