@@ -13,12 +13,19 @@ import argparse
 import re
 from pathlib import Path
 
-from mmengine.config import DictAction
 from tqdm import tqdm
 
 from cellseg_mm.engine import ablation, run_setup, schedule
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
-from cellseg_mm.utils import UserError, one_line_errors, output_folder, write_atomically, write_figure, write_json
+from cellseg_mm.utils import (
+    ConfigOptions,
+    UserError,
+    one_line_errors,
+    output_folder,
+    write_atomically,
+    write_figure,
+    write_json,
+)
 from cellseg_mm.visualization import plot_ablation
 
 
@@ -47,7 +54,7 @@ def parse_args() -> argparse.Namespace:
         '--budget', type=duration, metavar='TIME', help='set the epochs so that all runs take so long: 90s, 20m, 1.5h'
     )
     parser.add_argument('--table-only', action='store_true', help='train nothing; the table of the runs that there are')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change in every row')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change in every row')
     return parser.parse_args()
 
 

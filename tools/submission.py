@@ -7,7 +7,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
@@ -21,7 +20,7 @@ from cellseg_mm.evaluation import (
     write_submission,
     write_test_set,
 )
-from cellseg_mm.utils import UserError, load_config, markdown_table, one_line_errors, output_file
+from cellseg_mm.utils import ConfigOptions, UserError, load_config, markdown_table, one_line_errors, output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         default='auto',
         help="the files' own order (default: as the files of the checkpoint's training set)",
     )
-    command.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')
+    command.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change, key=value')
     command.set_defaults(run=make)
 
     command = commands.add_parser('check', help='say all that is wrong with a zip; exit status 1 if anything is')

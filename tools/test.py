@@ -4,13 +4,20 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.provenance import record_provenance
-from cellseg_mm.utils import UserError, load_config, one_line_errors, output_file, output_folder, write_json
+from cellseg_mm.utils import (
+    ConfigOptions,
+    UserError,
+    load_config,
+    one_line_errors,
+    output_file,
+    output_folder,
+    write_json,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change, key=value')
     args = parser.parse_args()
     if args.score_thr is not None and not 0 <= args.score_thr <= 1:
         raise UserError(f'--score-thr {args.score_thr}: scores go from 0 to 1')

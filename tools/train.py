@@ -7,13 +7,12 @@ nothing frozen, BatchNorm trains), or --load-from CHECKPOINT (fine-tune).
 
 import argparse
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
 from cellseg_mm.engine.provenance import record_provenance
-from cellseg_mm.utils import UserError, one_line_errors, output_folder
+from cellseg_mm.utils import ConfigOptions, UserError, one_line_errors, output_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     weights.add_argument('--load-from', metavar='CHECKPOINT', help='fine-tune this checkpoint')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config keys to change, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change, key=value')
     return parser.parse_args()
 
 

@@ -1,9 +1,10 @@
-from .config import diff_configs, load_config, parse_config_text
+from .config import ConfigOptions, diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, read_json, write_atomically, write_figure, write_json
 from .table import markdown_table
 
 __all__ = [
+    'ConfigOptions',
     'UserError',
     'diff_configs',
     'load_config',

@@ -1,12 +1,30 @@
 """Reading and comparing configs."""
 
+import argparse
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from .errors import UserError
+
+
+class ConfigOptions(DictAction):
+    """mmengine's action of ``--cfg-options key=value ...``, refusing what is none in one line.
+
+    Raises:
+        UserError: Naming the first such word, most often another argument that the option has taken.
+    """
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence, option_string: str
+    ) -> None:
+        """See :class:`argparse.Action`."""
+        wrong = [value for value in values if '=' not in value]
+        if wrong:
+            raise UserError(f'{option_string} {wrong[0]}: not key=value; other arguments stand before the option')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -153,6 +153,7 @@ def test_mistakes_at_training(one_line_error, two_images, tmp_path):
     missing = one_line_error('train', FLAGSHIP, '--cfg-options', f'data_root={tmp_path}')
     assert 'tools/prepare_data.py SOURCE --out' in missing
     assert 'no such config' in one_line_error('train', tmp_path / 'x.py')
+    assert f'--cfg-options {FLAGSHIP}: not key=value' in one_line_error('train', *options, FLAGSHIP)
     assert 'backbone weights' in one_line_error('train', FLAGSHIP, '--backbone-weights', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--load-from', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--resume', tmp_path / 'x', *options)
