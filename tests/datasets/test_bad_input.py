@@ -65,6 +65,18 @@ def tiff(name, array, **options):
     return lambda root: tifffile.imwrite(root / name, array, **options)
 
 
+def pyramid(name):
+    """An id map and a smaller copy behind it."""
+
+    def damage(root):
+        ids = id_map(SCENES[0]).astype('u2')
+        with tifffile.TiffWriter(root / name) as file:
+            file.write(ids)
+            file.write(ids[::2, ::2], subfiletype=1)
+
+    return damage
+
+
 def png(name, array):
     return lambda root: cv2.imwrite(str(root / name), array)
 
@@ -140,6 +152,19 @@ def features(change):
     return damage
 
 
+def old_kinds(root):
+    """Up to QuPath 0.3 the kind is in place of the id; a tile, the core and all of the image are no cells."""
+
+    def change(entries):
+        kinds = ['PathRootObject', 'TMACoreObject', 'PathTileObject', 'PathAnnotationObject']
+        frames = [dict(entries[0], id=kind) for kind in kinds]
+        for entry in (*frames, *entries[1:]):
+            entry['properties'] = {key: value for key, value in entry['properties'].items() if key != 'objectType'}
+        return frames + [entries[1]] + [dict(entry, id='PathCellObject') for entry in entries[2:]]
+
+    features(change)(root)
+
+
 def geometry(kind, coordinates):
     return features(lambda entries: entries[2].update(geometry=dict(type=kind, coordinates=coordinates)))
 
@@ -180,6 +205,7 @@ KINDS = {
     'XML vertex without X': ('monusac', replaced(XML, 'X="', 'x="'), 'no list of'),
     'XML hole': ('monusac', replaced(XML, 'NegativeROA="0"', 'NegativeROA="1"'), 'is a hole'),
     'XML region without vertices': ('monusac', replaced(XML, '<Regions>', '<Regions><Region />'), [6, 6]),
+    'XML twice': ('monusac', copied(XML, 'train/p1/p1_1.XML'), 'p1_1.XML beside it has the same name, p1_1'),
     'SVS truncated': ('monusac', cut('train/p1/p1_2.svs'), 'p1_2.svs: is'),
     # MAT
     'MAT truncated': ('hovernet', cut(MAT), 'p1_1.mat: is'),
@@ -237,6 +263,11 @@ KINDS = {
         mat(lambda content: content.update(inst_type=np.array(list('abcdef'), object))),
         'must hold numbers',
     ),
+    'MAT type map of zeros': (
+        'hovernet',
+        mat(lambda content: dict(inst_map=content['inst_map'], type_map=np.zeros((HEIGHT, WIDTH)))),
+        'type 0, but 3',
+    ),
     'MAT types beyond the image': (
         'hovernet',
         mat(lambda content: content.update(inst_type=np.zeros((HEIGHT, 999)))),
@@ -269,8 +300,20 @@ KINDS = {
     'map compressed': ('cellpose', tiff(MASK, id_map(SCENES[0]).astype('u4'), compression='zlib'), [6, 6]),
     'map without a cell': ('cellpose', tiff(MASK, np.zeros((HEIGHT, WIDTH), 'u2')), [0, 6]),
     'map of 30,000 px without data': ('cellpose', tiff_header(MASK, 30_000, 'u2'), 'cut it into tiles|not readable'),
+    'map of three pages': (
+        'cellpose',
+        tiff(MASK, np.stack([id_map(SCENES[0])] * 3).astype('u2'), photometric='minisblack'),
+        'has 3 pages',
+    ),
+    'map with a smaller copy': ('cellpose', pyramid(MASK), [6, 6]),
+    'map that tells cells from background alone': (
+        'cellpose',
+        tiff(MASK, (id_map(SCENES[0]) > 0).astype('u1')),
+        'one id in 6 separate places',
+    ),
     'map without its image': ('cellpose', removed(IMAGE), 'p1_1_masks.tif: no image p1_1'),
     'image without its map': ('cellpose', removed(MASK), 'p1_1.tif: no labels'),
+    'two images of one map': ('cellpose', copied(IMAGE, 'train/p1_1_img.tif'), 'p1_1.tif beside it has the same name'),
     'two images of one name': ('cellpose', copied(IMAGE, 'train/p1_1.png'), 'has the same name'),
     # images
     'image empty': ('cellpose', text(IMAGE), 'p1_1.tif: is empty'),
@@ -335,12 +378,23 @@ KINDS = {
         coco(lambda content: content['images'].append(dict(content['images'][0], id=1))),
         'another name',
     ),
+    'id of two images': (
+        'coco',
+        coco(lambda content: content['images'].append(dict(content['images'][0], file_name='x.tif'))),
+        "images 'p1_1.tif' and 'x.tif' have the same id 100",
+    ),
+    'id of two categories': (
+        'coco',
+        coco(lambda content: content['categories'].append(dict(id=7, name='x'))),
+        "categories 'epithelial' and 'x' have the same id 7",
+    ),
     'stated size wrong': ('coco', coco(lambda content: content['images'][0].update(width=95)), r'\(64, 95\) in'),
     'two files of a split': ('coco', copied(JSON, 'annotations/train_old.json'), 'is train too'),
     'polygon of odd length': ('coco', segmentation([[1, 2, 3]]), 'annotation 1: a polygon is a list'),
     'polygon with null': ('coco', segmentation([[1, None, 3, 4, 5, 6]]), 'finite|no list of points'),
     'polygon with text': ('coco', segmentation([['a', 'b', 3, 4]]), 'no list of points'),
     'polygon infinite': ('coco', replaced(JSON, '"segmentation": [[', '"segmentation": [[1e999, 1, '), 'finite'),
+    'polygon crossed, its loops alike': ('coco', segmentation([[1, 1, 9, 9, 9, 1, 1, 9]]), [6, 6]),
     'polygon without a point': ('coco', segmentation([[]]), [5, 6]),
     'polygons none': ('coco', segmentation([]), [5, 6]),
     'polygon beyond the image': ('coco', segmentation([[-9, -9, 999, -9, 999, 999, -9, 999]]), [6, 6]),
@@ -393,6 +447,7 @@ KINDS = {
         'no JSON object',
     ),
     'GeoJSON properties null': ('geojson', features(lambda entries: entries[2].update(properties=None)), [6, 6]),
+    'GeoJSON of QuPath 0.3': ('geojson', old_kinds, [6, 6]),
     'GeoJSON outside the image': (
         'geojson',
         features(

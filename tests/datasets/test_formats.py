@@ -1,5 +1,6 @@
 """Every format, written by other code, arrives pixel by pixel, can be trained on, and scores 1.0 against itself."""
 
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -10,13 +11,15 @@ from conftest import ROOT, build_dataset, read_json
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from pycocotools import mask as mask_utils
-from written_formats import CLASSES, WRITTEN, make_scenes, to_mask
+from written_formats import CLASSES, HEIGHT, WIDTH, WRITTEN, make_scenes, to_mask
 
 from cellseg_mm.datasets import FORMATS, prepare
+from cellseg_mm.datasets.formats import find_format
 from cellseg_mm.evaluation import evaluate
 from cellseg_mm.export import export_cells
 from cellseg_mm.inference import ArraySource
 from cellseg_mm.structures import Cells, read_layers
+from cellseg_mm.utils import UserError
 
 WITH_IGNORED = ('monusac', 'coco', 'geojson')
 
@@ -110,6 +113,74 @@ def test_it_trains_a_step(converted, model):
     optimizer.step()
     optimizer.zero_grad()
     assert torch.isfinite(loss) and parts['loss_mask'] > 0
+
+
+def read_source(root, classes):
+    """Split, layers and labels of each image, its layout found out."""
+    samples, _ = find_format(root).find_samples(root, classes)
+    read = [(sample, sample.read_instances((HEIGHT, WIDTH))) for sample in samples]
+    return {sample.name: (sample.split, cells.layers.tobytes(), cells.labels.tolist()) for sample, cells in read}
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_neither_case_nor_hidden_files_matter(scenes, tmp_path, name):
+    """Names in upper case, other words for the splits, and what macOS and editors leave beside files."""
+    write, classes, _ = WRITTEN[name]
+    write(tmp_path, scenes)
+    expected = read_source(tmp_path, classes)
+    assert len(expected) == len(scenes) and all(any(labels) for *_, labels in expected.values())
+    for path in sorted(tmp_path.rglob('*'), reverse=True):  # what is in a folder before the folder
+        words = dict(train='Training', test='TESTING')
+        if name != 'coco':
+            path = path.rename(path.with_name(words.get(path.name.lower(), path.name.upper().replace('P', 'p'))))
+        elif path.suffix == '.json':  # which names the other files
+            path = path.rename(path.with_suffix('.JSON'))
+        path.with_name(f'._{path.name}').write_bytes(b'\0\5\x16\7')
+    (tmp_path / '.idea').mkdir()
+    (tmp_path / '.idea/modules.xml').write_text('<project/>')
+    assert read_source(tmp_path, classes) == expected
+
+
+def test_no_mask_of_the_task_is_passed_over(scenes, tmp_path):
+    write, classes, _ = WRITTEN['task']
+    write(tmp_path, scenes)
+    folder = tmp_path / 'train/p1_1'
+    (folder / 'class_names.txt').write_text('epithelial')
+    assert read_source(tmp_path, classes)
+    for new, reason in [
+        ('class_2.tif', 'masks are named classN'),
+        ('class1.BMP', 'named'),
+        ('CLASS01.tif', 'same class'),
+    ]:
+        shutil.copy(folder / 'class1.tif', folder / new)
+        with pytest.raises(UserError, match=f'{new}.*{reason}'):
+            read_source(tmp_path, classes)
+        (folder / new).unlink()
+
+
+@pytest.mark.parametrize('has_splits', [True, False])
+def test_images_and_masks_in_folders_of_their_own(scenes, tmp_path, has_splits):
+    """StarDist's layout. Images of test may come without masks there, too; folders of both layouts are both read."""
+    WRITTEN['cellpose'][0](tmp_path, scenes)
+    if not has_splits:
+        shutil.rmtree(tmp_path / 'test')
+        for path in [*tmp_path.glob('train/*')]:
+            path.rename(tmp_path / path.name)
+        (tmp_path / 'train').rmdir()
+    expected = read_source(tmp_path, None)
+    for path in [*tmp_path.rglob('p?_?.tif')]:
+        mask = path.with_name(f'{path.stem}_masks.tif')
+        for old, new in [(path, path.parent / 'images' / path.name), (mask, path.parent / 'masks' / path.name)]:
+            new.parent.mkdir(exist_ok=True)
+            old.rename(new)
+    assert read_source(tmp_path, None) == expected
+    if has_splits:
+        shutil.rmtree(tmp_path / 'test/masks')
+        samples, _ = find_format(tmp_path).find_samples(tmp_path, None)
+        assert [sample.name for sample in samples if sample.source is None] == ['p4_1']
+    shutil.copy(next(tmp_path.rglob('p1_1.tif')), tmp_path / ('train' if has_splits else '') / 'x.tif')
+    with pytest.raises(UserError, match=r'x\.tif: no labels'):
+        find_format(tmp_path).find_samples(tmp_path, None)
 
 
 @pytest.mark.parametrize('name, groups', [('monusac', None), ('geojson', 'patient'), ('geojson', '^p.')])

@@ -3,6 +3,7 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as mask_utils
 from skimage.draw import polygon2mask
 
 from cellseg_mm.datasets.formats.outlines import MAX_LAYERS, instances_from_outlines, rasterize
@@ -62,6 +63,16 @@ def test_holes_parts_and_loops():
     assert np.array_equal(to_mask(*parts), block(2, 2, 8, 8) | block(6, 6, 12, 12))
     twice_around = rectangle(2, 2, 8, 8) + rectangle(2, 2, 8, 8)
     assert np.array_equal(to_mask(twice_around), block(2, 2, 8, 8))
+
+
+def test_a_figure_of_eight_whose_loops_cancel_keeps_both():
+    """Its signed area is 0."""
+    ring = np.array([[5, 5], [17, 17], [17, 5], [5, 17]], float)
+    across, down = np.abs(np.mgrid[:WIDTH, :HEIGHT] + 0.5 - 11).transpose(0, 2, 1)
+    mask = to_mask(ring)
+    assert mask[(across < 6) & (down < across)].all() and not mask[(across > 6) | (down > across)].any()
+    code = mask_utils.frPyObjects([ring.ravel().tolist()], HEIGHT, WIDTH)
+    assert mask.sum() == mask_utils.area(code)[0]
 
 
 def test_what_lies_outside_is_cut_off():

@@ -33,7 +33,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of the files, and the class names.
 
     Raises:
-        UserError: If a file is none of COCO, names no class or an image that is not there, or two tell one split.
+        UserError: If a file is none of COCO, names no class or an image that is not there, gives an id twice, or two
+            tell one split.
     """
     samples, found = [], {}
     for path in _find_files(src):
@@ -47,6 +48,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
                 raise UserError(f'{path}: is no annotation file of COCO, it has no list of {key}')
         try:
+            _check_ids(path, 'categories', content['categories'], 'name')
+            _check_ids(path, 'images', content['images'], 'file_name')
             names = {entry['id']: str(entry['name']) for entry in sorted(content['categories'], key=_id)}
             annotations = defaultdict(list)
             for entry in content['annotations'] if is_labelled else []:
@@ -75,11 +78,22 @@ def _id(entry: dict) -> int:
     return entry['id']
 
 
+def _check_ids(path: Path, what: str, entries: list, key: str) -> None:
+    """Raise :class:`UserError` if two entries have the same id; ``key`` is the one of their names."""
+    found = {}
+    for entry in entries:
+        other = found.setdefault(entry['id'], entry)
+        if other is not entry:
+            raise UserError(
+                f'{path}: {what} {other[key]!r} and {entry[key]!r} have the same id {entry["id"]!r}; give each its own'
+            )
+
+
 def _find_files(src: Path) -> list:
     if src.suffix.lower() == '.json':
         return [src]
     folder = src / 'annotations' if (src / 'annotations').is_dir() else src
-    return [path for path in visible(folder) if path.suffix.lower() == '.json']
+    return visible(folder, '.json')
 
 
 def _split_of(path: Path) -> str:

@@ -18,29 +18,38 @@ from pathlib import Path
 from cellseg_mm.utils import UserError
 
 from .outlines import instances_from_outlines, to_ring
-from .sample import Instances, Sample, class_number, images_by_stem, load_json, pair_labels, split_folders, visible
+from .sample import (
+    Instances,
+    Sample,
+    by_stem,
+    class_number,
+    images_by_stem,
+    load_json,
+    pair_labels,
+    split_folders,
+    visible,
+)
 
-NO_CELLS = ('tile', 'tma_core', 'root')  # of QuPath's kinds of objects
+# of QuPath's kinds of objects, the latter as they are named up to 0.3
+NO_CELLS = ('tile', 'tma_core', 'root', 'pathtileobject', 'tmacoreobject', 'pathrootobject')
 UNCLASSIFIED = 'cell'
 
 
 def recognises(src: Path) -> bool:
     """Whether a folder looks like it."""
-    return any(any(folder.glob('*.geojson')) for _, folder in split_folders(src))
+    return any(visible(folder, '.geojson') for _, folder in split_folders(src))
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: See :func:`pair_labels`; or if no file has a cell.
+        UserError: See :func:`by_stem` and :func:`pair_labels`; or if no file has a cell.
     """
     found = []
     for split, folder in split_folders(src):
-        labels = {path.stem: path for path in visible(folder) if path.suffix.lower() == '.geojson'}
-        found += [
-            (name, split, image, source) for name, image, source in pair_labels(images_by_stem(folder), labels, split)
-        ]
+        pairs = pair_labels(images_by_stem(folder), by_stem(visible(folder, '.geojson')), split)
+        found += [(name, split, image, source) for name, image, source in pairs]
     if classes is None:
         names = {name for *_, path in found if path for name, *_ in read_objects(path)}
         classes = tuple(sorted(name for name in names if not name.endswith('*')))

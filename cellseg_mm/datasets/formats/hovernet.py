@@ -22,26 +22,36 @@ import scipy.io
 from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError
 
-from .sample import Instances, Sample, check_ids, images_by_stem, pair_labels, split_folders, visible
+from .sample import (
+    Instances,
+    Sample,
+    by_stem,
+    check_ids,
+    images_by_stem,
+    pair_labels,
+    split_folders,
+    subfolder,
+    visible,
+)
 
 TYPE_VARIABLES = ('inst_type', 'type_map')
 
 
 def recognises(src: Path) -> bool:
     """Whether a folder looks like it."""
-    return any(any(folder.glob('Labels/*.mat')) for _, folder in split_folders(src))
+    return any(visible(subfolder(folder, 'Labels'), '.mat') for _, folder in split_folders(src))
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the names of the merged classes.
 
     Raises:
-        UserError: See :func:`pair_labels`; or if types need names.
+        UserError: See :func:`by_stem` and :func:`pair_labels`; or if types need names.
     """
     samples = []
     for split, folder in split_folders(src):
-        labels = {path.stem: path for path in visible(folder / 'Labels') if path.suffix.lower() == '.mat'}
-        pairs = pair_labels(images_by_stem(folder / 'Images'), labels, split)
+        labels = by_stem(visible(subfolder(folder, 'Labels'), '.mat'))
+        pairs = pair_labels(images_by_stem(subfolder(folder, 'Images')), labels, split)
         samples += [(name, split, image, source) for name, image, source in pairs]
     if classes is None:
         typed = [path for *_, path in samples if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
@@ -90,7 +100,10 @@ class HoverNetSample(Sample):
         return Instances(id_map[None], number_of_type[types.astype(np.int64)], np.zeros(len(types), bool))
 
     def _types(self, content: dict, id_map: np.ndarray, count: int) -> np.ndarray:
-        """(N,) types; of a map of types the commonest of an instance's pixels, the lower of equally common ones."""
+        """(N,) types; of a map of types the commonest but 0 of an instance's pixels, the lower of equally common ones.
+
+        An instance without a type is of type 0, in either form.
+        """
         if 'inst_type' in content:
             types = content['inst_type'].ravel()
             if types.dtype.kind not in 'iuf':
@@ -104,7 +117,8 @@ class HoverNetSample(Sample):
         votes = np.bincount(
             (id_map * (len(self.classes) + 1) + type_map).ravel(), minlength=(count + 1) * (len(self.classes) + 1)
         )
-        return votes.reshape(count + 1, -1)[1:, 1:].argmax(axis=1) + 1
+        votes = votes.reshape(count + 1, -1)[1:, 1:]
+        return np.where(votes.any(axis=1), votes.argmax(axis=1) + 1, 0)
 
 
 def _check_type_map(type_map: np.ndarray, shape: tuple, num_types: int, path: Path) -> np.ndarray:

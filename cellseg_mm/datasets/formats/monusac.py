@@ -19,7 +19,17 @@ from cellseg_mm.utils import UserError
 
 from ..splits import patient_of
 from .outlines import instances_from_outlines, to_ring
-from .sample import Instances, Sample, class_number, images_by_stem, pair_labels, split_folders, visible
+from .sample import (
+    Instances,
+    Sample,
+    by_stem,
+    class_number,
+    images_by_stem,
+    pair_labels,
+    split_folders,
+    subfolders,
+    visible,
+)
 from .task import CLASSES
 
 IGNORED_CLASS = 'ambiguous'
@@ -27,20 +37,19 @@ IGNORED_CLASS = 'ambiguous'
 
 def recognises(src: Path) -> bool:
     """Whether a folder looks like it."""
-    return any(any(folder.glob('*/*.xml')) or any(folder.glob('*.xml')) for _, folder in split_folders(src))
+    return any(visible(place, '.xml') for _, folder in split_folders(src) for place in [folder, *subfolders(folder)])
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: See :func:`pair_labels`.
+        UserError: See :func:`by_stem` and :func:`pair_labels`.
     """
     samples = []
     for split, folder in split_folders(src):
-        for place in [folder, *(path for path in visible(folder) if path.is_dir())]:
-            labels = {path.stem: path for path in sorted(place.glob('*.xml'))}
-            for name, image, source in pair_labels(images_by_stem(place), labels, split):
+        for place in [folder, *subfolders(folder)]:
+            for name, image, source in pair_labels(images_by_stem(place), by_stem(visible(place, '.xml')), split):
                 group = patient_of(name if place == folder else place.name)
                 samples.append(MonusacSample(name, split, image, source, classes or CLASSES, group=group))
     return samples, classes or CLASSES

@@ -61,7 +61,8 @@ def rasterize(rings: list, owners: list, is_hole: list, height: int, width: int)
     following = np.arange(1, len(points) + 1)
     following[ends[sizes > 0] - 1] = (ends - sizes)[sizes > 0]
     (x1, y1), (x2, y2) = points.T, points[following].T
-    turn = np.sign(np.bincount(ring, x1 * y2 - x2 * y1, len(rings)))  # of each ring's signed area
+    area = np.bincount(ring, x1 * y2 - x2 * y1, len(rings))  # of each ring, signed and twice
+    turn = np.where(area < 0, -1, 1)  # a figure of eight may have 0, and yet pixels
     direction = (turn * np.where(np.array(is_hole, bool), -1, 1))[ring] * np.where(x1 < x2, 1, -1)
     # from left to right whatever the ring's direction, so that an edge of two neighbours is rounded alike
     swap = x1 > x2

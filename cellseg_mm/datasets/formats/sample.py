@@ -1,7 +1,7 @@
 """What every format gives: samples, each of which reads its own image and its own instances."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +102,40 @@ def split_folders(src: Path) -> list:
     return sorted(found, key=lambda entry: list(SPLIT_NAMES.values()).index(entry[0])) or [('train', src)]
 
 
-def visible(folder: Path) -> list:
-    """What is in a folder, by name, but for hidden files; empty if there is no such folder."""
-    return sorted(path for path in folder.glob('*') if not path.name.startswith('.'))
+def visible(folder: Path, *suffixes: str) -> list:
+    """What is in a folder, by name, but for hidden files; empty if there is no such folder.
+
+    Args:
+        folder (Path): The folder.
+        suffixes (str): In lower case; if given, what ends otherwise is left out. The case of the files does not matter.
+    """
+    paths = sorted(path for path in folder.glob('*') if not path.name.startswith('.'))
+    return [path for path in paths if not suffixes or path.suffix.lower() in suffixes]
+
+
+def subfolders(folder: Path) -> list:
+    """The folders in a folder, by name, but for hidden ones."""
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """The folder of a name, in any case, in a folder; it need not be there."""
+    return next((path for path in visible(folder) if path.name.lower() == name.lower()), folder / name)
+
+
+def by_stem(files: Iterable, ending: str = '') -> dict:
+    """Files by their stem, without an ending (in lower case) where it has it.
+
+    Raises:
+        UserError: If two have the same.
+    """
+    found = {}
+    for path in files:
+        name = path.stem[: -len(ending)] if ending and path.stem.lower().endswith(ending) else path.stem
+        other = found.setdefault(name, path)
+        if other is not path:
+            raise UserError(f'{path}: {other.name} beside it has the same name, {name}; keep one of them')
+    return found
 
 
 def images_by_stem(folder: Path) -> dict:
@@ -113,13 +144,8 @@ def images_by_stem(folder: Path) -> dict:
     Raises:
         UserError: If two files are the image of one name.
     """
-    found = {}
-    files = [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    for path in sorted(files, key=lambda path: path.suffix.lower() == '.svs'):
-        other = found.setdefault(path.stem, path)
-        if other is not path and path.suffix.lower() != '.svs':
-            raise UserError(f'{path}: {other.name} beside it has the same name; keep one of them')
-    return found
+    others = [suffix for suffix in IMAGE_SUFFIXES if suffix != '.svs']
+    return by_stem(visible(folder, '.svs')) | by_stem(visible(folder, *others))
 
 
 def pair_labels(images: dict, labels: dict, split: str) -> list:
@@ -180,7 +206,8 @@ def read_mask(path: Path, shape: tuple) -> np.ndarray:
         shape (tuple): (H, W) of the image that it belongs to.
 
     Raises:
-        UserError: If it cannot be read, has another size, or holds anything but whole numbers from 0 on.
+        UserError: If it cannot be read, has another size or several pages, or holds anything but whole numbers from 0
+            on.
     """
     mask = _read_stored(path)
     if mask is None:
@@ -189,7 +216,7 @@ def read_mask(path: Path, shape: tuple) -> np.ndarray:
 
 
 def _read_stored(path: Path) -> np.ndarray | None:
-    """The first page as stored, or None.
+    """The only page as stored, or None.
 
     tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV does not
     know; OpenCV reads LZW, for which tifffile needs a further package.
@@ -197,6 +224,9 @@ def _read_stored(path: Path) -> np.ndarray | None:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
+            pages = sum(not page.is_reduced for page in file.pages)  # smaller copies are none
+            if pages > 1:
+                raise UserError(f'{path}: has {pages} pages, a mask has one; save it with one page alone')
             check_size(path, page.imagelength, page.imagewidth)
             if page.is_memmappable or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
                 return page.asarray()

@@ -7,8 +7,9 @@
     SRC/test_release/NAME.tif               # else: test images alone
     SRC/test_image_name_to_ids.json         # their ids for a submission
 
-Images are 8-bit RGB or RGBA. Masks have one channel of whole numbers, of whatever dtype (float64 in the real files):
-0 is background, each other number one instance of the class.
+The case of the names does not matter; splits are those of :data:`SPLIT_NAMES`. Images are 8-bit RGB or RGBA. Masks have
+one channel of whole numbers, of whatever dtype (float64 in the real files): 0 is background, each other number one
+instance of the class.
 """
 
 import re
@@ -21,35 +22,57 @@ import numpy as np
 from cellseg_mm.structures import relabel, stack_layers
 from cellseg_mm.utils import UserError
 
-from .sample import Instances, Sample, check_size, load_json, read_mask, visible
+from .sample import (
+    IMAGE_SUFFIXES,
+    Instances,
+    Sample,
+    check_size,
+    images_by_stem,
+    load_json,
+    read_mask,
+    split_folders,
+    subfolders,
+    visible,
+)
 
+SUFFIXES = ('.tif', '.tiff', '.png')
 CLASSES = ('epithelial', 'lymphocyte', 'neutrophil', 'macrophage')
 
 
 def recognises(src: Path) -> bool:
     """Whether a folder looks like it."""
-    return any(src.glob('train/*/image.*')) or any(src.glob('train/*/class*.*'))
+    folders = (folder for _, parent in _split_folders(src) for folder in subfolders(parent))
+    return any(_is_own(path) for folder in folders for path in visible(folder, *IMAGE_SUFFIXES))
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, train before test, by name; and the class names.
 
     Raises:
-        UserError: If the layout is not as described above, or a class file is beyond the classes.
+        UserError: If the layout is not as described above, a class file is beyond the classes, or an image that is
+            named class* is no mask.
     """
     classes = classes or CLASSES
-    if not (src / 'train').is_dir():
+    splits = _split_folders(src)
+    if 'train' not in dict(splits):
         raise UserError(f'{src}: no folder train/ in it; expected train/NAME/image.tif and classN.tif beside it')
     ids = _read_ids(src / 'test_image_name_to_ids.json')
-    samples = {}
-    for split in ('train', 'val', 'test'):
-        samples[split] = [_find_sample(folder, split, classes) for folder in visible(src / split) if folder.is_dir()]
-    test = samples['test']
+    samples = [_find_sample(folder, split, classes) for split, parent in splits for folder in subfolders(parent)]
+    test = [sample for sample in samples if sample.split == 'test']
     if not test:
-        files = [path for path in visible(src / 'test_release') if path.suffix.lower() in ('.tif', '.tiff')]
-        test = [TaskSample(path.stem, 'test', path, None, classes) for path in files]
+        images = images_by_stem(src / 'test_release')
+        test = [TaskSample(name, 'test', path, None, classes) for name, path in images.items()]
     test = [replace(sample, image_id=ids.get(sample.name)) for sample in test]
-    return samples['train'] + samples['val'] + test, classes
+    return [sample for sample in samples if sample.split != 'test'] + test, classes
+
+
+def _split_folders(src: Path) -> list:
+    """As :func:`split_folders`, but none without folders that are named so."""
+    return [entry for entry in split_folders(src) if entry[1] != src]
+
+
+def _is_own(path: Path) -> bool:
+    return re.fullmatch(r'image|class\d+', path.stem.lower()) is not None
 
 
 def _read_ids(path: Path) -> dict:
@@ -63,21 +86,25 @@ def _read_ids(path: Path) -> dict:
 
 
 def _find_sample(folder: Path, split: str, classes: tuple) -> 'TaskSample':
-    images = [folder / name for name in ('image.tif', 'image.tiff', 'image.png') if (folder / name).exists()]
+    images = [path for path in visible(folder, *SUFFIXES) if path.stem.lower() == 'image']
     if not images:
         raise UserError(f'{folder}: no image.tif in it')
     masks = {}
-    for path in sorted(folder.glob('class*')):
-        match = re.fullmatch(r'class(\d+)\.(tif|tiff|png)', path.name)
-        if not match:
+    for path in visible(folder, *IMAGE_SUFFIXES):
+        name = path.name.lower()
+        if not name.startswith('class'):
             continue
+        match = re.fullmatch(r'class(\d+)\.(tif|tiff|png)', name)
+        if not match:
+            raise UserError(f'{path}: masks are named classN.tif, .tiff or .png, N a number; rename it or move it away')
         number = int(match[1])
         if not 1 <= number <= len(classes):
             raise UserError(f'{path}: class {number}, but {len(classes)} class names are given; see --classes')
         if number in masks:
             raise UserError(f'{path}: {masks[number].name} beside it is the same class; keep one of them')
         masks[number] = path
-    return TaskSample(folder.name, split, images[0], masks, classes)
+    image = min(images, key=lambda path: SUFFIXES.index(path.suffix.lower()))
+    return TaskSample(folder.name, split, image, masks, classes)
 
 
 def read_image(path: Path) -> np.ndarray:
