@@ -267,7 +267,7 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
 
     With order ``'auto'`` the image is written as its own stain tells; which that is, is in the result.
     """
-    image = sample.read_image()
+    image, note = sample.read_image()
     height, width = image.shape[:2]
     entry = dict(file_name=f'{sample.name}.png', height=height, width=width)
     result = dict(split=sample.split, image=entry, annotations=[], labels=np.zeros(0, int), ignored=0, left_out=0)
@@ -286,20 +286,7 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
     order = channel_order([difference])[0] if order == 'auto' else order
     _write_image(out / 'images' / entry['file_name'], image, order)
     histogram = np.stack([cv2.calcHist([image], [channel], None, [256], [0, 256])[:, 0] for channel in range(3)])
-    return dict(
-        result,
-        stain_difference=difference,
-        order=order,
-        histogram=histogram.astype(np.int64),
-        note=_read_note(sample),
-    )
-
-
-def _read_note(sample: Sample) -> str:
-    """What was made of a file that is not plain 8-bit RGB; ``''`` for one that is, or that its format reads itself."""
-    from cellseg_mm.inference.image_source import open_image  # which in turn imports this package
-
-    return open_image(sample.image).note if type(sample).read_image is Sample.read_image else ''
+    return dict(result, stain_difference=difference, order=order, histogram=histogram.astype(np.int64), note=note)
 
 
 def _annotations(instances: Instances, num_classes: int) -> list:
@@ -331,7 +318,7 @@ def _annotations(instances: Instances, num_classes: int) -> list:
 
 
 def _rewrite_image(sample: Sample, order: str, out: Path) -> None:
-    _write_image(out / 'images' / f'{sample.name}.png', sample.read_image(), order)
+    _write_image(out / 'images' / f'{sample.name}.png', sample.read_image()[0], order)
 
 
 def _write_image(path: Path, image: np.ndarray, order: str) -> None:

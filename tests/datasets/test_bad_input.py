@@ -512,7 +512,7 @@ def test_it_is_told_in_one_line_or_right(written, tmp_path, kind):
         module = find_format(root, 'auto' if kind == 'labels of two formats' else name)
         samples, _ = module.find_samples(root, WRITTEN[name][1])
         _check_samples(root, samples)
-        shapes = [(sample, sample.read_image().shape) for sample in samples]
+        shapes = [(sample, sample.read_image()[0].shape) for sample in samples]
         assert all(shape == (HEIGHT, WIDTH, 3) for _, shape in shapes)
         found = [sample.read_instances(shape[:2]) for sample, shape in shapes]
         return [int(np.count_nonzero(~instances.is_ignored)) for instances in found]

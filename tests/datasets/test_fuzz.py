@@ -82,7 +82,7 @@ def test_damaged_labels_are_read_or_refused(name, suffixes, written, tmp_path):
         path.write_bytes(damage(path.read_bytes(), edits))
         try:
             for sample in find_format(root, name).find_samples(root, WRITTEN[name][1])[0]:
-                shape = sample.read_image().shape[:2]
+                shape = sample.read_image()[0].shape[:2]
                 if sample.source is not None:
                     assert sample.read_instances(shape).layers.shape[1:] == shape
         except UserError as error:

@@ -62,8 +62,12 @@ class Sample:
     image_id: int | None = None
     group: str | None = None
 
-    def read_image(self) -> np.ndarray:
-        """The image in the file's channel order, (H, W, 3) uint8.
+    def read_image(self) -> tuple:
+        """The image.
+
+        Returns:
+            tuple: (H, W, 3) uint8 in the file's channel order, and what was made of a file that is not plain 8-bit RGB,
+            in words, ``''`` for one that is.
 
         Raises:
             UserError: If it cannot be read, or is too large to be read whole.
@@ -72,7 +76,7 @@ class Sample:
 
         source = open_image(self.image)
         check_size(self.image, source.height, source.width)
-        return source.read(0, 0, source.width, source.height)
+        return source.read(0, 0, source.width, source.height), source.note
 
     def read_instances(self, shape: tuple) -> Instances:
         """The labels, of an image that has some.

@@ -127,9 +127,9 @@ def read_image(path: Path) -> np.ndarray:
 class TaskSample(Sample):
     """``source`` holds the mask files by class number."""
 
-    def read_image(self) -> np.ndarray:
-        """See :func:`read_image`."""
-        return read_image(self.image)
+    def read_image(self) -> tuple:
+        """See :meth:`Sample.read_image` and :func:`read_image`."""
+        return read_image(self.image), ''
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of the classes."""
