@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 
 from cellseg_mm.export import export_cells
-from cellseg_mm.inference import CellInferencer, open_image, read_overview
+from cellseg_mm.inference import CellInferencer, read_overview
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.overlay import draw_cells
@@ -59,7 +59,7 @@ def segment(path: str, detector: CellInferencer, folder: Path) -> Segmented:
     Raises:
         UserError: If it is no image, or too large for the page.
     """
-    source = open_image(path)
+    source = detector.open(path)
     if source.height * source.width > MAX_PIXELS:
         raise UserError(
             f'{Path(path).name}: {source.width} x {source.height} px; this page takes up to '
@@ -122,7 +122,11 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, fol
         return new
 
     def on_sample(event: gr.SelectData) -> str:
-        return str(samples[event.index])
+        sample = samples[event.index]
+        try:  # a copy, for Gradio serves no file from elsewhere, and removes after a while what it serves
+            return str(shutil.copyfile(sample, Path(tempfile.mkdtemp(dir=folder)) / sample.name))
+        except OSError as error:
+            raise in_page(f'{sample.name}: {error.strerror}') from error
 
     def on_choice(current: Segmented | None, chosen: list, threshold: float) -> tuple:
         if current is None:
@@ -150,7 +154,7 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, fol
             with gr.Column(scale=1, min_width=280):
                 upload = gr.File(label='Image: PNG, JPEG, TIFF or SVS', elem_id='upload', height=120)
                 gallery = gr.Gallery(
-                    [(read_overview(open_image(path), THUMBNAIL)[0], path.stem) for path in samples],
+                    [(read_overview(detector.open(path), THUMBNAIL)[0], path.stem) for path in samples],
                     label='Samples',
                     columns=3,
                     height=160,

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.app import build_app, choose, count_rows, serve
+from cellseg_mm.inference import open_image
 from cellseg_mm.structures import Cells
 
 CLASSES = ('epithelial', 'lymphocyte', 'rare & <b>bold</b>')
@@ -23,12 +26,17 @@ SIDE = 10  # px of a planted cell
 
 
 class PlantedDetector:
-    """Finds a grid of squares in any image: scores 0.05, 0.15, ..., 0.95 in two classes by turns; counts its runs."""
+    """Finds a grid of squares in any image: scores 0.05, 0.15, ..., 0.95 in two classes by turns; counts its runs.
+
+    Of files named 'swapped' it says that red and blue are exchanged."""
 
     classes = CLASSES
 
     def __init__(self):
         self.runs = 0
+
+    def open(self, path: str) -> object:
+        return open_image(path, 'bgr' if Path(path).stem == 'swapped' else 'rgb')
 
     def __call__(self, source: object) -> Cells:
         self.runs += 1
@@ -65,9 +73,12 @@ def folder(tmp_path_factory):
 def address(detector, image_file, folder):
     slide = image_file.with_name('slide.tif')
     tifffile.imwrite(slide, np.full((400, 640, 3), 200, np.uint8), photometric='rgb')
-    app = build_app(detector, [image_file, slide], 0.5, folder)
-    yield serve(app, '127.0.0.1', None)
-    app.close()
+    with pytest.MonkeyPatch.context() as patch:
+        # samples lie neither there nor in the working directory, and Gradio serves nothing from elsewhere
+        patch.setattr(tempfile, 'tempdir', str(folder))
+        app = build_app(detector, [image_file, slide], 0.5, folder)
+        yield serve(app, '127.0.0.1', None)
+        app.close()
 
 
 @pytest.fixture(scope='module')
@@ -140,12 +151,27 @@ def test_upload_move_the_threshold_choose_a_class_and_take_the_files_home(page, 
     assert any(folder.rglob(image_file.name)) and any(folder.rglob('*.geojson'))
 
 
-def test_a_sample_is_chosen_by_a_click(page):
+def test_a_sample_is_chosen_by_a_click(page, image_file):
     pictures = page.locator('#samples button img')
     expect(pictures).to_have_count(2)
     pictures.first.click()
     shows(page, '5 cells in my tissue')
     assert pictures.last.evaluate('picture => [picture.naturalWidth, picture.naturalHeight]') == [213, 133]
+    assert image_file.exists()
+
+
+def test_files_with_red_and_blue_exchanged_are_shown_right_and_it_is_said(page, image_file, tmp_path):
+    swapped = tmp_path / 'swapped.png'
+    cv2.imwrite(str(swapped), np.full((60, 120, 3), (30, 60, 200), np.uint8)[..., ::-1])
+    upload(page, swapped)
+    shows(page, 'at score 0.50. red and blue exchanged in the file, put right')
+    corner = """picture => {
+        const canvas = document.createElement('canvas'), context = canvas.getContext('2d')
+        context.drawImage(picture, 0, 0)
+        return Array.from(context.getImageData(0, 0, 1, 1).data).slice(0, 3)
+    }"""
+    red, _, blue = page.locator('#picture img').evaluate(corner)
+    assert red > 150 > 50 > blue
 
 
 def test_bad_uploads_give_a_message_and_the_server_goes_on(page, image_file, tmp_path):

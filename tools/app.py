@@ -12,7 +12,6 @@ import numpy as np
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.engine.run_setup import operating_threshold, read_checkpoint
 from cellseg_mm.inference.input_files import find_images
 from cellseg_mm.utils import one_line_errors
 
@@ -29,6 +28,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--samples', nargs='+', metavar='IMAGE', help='to choose from: files, folders (default: drawn tissue)'
     )
+    parser.add_argument(
+        '--channel-order',
+        choices=['auto', 'rgb', 'bgr'],
+        default='auto',
+        help='of the files (default: rgb, unless the checkpoint comes from files with red and blue exchanged: then it '
+        'is told from the stain of the cells, file by file)',
+    )
     parser.add_argument('--device', help='default: CUDA where there is one')
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets the whole network in (default: %(default)s)')
     parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
@@ -38,12 +44,13 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    detector = CellInferencer(args.checkpoint, args.config, args.device, score_thr=LOWEST_SCORE)
-    score_thr, _ = operating_threshold(read_checkpoint(args.checkpoint))
+    detector = CellInferencer(
+        args.checkpoint, args.config, args.device, score_thr=LOWEST_SCORE, channel_order=args.channel_order
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that images of patients are removed then, too
     with tempfile.TemporaryDirectory(prefix='cellseg_app_') as folder:
         samples = find_images(args.samples) if args.samples else draw_samples(Path(folder))
-        app = build_app(detector, samples, score_thr, Path(folder))
+        app = build_app(detector, samples, detector.operating_thr, Path(folder))
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)
         app.block_thread()
 

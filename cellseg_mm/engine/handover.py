@@ -42,7 +42,6 @@ TRACEABLE = {
     'roi_head.mask_head.type': ('FCNMaskHead', 'RLEMaskHead'),
     'test_cfg.rpn.nms.type': ('nms',),
     'test_cfg.rcnn.nms.type': ('nms',),
-    'test_cfg.rcnn.nms.class_agnostic': (None, False),
 }
 
 

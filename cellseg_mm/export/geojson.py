@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from cellseg_mm.structures import Cells
+from cellseg_mm.utils import printable
 from cellseg_mm.visualization.draw import class_colors
 
 from .outlines import outline_cells
@@ -37,7 +38,7 @@ class GeoJSONWriter:
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         colors = class_colors(len(classes))
         self._classifications = [dict(name=name, color=color) for name, color in zip(classes, colors, strict=True)]
-        self._stem, self._count = stem, 0
+        self._stem, self._count = printable(stem), 0
         self._file = open(folder / f'{stem}.geojson', 'w', encoding='utf-8')  # noqa: SIM115
         self._file.write('{"type": "FeatureCollection", "features": [')
 

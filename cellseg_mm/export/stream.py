@@ -20,6 +20,8 @@ from .summary import summarise_counts
 from .table import TableWriter
 
 FORMATS = dict(labels=LabelImageWriter, coco=COCOWriter, geojson=GeoJSONWriter, csv=TableWriter)
+# Of each format, how its files' names end.
+ENDINGS = dict(labels=('_labels.tif', '_classes.tif'), coco=('_coco.json',), geojson=('.geojson',), csv=('.csv',))
 # Those with measurements; they alone need the image's pixels.
 MEASURED = {'geojson', 'csv'}
 

@@ -57,7 +57,7 @@ class SwappedSource:
 
     def __init__(self, source: object) -> None:
         self.height, self.width, self.pixel_size = source.height, source.width, source.pixel_size
-        self.note = join_notes(source.note, 'red and blue exchanged')
+        self.note = join_notes(source.note, 'red and blue exchanged in the file, put right')
         self._source = source
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -166,7 +166,8 @@ def _read_whole(path: Path) -> ArraySource:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with Image.open(path, formats=WHOLE_FORMATS) as image:
-                has_16_bits = image.format == 'PNG' and '16' in str(image.tile)
+                # of codec, box, offset and raw mode the last, such as RGB;16B
+                has_16_bits = image.format == 'PNG' and any('16' in str(tile[3]) for tile in image.tile)
                 orientation = image.getexif().get(0x0112, 1)
                 image.load()
                 array, note = _convert(path, image, has_16_bits)

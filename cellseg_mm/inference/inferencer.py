@@ -1,5 +1,6 @@
 """From images to cells in Python, with all that is needed taken from a checkpoint."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from cellseg_mm.engine.run_setup import operating_threshold
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
-from .image_source import ArraySource, open_image
+from .image_source import ArraySource, SwappedSource, open_image
 from .pixel_values import sample_windows
 from .tiled import predict_tiled
 from .tiles import TileGrid
@@ -50,13 +51,16 @@ class CellInferencer:
             checkpoint keeps.
         scale (float | None): Px of the model's input to a px of the image, in tiles, for images whose cells are not of
             the training's size; all images then go through in tiles.
-        channel_order (str): Of files given as a path: ``'rgb'``, or ``'bgr'`` for red and blue exchanged.
+        channel_order (str): Of files given as a path: ``'rgb'``, ``'bgr'`` for red and blue exchanged, or ``'auto'``:
+            rgb, unless training was prepared from files with red and blue exchanged; then each file's own is told from
+            the stain of its cells, see :func:`find_channel_order`.
         tta (bool): Merge what several views show, see :class:`CellTTAModel`: those of the config's ``tta_model``.
 
     Attributes:
         classes (tuple[str]): Names, in the order of the labels.
         score_thr (float): As above.
         score_reason (str): Where it is from, in words.
+        operating_thr (float): The threshold that validation chose, 0.5 where it did not, whatever was given.
         training_order (str): Channel order of the files that training was prepared from, ``'rgb'`` where unknown.
         max_cells (int): As many are found in an image, or a tile, at most.
         scale (float): As above.
@@ -73,7 +77,7 @@ class CellInferencer:
         device: str | None = None,
         score_thr: float | None = None,
         scale: float | None = None,
-        channel_order: str = 'rgb',
+        channel_order: str = 'auto',
         tta: bool = False,
     ) -> None:
         checkpoint, config = str(checkpoint), config and str(config)
@@ -81,10 +85,13 @@ class CellInferencer:
             raise UserError(f'a score threshold of {score_thr}: scores go from 0 to 1')
         if scale is not None and not 0.01 <= scale <= 100:
             raise UserError(f'a scale of {scale}: 0.01 to 100 is possible')
+        if channel_order not in ('auto', 'rgb', 'bgr'):
+            raise UserError(f'a channel order of {channel_order!r}: choose from auto, rgb, bgr')
         content = read_checkpoint(checkpoint)
         cfg = checkpoint_config(content, checkpoint, config)
         self.classes = tuple(content['meta']['dataset_meta']['classes'])
         self.score_thr, self.score_reason = operating_threshold(content, score_thr)
+        self.operating_thr, _ = operating_threshold(content)
         self.channel_order, self.training_order = channel_order, cfg.get('channel_order') or 'rgb'
         try:
             # mmdet keeps what is above its threshold, here what is at it counts too
@@ -121,26 +128,42 @@ class CellInferencer:
         """The cells of an image, or of each of several.
 
         Args:
-            image (str | Path | ndarray | object | list): A file; an array of (H, W, 3) uint8 RGB; a source, see
-                :func:`open_image`; or a list of these. A list of arrays is fitted to the input as tools/test.py does,
-                whatever the size.
+            image (str | Path | ndarray | object | list): A file, see :meth:`open`; an array of (H, W, 3) uint8 RGB; a
+                source, see :func:`open_image`; or a list of these.
 
         Returns:
-            Cells | list[Cells]: Those of the image, of :attr:`score_thr` and above; of a list, one for each.
+            Cells | list[Cells]: Those of the image, of :attr:`score_thr` and above; of a list, what each entry alone
+            gives.
 
         Raises:
             UserError: If a file cannot be read.
         """
         if isinstance(image, list):
-            arrays = all(isinstance(entry, np.ndarray) for entry in image)
-            return self._detect(image, self._fitted) if arrays else [self(entry) for entry in image]
+            return [self(entry) for entry in image]
         if isinstance(image, np.ndarray):
             image = ArraySource(image)
         elif isinstance(image, (str, Path)):
-            image = open_image(image, self.channel_order)
+            image = self.open(image)
         with tempfile.TemporaryDirectory() as folder:
-            parts = self.stream(image, folder, {}, self.needs_tiles(image))
+            parts = self.stream(image, folder, {}, self.needs_tiles(image), **self.tiling(), alone=True)
             return Cells.concatenate([Cells.from_codes([], [], [], image.height, image.width), *parts])
+
+    def open(self, path: str | Path) -> object:
+        """An image file as a source, its red and blue put right as ``channel_order`` says.
+
+        Args:
+            path (str | Path): The file.
+
+        Returns:
+            object: See :func:`open_image`; its ``note`` says where red and blue were exchanged.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        source, order = open_image(path), self.channel_order
+        if order == 'auto':
+            order = 'rgb' if self.training_order == 'rgb' else channel_order([_stain_of_cells(self, source)])[0]
+        return SwappedSource(source) if order == 'bgr' else source
 
     def needs_tiles(self, source: object) -> bool:
         """Whether an image would be fitted at a scale that no training image had."""
@@ -180,7 +203,7 @@ class CellInferencer:
             Iterator[Cells]: Parts in the whole image's pixels.
         """
         if not tiled:
-            return iter(self([source.read(0, 0, source.width, source.height)]))
+            return iter(self._detect([source.read(0, 0, source.width, source.height)], self._fitted))
         options = options or self.tiling()
         return predict_tiled(lambda images: self._detect(images, self._scaled), source, work_dir, origin, **options)
 
@@ -209,11 +232,11 @@ def _pack(image: np.ndarray, transforms: list) -> dict:
 def find_channel_order(detector: CellInferencer, paths: Sequence) -> tuple:
     """The channel order of a set of files, told from the stain of the cells in them.
 
-    One window of each is looked at in both orders, and the cells of both count: in true colours the nuclei are bluer
-    than what is around them. Files that cannot be read do not count.
+    One window of each is looked at in both orders, and the cells of both count, from validation's threshold on: in true
+    colours the nuclei are bluer than what is around them. Files that cannot be read do not count.
 
     Args:
-        detector (CellInferencer): Or another detector.
+        detector (CellInferencer): Finds the cells.
         paths (Sequence[Path]): The files.
 
     Returns:
@@ -221,15 +244,18 @@ def find_channel_order(detector: CellInferencer, paths: Sequence) -> tuple:
     """
     differences = []
     for path in paths:
-        try:
-            source = open_image(path)
-            windows = [source.read(*window) for window in sample_windows(source.height, source.width)]
-        except UserError:
-            continue
-        window = min(windows, key=lambda window: window.mean())  # the one with the most tissue
-        cells = Cells.concatenate(detector([window, np.ascontiguousarray(window[..., ::-1])]))
-        differences.append(stain_difference(window, cells.instance_map(min_visible=0) > 0))
+        with contextlib.suppress(UserError):
+            differences.append(_stain_of_cells(detector, open_image(path)))
     return channel_order(differences)
+
+
+def _stain_of_cells(detector: CellInferencer, source: object) -> float | None:
+    """See :func:`stain_difference`."""
+    windows = (source.read(*window) for window in sample_windows(source.height, source.width))
+    window = min(windows, key=lambda window: window.mean())  # the one with the most tissue
+    cells = Cells.concatenate([detector(view) for view in (window, np.ascontiguousarray(window[..., ::-1]))])
+    cells = cells.select(cells.scores >= detector.operating_thr)
+    return stain_difference(window, cells.instance_map(min_visible=0) > 0)
 
 
 def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:

@@ -13,13 +13,14 @@ import torch
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
-from cellseg_mm.export import export_cells
-from cellseg_mm.utils import UserError, write_atomically, write_json
+from cellseg_mm.export import ENDINGS, export_cells
+from cellseg_mm.utils import UserError, printable, write_atomically, write_json
 from cellseg_mm.visualization import Overlay
 
 from .image_source import open_image, read_overview
 from .inferencer import CellInferencer
 
+ALL_ENDINGS = dict(ENDINGS, overlay=('_overlay.png',))
 OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview
 
 
@@ -27,6 +28,9 @@ OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview
 class FilePredictor:
     """Predicts files into a folder: per file what :func:`export_cells` writes, ``NAME_overlay.png`` and, when all that
     is done, ``NAME_summary.json``.
+
+    Outputs of an earlier run under the same name, in formats that are not asked for now, stay if its settings were the
+    same, for then the cells are, too; else those that its summary names are removed.
 
     Args:
         detector (CellInferencer): The model.
@@ -108,17 +112,40 @@ class FilePredictor:
         return dict(self.detector.origin, image=image, channel_order=self.channel_order)
 
     def _settings(self, path: Path) -> dict:
-        """What the outputs of a file depend on."""
-        own = dict(formats=list(self.formats), tiled=self.tiled, pixel_size=self.pixel_size, **self.tile_options)
-        return dict(self._origin(path), **own)
+        """What the outputs of a file depend on, besides the formats."""
+        return dict(self._origin(path), tiled=self.tiled, pixel_size=self.pixel_size, **self.tile_options)
+
+    def _summary_path(self, name: str) -> Path:
+        return self.out_dir / f'{name}_summary.json'
+
+    def _outputs(self, name: str, formats: Iterable) -> list:
+        return [self.out_dir / f'{name}{ending}' for entry in formats for ending in ALL_ENDINGS[entry]]
+
+    def _earlier(self, path: Path, name: str) -> tuple:
+        """Of an earlier run that finished a file: its summary, its formats, and whether its settings were the same."""
+        try:
+            report = json.loads(self._summary_path(name).read_text('utf-8'))
+            formats = [entry for entry in ALL_ENDINGS if entry in report['formats']]
+            return report['summary'], formats, report['settings'] == self._settings(path)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, [], False
 
     def _finished(self, path: Path, name: str) -> dict | None:
-        """The summary of a file that an earlier run finished with the same settings."""
-        try:
-            report = json.loads((self.out_dir / f'{name}_summary.json').read_text('utf-8'))
-            return report['summary'] if report['settings'] == self._settings(path) else None
-        except (OSError, ValueError, KeyError):
-            return None
+        """The summary of a file that an earlier run finished with the same settings, if all is there."""
+        summary, formats, same = self._earlier(path, name)
+        done = same and set(formats).issuperset(self.formats)
+        return summary if done and all(file.exists() for file in self._outputs(name, self.formats)) else None
+
+    def _clear(self, path: Path, name: str) -> list:
+        """Remove what must not stand beside new outputs; the earlier formats that may."""
+        _, formats, same = self._earlier(path, name)
+        others = [entry for entry in formats if entry not in self.formats]
+        if not same:
+            for file in self._outputs(name, others):
+                file.unlink(missing_ok=True)
+        # last, and before the first new output: a run that is stopped between has no summary
+        self._summary_path(name).unlink(missing_ok=True)
+        return others if same else []
 
     def _predict_file(self, path: Path, name: str, source: object, tiled: bool) -> dict | None:
         """Write all outputs of a file; its summary, and None in the processes that only helped with the tiles."""
@@ -128,7 +155,7 @@ class FilePredictor:
         stream = self.detector.stream(source, tiles, self._origin(path), tiled, **self.tile_options)
         if tiled and not is_main_process():
             return None
-        overlay = None
+        other_formats, overlay = self._clear(path, name), None
         if 'overlay' in self.formats:
             overview, shrink = read_overview(source, OVERLAY_SIDE)
             overlay = Overlay(overview, self.detector.classes, shrink)
@@ -136,15 +163,15 @@ class FilePredictor:
         formats = [entry for entry in self.formats if entry != 'overlay']
         summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes, self.pixel_size)
         if overlay:
-            picture = overlay.picture(f'{path.name}: {summary["cells"]:,} cells')
+            picture = overlay.picture(f'{printable(path.name)}: {summary["cells"]:,} cells')
             encoded = cv2.imencode('.png', picture[..., ::-1])[1]
             write_atomically(self.out_dir / f'{name}_overlay.png', encoded.tobytes())
         note, seconds = self._note(source, summary, tiled), time.monotonic() - start
         report = dict(summary=summary, note=note, seconds=seconds, settings=self._settings(path))
-        write_json(self.out_dir / f'{name}_summary.json', report)
+        write_json(self._summary_path(name), dict(report, formats=[*self.formats, *other_formats]))
         shutil.rmtree(tiles, ignore_errors=True)
         counts = ', '.join(f'{label} {entry["cells"]:,}' for label, entry in summary['classes'].items())
-        tqdm.write(f'{path}: {summary["cells"]:,} cells ({counts}); {note}')
+        tqdm.write(f'{printable(path)}: {summary["cells"]:,} cells ({counts}); {note}')
         return summary
 
     def _note(self, source: object, summary: dict, tiled: bool) -> str:
@@ -175,4 +202,4 @@ def _say_failure(path: Path, error: Exception) -> None:
         text = f'{path}: out of GPU memory; --tile and a smaller --tile-size need less'
     elif not isinstance(error, UserError):
         text = f'{path}: {type(error).__name__}: {text}'
-    tqdm.write(f'error: {text}', file=sys.stderr)
+    tqdm.write(f'error: {printable(text)}', file=sys.stderr)

@@ -27,6 +27,7 @@ def predict_tiled(
     overlap: int = 128,
     batch_size: int = 4,
     skip_background: bool = True,
+    alone: bool = False,
 ) -> Iterator:
     """The cells of a large image.
 
@@ -49,6 +50,7 @@ def predict_tiled(
             united from pieces.
         batch_size (int): Tiles a call of the detector.
         skip_background (bool): Pass over tiles that show glass alone, see :func:`is_blank`.
+        alone (bool): This process does all, though there may be others, and has the result.
 
     Returns:
         Iterator[Cells]: Parts in the whole image's pixels; none where no cell was found, and none in processes other
@@ -61,7 +63,8 @@ def predict_tiled(
     work_dir = Path(work_dir)
     # with one tile nothing is to be gained, and the result is that of the plain path whatever the image shows
     skip_background = skip_background and len(grid) > 1
-    if is_main_process():
+    rank, world_size = (0, 1) if alone else get_dist_info()
+    if rank == 0:
         _claim(
             work_dir,
             dict(
@@ -73,10 +76,14 @@ def predict_tiled(
                 skip_background=skip_background,
             ),
         )
-    barrier()
-    _detect(detector, source, grid, work_dir, batch_size, skip_background)
-    barrier()
-    return merge_tiles(grid, _read_tiles(grid, work_dir)) if is_main_process() else iter(())
+    # shuffled, or a process could have the columns that hold all the tissue
+    share = np.sort(np.random.default_rng(0).permutation(len(grid))[rank::world_size]).tolist()
+    if not alone:
+        barrier()
+    _detect(detector, source, grid, share, work_dir, batch_size, skip_background)
+    if not alone:
+        barrier()
+    return merge_tiles(grid, _read_tiles(grid, work_dir)) if rank == 0 else iter(())
 
 
 def _claim(work_dir: Path, key: dict) -> None:
@@ -97,12 +104,15 @@ def _claim(work_dir: Path, key: dict) -> None:
 
 
 def _detect(
-    detector: Callable, source: object, grid: TileGrid, work_dir: Path, batch_size: int, skip_background: bool
+    detector: Callable,
+    source: object,
+    grid: TileGrid,
+    share: list,
+    work_dir: Path,
+    batch_size: int,
+    skip_background: bool,
 ) -> None:
     """Find and store the cells of this process's share of the tiles, but for those that are stored already."""
-    rank, world_size = get_dist_info()
-    # shuffled, or a process could have the columns that hold all the tissue
-    share = np.sort(np.random.default_rng(0).permutation(len(grid))[rank::world_size]).tolist()
     missing = [index for index in share if not _tile_path(work_dir, index).exists()]
     with tqdm(
         total=len(share), initial=len(share) - len(missing), desc='tiles', unit='tile', disable=not is_main_process()

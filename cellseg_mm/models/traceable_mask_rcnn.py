@@ -114,7 +114,8 @@ class TraceableMaskRCNN(nn.Module):
         boxes = clip(decode(head.bbox_coder, proposals, deltas), size).expand(-1, head.num_classes, 4)
         proposal, labels = (scores > cfg.score_thr).nonzero(as_tuple=True)
         boxes, scores = boxes[proposal, labels], scores[proposal, labels]
-        kept = suppress(boxes, scores, labels, size, cfg.nms.iou_threshold)[: cfg.max_per_img]
+        groups = torch.zeros_like(labels) if cfg.nms.get('class_agnostic') else labels
+        kept = suppress(boxes, scores, groups, size, cfg.nms.iou_threshold)[: cfg.max_per_img]
         return boxes[kept], scores[kept], labels[kept]
 
     def segment(self, features: tuple, boxes: Tensor, labels: Tensor) -> Tensor:

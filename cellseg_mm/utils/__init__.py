@@ -1,6 +1,6 @@
 from .config import ConfigOptions, diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
-from .files import output_file, output_folder, read_json, write_atomically, write_figure, write_json
+from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
 from .table import markdown_table
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     'output_file',
     'output_folder',
     'parse_config_text',
+    'printable',
     'read_json',
     'write_atomically',
     'write_figure',

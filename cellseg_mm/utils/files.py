@@ -72,6 +72,11 @@ def read_json(path: Path, origin: str) -> object:
         raise UserError(f'{path}: is no JSON ({error}); {origin}') from error
 
 
+def printable(text: str | Path) -> str:
+    """A text that can be encoded: bytes of a file's name that are no UTF-8 become escapes such as ``\\udce9``."""
+    return str(text).encode('utf-8', 'backslashreplace').decode('utf-8')
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file beside its place, then move it there: a reader, or a run that is killed, never leaves half of it.
 
@@ -83,7 +88,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
         with open(partial, 'wb') as file:
-            file.write(content.encode('utf-8') if isinstance(content, str) else content)
+            file.write(printable(content).encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

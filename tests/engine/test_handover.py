@@ -75,6 +75,18 @@ def test_the_runner_of_the_docs_finds_what_the_checkpoint_finds(row, size, tmp_p
     assert (union > 0).sum() > 100 and (differ > 0).mean() < 0.02
 
 
+def test_cells_of_all_classes_suppress_each_other_where_the_config_says_so():
+    found = []
+    for agnostic in (False, True):
+        cfg = tiny_config(ROWS[1], rcnn=dict(score_thr=0.1, nms=dict(class_agnostic=agnostic)))
+        handover.check_traceable(cfg, 'x.pth')
+        detector = random_detector(cfg)
+        content = handover.to_onnx(detector, {})
+        assert re.search(r'agree on (\d{2,}) of \1 cells', handover.compare(detector, content))
+        found.append(len(run(content, draw(1, 128, 128))[0]))
+    assert 10 < found[1] < 0.9 * found[0]
+
+
 def test_an_image_without_a_detection_or_a_proposal(tmp_path):
     for test_cfg in (dict(rcnn=dict(score_thr=1.0)), dict(rpn=dict(min_bbox_size=10**4))):
         cfg = tiny_config(ROWS[1], **test_cfg)
@@ -197,6 +209,17 @@ def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, 
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert len(lines) > 10 and all(re.fullmatch(r'[abc] \d\.\d{3} at \d+, \d+, \d+ px', line) for line in lines)
+
+    # printed is what validation's threshold keeps, without one what 0.5 keeps; find_cells gives all
+    session, runner = onnxruntime.InferenceSession(tmp_path / 'model.onnx'), dict(__name__='find_cells')
+    exec(RUNNER, runner)
+    scores = [cell[1] for cell in runner['find_cells'](session, draw(3, 64, 80))]
+    assert len(lines) == sum(score >= POINT['score_thr'] for score in scores) < len(scores)
+    model = onnx.load(tmp_path / 'model.onnx')
+    next(entry for entry in model.metadata_props if entry.key == 'operating_point').value = 'null'
+    onnx.save(model, tmp_path / 'model.onnx')
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert len(result.stdout.splitlines()) == sum(score >= 0.5 for score in scores) > 0
 
 
 def test_broken_files_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path):

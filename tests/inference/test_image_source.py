@@ -125,6 +125,7 @@ def test_files_that_lose_something_are_as_pillow_reads_them(tmp_path):
     image, expected = Image.fromarray(RGB), {}
     for name, made, note in (
         ('palette.png', image.quantize(64), 'palette'),
+        ('palette_160_px_wide.png', image.crop((0, 0, 160, 160)).quantize(64), 'palette'),  # 16 is no depth there
         ('palette.tif', image.quantize(64), 'palette'),
         ('bilevel.tif', image.convert('1'), 'grey, taken for red, green and blue'),
         ('bilevel.png', image.convert('1'), 'grey, taken for red, green and blue'),
@@ -250,7 +251,10 @@ def test_full_scale_is_the_fewest_bits_that_hold_the_largest_value():
 def test_red_and_blue_exchanged_are_put_right(tmp_path):
     Image.fromarray(RGBA[..., [2, 1, 0, 3]]).save(tmp_path / 'x.png')
     source = open_image(tmp_path / 'x.png', 'bgr')
-    assert np.array_equal(whole(source), RGB) and source.note == 'alpha dropped; red and blue exchanged'
+    assert (
+        np.array_equal(whole(source), RGB)
+        and source.note == 'alpha dropped; red and blue exchanged in the file, put right'
+    )
 
 
 def test_an_overview_is_the_mean_of_blocks():

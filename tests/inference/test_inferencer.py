@@ -13,14 +13,14 @@ from cellseg_mm import CellInferencer
 from cellseg_mm.engine import handover
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
-from cellseg_mm.inference import ArraySource, find_channel_order
+from cellseg_mm.inference import ArraySource, find_channel_order, tiled
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
 
 @pytest.fixture(scope='module')
 def detector(tiny_checkpoint) -> CellInferencer:
-    return CellInferencer(tiny_checkpoint)
+    return CellInferencer(tiny_checkpoint, channel_order='rgb')
 
 
 def same(cells: Cells, others: Cells) -> bool:
@@ -56,17 +56,68 @@ def test_the_cells_are_those_of_mmdets_test_path_each_once(detector, tiny_checkp
 
 
 def test_files_arrays_sources_and_lists_of_them_give_the_same_cells(detector, tmp_path):
-    images = [draw(1, 128, 128), draw(2, 140, 130), draw(3, 128, 128)]
+    images = [draw(1, 128, 128), draw(2, 140, 130), draw(3, 100, 400)]  # the last goes through in tiles
     single = [detector(image) for image in images]
     assert len({len(cells) for cells in single}) > 1 and min(len(cells) for cells in single) > 0
     tifffile.imwrite(tmp_path / 'x.tif', images[0] * np.uint16(257), photometric='rgb')
     mixed = [tmp_path / 'x.tif', images[1], ArraySource(images[2])]
     for found in (detector(images), detector(mixed), [detector(entry) for entry in mixed]):
         assert all(map(same, found, single))
-    tifffile.imwrite(tmp_path / 'swapped.tif', images[0][..., ::-1], photometric='rgb')
-    detector.channel_order = 'bgr'
-    assert same(detector(str(tmp_path / 'swapped.tif')), single[0])
-    detector.channel_order = 'rgb'
+
+
+def test_an_image_is_one_process_own_matter_whatever_a_launcher_started(detector, monkeypatch):
+    image = draw(1, 128, 400)
+    cells = detector(image)
+    monkeypatch.setattr(tiled, 'get_dist_info', lambda: (1, 2))
+    monkeypatch.setattr(tiled, 'barrier', None)
+    assert len(cells) and same(detector(image), cells)
+
+
+def stained() -> tuple:
+    """(128, 140, 3) uint8 RGB with one bluer cell, and where it is."""
+    mask = np.zeros((128, 140), bool)
+    mask[20:40, 20:40] = True
+    return np.where(mask[..., None], (90, 60, 160), (230, 150, 200)).astype(np.uint8), mask
+
+
+def as_cells(masks: np.ndarray, scores: list) -> Cells:
+    """Of (N, H, W) bool."""
+    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    return Cells.from_codes(codes, [0] * len(masks), scores, *masks.shape[1:])
+
+
+def test_a_file_with_red_and_blue_exchanged_is_put_right_where_training_files_were_so(
+    tiny_checkpoint, tmp_path, monkeypatch
+):
+    image, mask = stained()
+    for name, stored in (('right', image), ('swapped', image[..., ::-1])):
+        tifffile.imwrite(tmp_path / f'{name}.tif', stored, photometric='rgb')
+    looked_at = []
+
+    def detect(self, images: list, transforms: list) -> list:
+        looked_at.extend(images)
+        return [as_cells(np.stack([mask, ~mask]), [0.9, 0.1]) for _ in images]
+
+    def pixels(detector: CellInferencer, name: str) -> tuple:
+        source = detector.open(tmp_path / f'{name}.tif')
+        return source.read(0, 0, source.width, source.height), source.note
+
+    monkeypatch.setattr(CellInferencer, '_detect', detect)
+    # what validation's threshold leaves out, here all but the nucleus, does not tell the stain
+    detector = CellInferencer(tiny_checkpoint, score_thr=0.05)
+    assert (detector.training_order, detector.operating_thr) == ('bgr', 0.25)
+    for name, said in (('right', ''), ('swapped', 'red and blue exchanged in the file, put right')):
+        found, note = pixels(detector, name)
+        assert np.array_equal(found, image) and note == said
+    looked_at.clear()
+    detector(str(tmp_path / 'swapped.tif'))
+    assert np.array_equal(looked_at[-1], image)
+
+    looked_at.clear()
+    assert np.array_equal(pixels(CellInferencer(tiny_checkpoint, channel_order='bgr'), 'swapped')[0], image)
+    detector.training_order = 'rgb'
+    assert np.array_equal(pixels(detector, 'swapped')[0], image[..., ::-1])
+    assert not looked_at  # what is known costs nothing
 
 
 def test_images_that_would_be_shown_at_another_size_than_in_training_go_through_in_tiles(detector, tiny_checkpoint):
@@ -128,10 +179,7 @@ def test_views_are_merged_with_tta(detector, tiny_checkpoint):
 
 
 def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_path):
-    mask = np.zeros((60, 80), bool)
-    mask[20:40, 20:40] = True
-    code = mask_utils.encode(np.asfortranarray(mask.astype(np.uint8)))
-    image = np.where(mask[..., None], (90, 60, 160), (230, 150, 200)).astype(np.uint8)
+    image, mask = stained()
     tifffile.imwrite(tmp_path / 'right.tif', image, photometric='rgb')
     tifffile.imwrite(tmp_path / 'swapped.tif', image[..., ::-1], photometric='rgb')
     tifffile.imwrite(tmp_path / 'damaged.tif', image, photometric='rgb', compression='zlib')
@@ -141,9 +189,10 @@ def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_pa
     content[offset : offset + 20] = bytes(20)
     (tmp_path / 'damaged.tif').write_bytes(content)
 
-    def find(images: list) -> list:
-        return [Cells.from_codes([code], [0], [1], 60, 80) for _ in images]
+    def find(image: np.ndarray) -> Cells:
+        return as_cells(mask[None], [0.9])
 
+    find.operating_thr = 0.5
     for name, order in (('right', 'rgb'), ('swapped', 'bgr')):
         found, reason = find_channel_order(find, [tmp_path / f'{name}.tif', tmp_path / 'damaged.tif'])
         assert found == order and reason.endswith('of 1')
@@ -154,6 +203,7 @@ def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_pa
     ('options', 'message'),
     [
         (dict(score_thr=1.5), 'a score threshold of 1.5: scores go from 0 to 1'),
+        (dict(channel_order='brg'), "a channel order of 'brg': choose from auto, rgb, bgr"),
         (dict(scale=0), 'a scale of 0: 0.01 to 100 is possible'),
         (dict(device='cuda:99'), 'device cuda:99: cannot be used'),
         (dict(device='nonsense'), 'device nonsense: cannot be used'),

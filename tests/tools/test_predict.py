@@ -16,7 +16,7 @@ from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, draw
 
 from cellseg_mm import CellInferencer
-from cellseg_mm.inference import open_image
+from cellseg_mm.inference import open_image, predict_files
 from cellseg_mm.structures import Cells
 from cellseg_mm.visualization import draw_cells
 
@@ -152,6 +152,61 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(predict, tmp_path, monkeypa
         patch.setattr(CellInferencer, '_detect', None)
         assert predict(done, left, *settings, '--resume')[0] == 0
         assert predict(done, left, *settings, '--resume', '--score-thr', '0.3')[0] == 2  # other settings
+
+
+def stop(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_rewrite_that_was_stopped_is_never_taken_for_the_run_before_it(predict, tmp_path, monkeypatch):
+    path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
+    settings = path, '--formats', 'overlay,csv', '--channel-order', 'rgb'
+    assert predict(*settings)[0] == 0
+    rows = table(out / 'x.csv')
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_files, 'write_atomically', stop)  # of the overlay, after the table
+        assert predict(*settings, '--score-thr', '0.5')[0] == 130
+    assert len(table(out / 'x.csv')) < len(rows) and not (out / 'x_summary.json').exists()
+    assert predict(*settings, '--resume')[0] == 0 and table(out / 'x.csv') == rows
+
+
+@pytest.mark.parametrize('lost', ['x.csv', 'x_classes.tif'])
+def test_a_file_of_which_an_output_is_gone_is_not_finished(predict, tmp_path, lost):
+    path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
+    settings = path, '--formats', 'labels,csv', '--channel-order', 'rgb'
+    assert predict(*settings)[0] == 0
+    content = (out / lost).read_bytes()
+    (out / lost).unlink()
+    assert predict(*settings, '--resume')[0] == 0 and (out / lost).read_bytes() == content
+
+
+def test_formats_of_an_earlier_run_stay_only_where_the_cells_are_the_same(predict, tmp_path, monkeypatch):
+    path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
+    settings, summaries = (
+        (path, '--channel-order', 'rgb', '--formats'),
+        {'x_summary.json', 'summary.csv', 'summary.json'},
+    )
+    out.mkdir()
+    (out / 'x.geojson').write_text("the user's own")
+    for formats in ('overlay,labels', 'csv'):
+        assert predict(*settings, formats)[0] == 0
+    of_ours = {'x_overlay.png', 'x_labels.tif', 'x_classes.tif', 'x.csv'}
+    assert names(out) == of_ours | {'x.geojson'} | summaries
+    with monkeypatch.context() as patch:
+        patch.setattr(CellInferencer, '_detect', None)
+        assert predict(*settings, 'labels,csv', '--resume')[0] == 0  # of two runs, and both are finished
+    assert predict(*settings, 'csv', '--score-thr', '0.5')[0] == 0
+    assert names(out) == {'x.csv', 'x.geojson'} | summaries
+
+
+def test_a_name_that_is_no_utf_8_goes_through(predict, tmp_path):
+    path = write(tmp_path / 'in/x.tif', draw(1, 128, 128))
+    os.rename(path, os.fsencode(path.with_name('Zelle_')) + b'\xe9.tif')
+    status, printed, errors = predict(path.parent, '--channel-order', 'rgb')
+    assert status == 0 and r'Zelle_\udce9.tif: ' in printed and 'error' not in errors
+    stem = os.fsdecode(b'Zelle_\xe9')
+    assert names(tmp_path / 'out') == {f'{stem}{suffix}' for suffix in SUFFIXES} | {'summary.csv', 'summary.json'}
+    assert Path(table(tmp_path / 'out/summary.csv')[0]['file']).name == r'Zelle_\udce9.tif'
 
 
 @pytest.mark.parametrize(
