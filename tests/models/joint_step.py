@@ -1,8 +1,8 @@
 """A training step of two images by one process, or by several that share them: torchrun joint_step.py OUT.
 
 OUT gets what the step adds to each parameter, with our RoI head and with the stock one. What differs between the two
-ways for other reasons is taken out: samplers choose the first, not random ones, and attention, whose BatchNorm trains,
-is left out. Numbers are double, but for the mask loss, which mmdet computes in float.
+ways for other reasons is taken out: samplers choose the first, not random ones, and no BatchNorm trains. Numbers are
+double, but for the mask loss, which mmdet computes in float.
 """
 
 import sys
@@ -57,7 +57,7 @@ def make_sample(cells: int) -> tuple:
 def step(roi_head: str) -> dict:
     """The change of each parameter."""
     cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/demo/maskrcnn_r18_fpn.py').model
-    cfg.backbone.init_cfg = None
+    cfg.backbone.update(norm_eval=True, frozen_stages=1)
     cfg.roi_head.type = roi_head
     cfg.data_preprocessor.update(mean=[127.5] * 3, std=[73.9] * 3)
     torch.manual_seed(0)
