@@ -43,7 +43,7 @@ def main() -> None:
     seconds = {
         'draw tissue': run('1/6 draw tissue', 'make_sample_data', sample, '--images', 64, '--size', 256),
         'prepare': run('2/6 prepare', 'prepare_data', sample, '--out', args.data, '--val-fraction', 0.125),
-        'train': run('3/6 train', 'train', CONFIG, '--from-scratch', '--work-dir', work_dir, *data_option),
+        'train': run('3/6 train', 'train', CONFIG, '--work-dir', work_dir, *data_option),
     }
     checkpoint = next(work_dir.glob('best_*.pth'))
     test = ['test', CONFIG, checkpoint, '--work-dir', work_dir, '--show-dir', shown]
