@@ -29,7 +29,8 @@ def anchor_fit(cfg: Config) -> Check:
         datasets = list(inner_datasets(DATASETS.build(cfg.train_dataloader.dataset)))
     best_iou = torch.cat([dataset_anchor_iou(dataset, generator) for dataset in datasets]).numpy()
     infos = [dataset.get_data_info(index) for dataset in datasets for index in range(len(dataset))]
-    labels = np.array([instance['bbox_label'] for info in infos for instance in info['instances']], int)
+    cells = [instance for info in infos for instance in info['instances'] if not instance['ignore_flag']]
+    labels = np.array([cell['bbox_label'] for cell in cells], int)
     limits = AnchorFitHook()
     return check_anchors(best_iou, labels, datasets[0].metainfo['classes'], limits.iou_thr, limits.max_share)
 

@@ -109,5 +109,7 @@ def diff_configs(old: dict, new: dict) -> list:
 
 
 def _plain(value: object) -> object:
-    """Tuples as lists: a dumped and reloaded config may hold either."""
+    """Tuples as lists, for a dumped and reloaded config may hold either; True is not 1."""
+    if isinstance(value, bool):
+        return bool, value
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

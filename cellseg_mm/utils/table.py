@@ -20,4 +20,4 @@ def markdown_table(header: list, rows: list) -> str:
 def _text(value: object) -> str:
     if value is None or value != value:
         return ''
-    return f'{value:.3f}' if isinstance(value, float) else str(value)
+    return f'{value:.3f}' if isinstance(value, float) else str(value).replace('|', r'\|')

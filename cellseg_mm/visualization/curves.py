@@ -122,4 +122,6 @@ def _draw_parts(axes: Axes, train: dict, val: dict) -> None:
 def _line(axes: Axes, series: dict, label: str | None, **style) -> None:
     if series:
         epochs = sorted(series)
+        if label and label[0] == '_':  # Matplotlib's legends leave these out
+            label = f' {label}'
         axes.plot(epochs, [series[epoch] for epoch in epochs], marker='.', label=label, **style)

@@ -66,6 +66,8 @@ def test_a_large_image_is_made_smaller_in_its_colours(tmp_path):
         read = cv2.imdecode(content, cv2.IMREAD_COLOR)
         assert read.shape == shape and np.abs(read[5, 5].astype(int) - (30, 60, 200)).max() < 8
     assert photo_source(tmp_path / 'b.png', 100) is None
+    cv2.imwrite(str(tmp_path / 'strip.png'), np.zeros((2, 5000, 3), np.uint8))
+    assert decode(photo_source(tmp_path / 'strip.png', 100), 'jpeg')
 
 
 def test_a_figure_in_two_themes_is_the_same_every_time():

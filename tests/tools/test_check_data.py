@@ -1,3 +1,4 @@
+import json
 import runpy
 import shutil
 import sys
@@ -67,6 +68,17 @@ def test_anchors_that_miss_cells(flawless, run_here, tmp_path):
     )
     status, printed, _ = run_here(flawless, '--config', config, '--strict')
     assert status == 1 and 'WARNING anchors' in printed
+
+
+def test_ignored_regions_need_no_anchors(flawless, run_here, tmp_path):
+    shutil.copytree(flawless, tmp_path / 'cells')
+    path = tmp_path / 'cells/annotations/train.json'
+    content = read_json(path)
+    for entry in content['annotations'][::2]:
+        entry['iscrowd'] = 1
+    path.write_text(json.dumps(content))
+    status, printed, errors = run_here(tmp_path / 'cells', '--config', CONFIG)
+    assert status == 0 and 'anchors' in printed and not errors
 
 
 def test_mistakes(flawless, run_here, tmp_path):

@@ -12,9 +12,14 @@ def test_flatten_opens_dicts_and_lists_of_dicts():
 
 
 def test_diff_tells_changed_added_and_removed_keys():
-    old = dict(same=(1, 2), changed=dict(x=1), gone=1)
-    new = dict(same=[1, 2], changed=dict(x=2), added='y')
-    assert diff_configs(old, new) == [('added', MISSING, 'y'), ('changed.x', 1, 2), ('gone', 1, MISSING)]
+    old = dict(same=(1, 2), changed=dict(x=1), flag=True, gone=1)
+    new = dict(same=[1, 2], changed=dict(x=2), flag=1, added='y')
+    assert diff_configs(old, new) == [
+        ('added', MISSING, 'y'),
+        ('changed.x', 1, 2),
+        ('flag', True, 1),
+        ('gone', 1, MISSING),
+    ]
     assert diff_configs(old, old) == []
 
 

@@ -44,6 +44,11 @@ def to_pixel_indices(matrix: np.ndarray) -> np.ndarray:
     return (np.linalg.inv(shift) @ matrix @ shift)[:2]
 
 
+def pending_shape(results: dict) -> tuple:
+    """(H, W) of the image after the matrices that wait for :class:`ApplyAffine`."""
+    return results.get('affine_shape', results['img_shape'])
+
+
 class RandomAffineStep(RandomTransform):
     """Put a random matrix after those that wait for :class:`ApplyAffine`."""
 
@@ -53,7 +58,7 @@ class RandomAffineStep(RandomTransform):
 
     def apply(self, results: dict) -> None:
         """Change ``affine_matrix``."""
-        matrix = self.draw_matrix(*results['img_shape'])
+        matrix = self.draw_matrix(*pending_shape(results))
         results['affine_matrix'] = matrix @ results.get('affine_matrix', np.eye(3))
 
 
@@ -201,7 +206,7 @@ class RandomWindow(RandomAffineStep):
     def apply(self, results: dict) -> None:
         """Change ``affine_matrix`` and set ``affine_shape``."""
         super().apply(results)
-        results['affine_shape'] = tuple(min(self.size, side) for side in results['img_shape'])
+        results['affine_shape'] = tuple(min(self.size, side) for side in pending_shape(results))
 
 
 @TRANSFORMS.register_module()

@@ -1,3 +1,6 @@
+import copy
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
@@ -204,6 +207,21 @@ def test_a_window_is_a_slice_of_image_and_masks():
         kept = before[(slice(None), *window)]
         assert np.array_equal(after['gt_masks'].to_ndarray(), kept[kept.any((1, 2))])
     assert {top for top, _ in corners} == set(range(11)) and {left for _, left in corners} == set(range(31))
+
+
+def test_what_follows_a_window_acts_on_the_window():
+    """Turned by 90 degrees about its own centre it has the same pixels."""
+    results = make_results()
+    np.random.seed(0)
+    results = RandomWindow(size=30)(results)
+    plain = ApplyAffine(min_visible=0)(copy.deepcopy(results))
+    turn = RandomRotation(prob=1)
+    with mock.patch.object(RandomRotation, 'draw_angle', return_value=90):
+        turned = ApplyAffine(min_visible=0)(turn(results))
+    expected = [np.rot90(plain['img'], quarters) for quarters in (1, 3)]
+    assert any(np.array_equal(turned['img'], image) for image in expected) and plain['img'].std() > 0
+    window = RandomWindow(size=10)(RandomWindow(size=20)(make_results()))
+    assert ApplyAffine(min_visible=0)(window)['img'].shape == (10, 10, 3)
 
 
 def test_a_window_larger_than_the_image_is_the_image():
