@@ -469,8 +469,8 @@ def score_results(results: list, ground_truth: dict) -> tuple:
     largest = max(counts.values(), default=0)
     caps = (100, max(largest, 101))
     precision = average_precision(ground_truth, results, 'segm', max_dets=caps)
-    categories = sorted(ground_truth['categories'], key=lambda category: category['id'])
-    names = [('all classes', None), *((category['name'], label) for label, category in enumerate(categories))]
+    classes = [category['name'] for category in ground_truth['categories']]
+    names = [('all classes', None), *((name, label) for label, name in enumerate(classes))]
     figures = [(thr, cap) for thr in (0.5, None) for cap in caps[::-1]]
     rows = [[name, *(precision.mean(cap, thr, label) for thr, cap in figures)] for name, label in names]
     return rows, largest
