@@ -254,6 +254,21 @@ def test_an_ablation(prepared, tmp_path):
     assert 'cbam, seed 1: It was not tested' in page.text
 
 
+def test_an_ablation_of_undefined_figures(prepared, tmp_path):
+    out = write_ablation(tmp_path / 'ablation', prepared, dict(plain=3, cbam=5))
+    content = read_json(out / 'ablation.json')
+    for row in content['rows']:
+        row['figures']['PQ'] = dict(mean=None, std=None)
+    content['rows'][1]['differences']['PQ'] = [None] * 3
+    for run in content['runs']:
+        run['figures']['PQ'] = None
+    (out / 'ablation.json').write_text(json.dumps(content))
+    page = Page(build_page([out]))
+    assert page.table('Differences to the row above')[1][3] == '-'
+    header, *shown = page.table('Figures of the rows')
+    assert [row[header.index('PQ')] for row in shown] == ['-', '-']
+
+
 def test_a_page_has_its_limits(run, monkeypatch):
     page = Page(build_page([run]))
     photos = sum(len(image.get('href')) for image in page.root.iter(f'{SVG}image'))
