@@ -254,6 +254,25 @@ def test_an_ablation(prepared, tmp_path):
     assert 'cbam, seed 1: It was not tested' in page.text
 
 
+def test_an_ablation_of_which_some_runs_have_no_log(prepared, tmp_path):
+    """Of a run that is brought from another machine as its result.json alone."""
+    out = write_ablation(tmp_path / 'ablation', prepared, dict(plain=3, cbam=5))
+    content = read_json(out / 'ablation.json')
+    content['runs'].append(dict(content['runs'][1], seed=1))  # now finished
+    (out / 'ablation.json').write_text(json.dumps(content))
+    folder = out / 'runs/cbam-0123456789ab'
+    for path in (folder / 'seed_0', folder.with_name('plain-0123456789ab') / 'seed_0'):
+        shutil.rmtree(path)
+    page = Page(build_page([out]))
+    assert 'cbam, seed 0 has no log here' in page.text and 'plain, seed 0 has no log here' in page.text
+    assert 'training loss' in page.root.findall('.//img')[-1].get('alt') and 'seed 1 has no log' not in page.text
+    assert [row[0] for row in page.table('Figures of the rows')[1:]] == ['plain', 'cbam']
+    shutil.rmtree(folder)
+    page = Page(build_page([out]))
+    assert page.table('Differences to the row above') and 'What follows' not in page.text
+    assert 'cbam, seed 1 has no log here' in page.text
+
+
 def test_an_ablation_of_undefined_figures(prepared, tmp_path):
     out = write_ablation(tmp_path / 'ablation', prepared, dict(plain=3, cbam=5))
     content = read_json(out / 'ablation.json')
