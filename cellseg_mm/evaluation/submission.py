@@ -25,6 +25,7 @@ from cellseg_mm.structures import Runs, decode_runs
 from cellseg_mm.utils import UserError, read_json, write_atomically
 
 from .average_precision import average_precision
+from .coco_results import is_box, is_number
 
 MEMBER = 'test-results.json'
 # A thousand detections in each of 100 images take some 30 MB; a few kB of zip can claim to hold terabytes.
@@ -301,13 +302,13 @@ def _wrong_category(value: object, num_classes: int) -> tuple | None:
 
 
 def _wrong_score(value: object) -> tuple | None:
-    if _is_number(value) and 0 <= value <= 1:
+    if is_number(value) and 0 <= value <= 1:
         return None
     return 'score out of range', f'is {reprlib.repr(value)}, expected a number from 0 to 1'
 
 
 def _wrong_box(value: object, image: dict | None) -> tuple | None:
-    if not _is_box(value):
+    if not is_box(value):
         return 'bbox that is not 4 numbers', f'is {reprlib.repr(value)}, expected 4 finite numbers [x, y, w, h]'
     x, y, w, h = value
     if w <= 0 or h <= 0:
@@ -425,15 +426,6 @@ def _aligned_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(N,) IoU of (N, 4) boxes [x1, y1, x2, y2) in pairs."""
     tensors = (torch.as_tensor(values, dtype=torch.float64) for values in (boxes, others))
     return bbox_overlaps(*tensors, is_aligned=True).numpy()
-
-
-def _is_number(value: object) -> bool:
-    """Whether a JSON value is a finite number of a size that float64 can hold."""
-    return type(value) in (int, float) and abs(value) < 1e300
-
-
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
 def _kind(value: object) -> str:
