@@ -10,6 +10,7 @@ schedule, and every later run there takes it.
 """
 
 import argparse
+import fcntl
 import re
 from pathlib import Path
 
@@ -60,18 +61,23 @@ def parse_args() -> argparse.Namespace:
 
 def write_summary(rows: list, out: Path) -> str:
     """Write the table and the picture of all finished runs; return the table."""
-    runs = ablation.read_runs(rows, out)
-    summary = summarise(runs)
-    if not summary:
-        raise UserError(f'{out}: no finished run of these rows')
-    table = to_markdown(summary, runs)
-    write_atomically(out / 'ablation.md', table)
-    write_atomically(out / 'ablation.csv', to_csv(runs))
-    plain = [
-        {key: value for key, value in run.items() if key != 'evidence'} for found in runs.values() for run in found
-    ]
-    write_json(out / 'ablation.json', dict(rows=summary, runs=plain))
-    write_figure(out / 'ablation.png', plot_ablation(summary, runs, COMPARED))
+    if not out.is_dir():
+        raise UserError(f'{out}: no such folder, so there is no finished run')
+    with open(out / 'ablation.lock', 'w') as lock:
+        # another call that shares OUT would leave the table of fewer runs, had it read them earlier and written later
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runs = ablation.read_runs(rows, out)
+        summary = summarise(runs)
+        if not summary:
+            raise UserError(f'{out}: no finished run of these rows')
+        table = to_markdown(summary, runs)
+        write_atomically(out / 'ablation.md', table)
+        write_atomically(out / 'ablation.csv', to_csv(runs))
+        plain = [
+            {key: value for key, value in run.items() if key != 'evidence'} for found in runs.values() for run in found
+        ]
+        write_json(out / 'ablation.json', dict(rows=summary, runs=plain))
+        write_figure(out / 'ablation.png', plot_ablation(summary, runs, COMPARED))
     return table
 
 

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         default=0.5,
         help='lowest score that counts, but for curves and AP50; take one chosen on validation (default: 0.5)',
     )
-    parser.add_argument('--worst', type=int, default=10, help='number of images to draw (default: 10)')
+    parser.add_argument('--worst', type=int, default=10, help='number of images to draw, the worst first (default: 10)')
     args = parser.parse_args()
     if not 0 <= args.score_thr <= 1:
         raise UserError(f'--score-thr {args.score_thr}: must be from 0 to 1')
@@ -57,16 +57,25 @@ def read_parts(args: argparse.Namespace) -> tuple:
     return ground_truth, results, parts, scenes
 
 
-def worst_picture(out: Path, name: str) -> Path:
-    return out / 'worst' / f'{Path(name).stem}.png'
+def check_sizes(report: dict, parts: list, images: Path, args: argparse.Namespace) -> None:
+    """Refuse images of another size than the annotations', before anything is written; missing ones are told later."""
+    for index in worst_images(report, args.worst):
+        image = parts[index][0]['images'][0]
+        path = images / image['file_name']
+        stored = cv2.imread(str(path))
+        if stored is not None and stored.shape[:2] != (image['height'], image['width']):
+            raise UserError(
+                f'{path}: {stored.shape[1]}x{stored.shape[0]} px (width x height), but '
+                f'{image["width"]}x{image["height"]} in {args.annotations}; --images names the folder of its images'
+            )
 
 
 def draw_worst(report: dict, parts: list, scenes: list, images: Path, args: argparse.Namespace) -> list:
     """Draw the worst images into OUT/worst, in place of those of an earlier run; return the paths of missing ones."""
-    for entry in report['images']:
-        worst_picture(args.out, entry['name']).unlink(missing_ok=True)
-    missing = []
-    for index in tqdm(worst_images(report, args.worst), desc='drawing the worst', unit='image'):
+    folder, missing = args.out / 'worst', []
+    for path in folder.glob('[0-9][0-9][0-9][0-9]_*.png'):
+        path.unlink()
+    for place, index in enumerate(tqdm(worst_images(report, args.worst), desc='drawing the worst', unit='image')):
         name = report['images'][index]['name']
         stored = cv2.imread(str(images / name))
         if stored is None:
@@ -76,7 +85,9 @@ def draw_worst(report: dict, parts: list, scenes: list, images: Path, args: argp
         gt_kinds, kinds = error_kinds(scenes[index].above(args.score_thr))
         codes = codes[: len(kinds)]  # scores fall
         drawn = draw_errors(np.ascontiguousarray(stored[..., ::-1]), gt_codes, gt_kinds, codes, kinds)
-        write_atomically(worst_picture(args.out, name), cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
+        # images of several folders may share a name
+        path = folder / f'{place + 1:04}_{Path(name).stem}.png'
+        write_atomically(path, cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
     return missing
 
 
@@ -86,12 +97,13 @@ def main() -> None:
     ground_truth, results, parts, scenes = read_parts(args)
     report = analyze_errors(ground_truth, results, scenes, args.score_thr)
     text = errors_markdown(report, args.worst)
+    images = args.images or args.annotations.parent.parent / 'images'
+    check_sizes(report, parts, images, args)
 
     write_atomically(args.out / 'errors.json', json.dumps(report, indent=1, allow_nan=False))
     write_atomically(args.out / 'errors.md', text + '\n')
     write_figure(args.out / 'confusion_matrix.png', plot_confusion_matrix(report))
     write_figure(args.out / 'precision_recall.png', plot_precision_recall(report))
-    images = args.images or args.annotations.parent.parent / 'images'
     missing = draw_worst(report, parts, scenes, images, args)
     print(text)
     if missing:

@@ -63,7 +63,7 @@ def to_markdown(rows: list, runs: dict) -> str:
     parts = [markdown_table(['row', 'seeds', *FIGURES], figures)]
     parts.append('Mean and standard deviation over the seeds.')
     differences = [
-        [row['row'], *('{:+.3f} [{:+.3f}, {:+.3f}]'.format(*row['differences'][key]) for key in COMPARED)]
+        [row['row'], *(_with_interval(*row['differences'][key]) for key in COMPARED)]
         for row in rows
         if row['differences']
     ]
@@ -81,7 +81,15 @@ def to_markdown(rows: list, runs: dict) -> str:
 
 
 def _mean_and_std(figure: dict) -> str:
+    """Empty where undefined."""
+    if np.isnan(figure['mean']):
+        return ''
     return f'{figure["mean"]:.3f}' if np.isnan(figure['std']) else f'{figure["mean"]:.3f} ± {figure["std"]:.3f}'
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    """Empty where undefined."""
+    return '' if np.isnan(value) else f'{value:+.3f} [{low:+.3f}, {high:+.3f}]'
 
 
 def _origin(run: dict) -> list:

@@ -22,8 +22,8 @@ class AveragePrecision(NamedTuple):
     """Precision as COCO has it.
 
     Attributes:
-        precision: (T, R, C, A, M) float64 over IoU thresholds 0.5, 0.55, ..., 0.95, recalls 0, 0.01, ..., 1, classes,
-            sizes and numbers of detections; -1 where there is no ground truth.
+        precision: (T, R, C, A, M) float64 over IoU thresholds 0.5, 0.55, ..., 0.95, recalls 0, 0.01, ..., 1, classes
+            as the ground truth lists them, sizes and numbers of detections; -1 where there is no ground truth.
         max_dets: M numbers of detections an image and class.
         bands: A names of sizes.
     """
@@ -64,7 +64,8 @@ def average_precision(
     evaluated for all figures.
 
     Args:
-        ground_truth (dict): COCO content: images, annotations (bbox, area, iscrowd, segmentation), categories.
+        ground_truth (dict): COCO content: images, annotations (bbox, area, iscrowd, segmentation), categories. The ids
+            of annotations do not count.
         results (list[dict]): image_id, category_id, score, and bbox [x, y, w, h] or segmentation (run-length code).
         iou_type (str): ``'segm'`` or ``'bbox'``.
         max_dets (tuple[int]): Rising.
@@ -87,14 +88,22 @@ def average_precision(
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
-    return AveragePrecision(np.asarray(evaluation.eval['precision']), tuple(max_dets), tuple(bands))
+    precision = np.asarray(evaluation.eval['precision'])
+    ids = [category['id'] for category in ground_truth['categories']]
+    as_listed = np.searchsorted(sorted(ids), ids)  # the evaluators sort classes by id
+    return AveragePrecision(precision[:, :, as_listed], tuple(max_dets), tuple(bands))
 
 
 def _cells(annotations: list, iou_type: str) -> list:
-    """Copies of the annotations; for boxes without the masks, which would be decoded for nothing."""
+    """Copies of the annotations; for boxes without the masks, which would be decoded for nothing.
+
+    Their ids become 1, 2, ...: to the evaluators a cell of id 0 is never found, and cells of one id are one cell.
+    """
+    cells = [dict(entry, id=number) for number, entry in enumerate(annotations, start=1)]
     if iou_type == 'bbox':
-        return [{key: entry[key] for key in entry if key != 'segmentation'} for entry in annotations]
-    return [dict(entry) for entry in annotations]
+        for entry in cells:
+            entry.pop('segmentation', None)
+    return cells
 
 
 def _detections(results: list, iou_type: str) -> list:

@@ -1,6 +1,7 @@
 """Predictions as COCO results: the flat list of dicts that the task's submission, COCO tools and our own tools read."""
 
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,15 +65,21 @@ def read_results(path: Path) -> list:
     """The list that :class:`DumpCocoResults` wrote.
 
     Raises:
-        UserError: If it is missing or not such a list.
+        UserError: If it is missing or not such a list; it names the first wrong entry. What a segmentation holds is
+            left to those who decode it.
     """
     origin = f'make it by tools/test.py CONFIG CHECKPOINT --out {path}'
     results = read_json(path, origin)
-    needed = {'image_id', 'category_id', 'score', 'segmentation', 'bbox'}
-    if not isinstance(results, list) or not all(
-        isinstance(entry, dict) and needed <= entry.keys() for entry in results
-    ):
+    if not isinstance(results, list):
         raise UserError(f'{path}: is no list of COCO results; {origin}')
+    checks = dict(
+        image_id=(_is_id, 'the id of an image'),
+        category_id=(_is_id, 'the id of a category'),
+        score=(is_number, 'a finite number'),
+        bbox=(is_box, '4 finite numbers [x, y, w, h]'),
+        segmentation=(_is_segmentation, 'a run-length code'),
+    )
+    _check_entries(path, 'result', results, checks)
     return results
 
 
@@ -80,7 +87,7 @@ def read_ground_truth(path: Path) -> dict:
     """COCO annotations with at least one labelled cell.
 
     Raises:
-        UserError: If they are missing, or are something else.
+        UserError: If they are missing, or are something else; it names the first wrong entry.
     """
     content = read_json(path, 'tools/prepare_data.py makes annotations/SPLIT.json')
     parts = ('images', 'annotations', 'categories')
@@ -88,7 +95,62 @@ def read_ground_truth(path: Path) -> dict:
         raise UserError(f'{path}: is no COCO annotation file; it needs {", ".join(parts)}')
     if not content['annotations']:
         raise UserError(f'{path}: holds no annotation, so there is nothing to score against')
+    side = (lambda value: type(value) is int and value > 0, 'a number of px')
+    image = dict(id=(_is_id, 'an id'), file_name=(_is_text, 'a text'), height=side, width=side)
+    _check_entries(path, 'image entry', content['images'], image)
+    _check_entries(path, 'category entry', content['categories'], dict(id=(_is_id, 'an id'), name=(_is_text, 'a text')))
+    for part in ('images', 'categories'):
+        if len({entry['id'] for entry in content[part]}) < len(content[part]):
+            raise UserError(f'{path}: two of its {part} have the same id; give each its own')
+    categories = {entry['id'] for entry in content['categories']}
+    annotation = dict(
+        image_id=(_is_id, 'the id of an image'),
+        category_id=(lambda value: _is_id(value) and value in categories, 'the id of a listed category'),
+        segmentation=(_is_segmentation, 'polygons or a run-length code'),
+    )
+    _check_entries(path, 'annotation entry', content['annotations'], annotation)
     return content
+
+
+def _check_entries(path: Path, what: str, entries: list, checks: dict) -> None:
+    """Make sure that entries are objects with the keys of ``checks``: key to a test of its value, and what is expected.
+
+    Raises:
+        UserError: Naming the first that is not.
+    """
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise UserError(f'{path}: {what} {index}: is {reprlib.repr(entry)}, expected an object {{...}}')
+        for key, (is_good, expected) in checks.items():
+            if key not in entry:
+                raise UserError(f'{path}: {what} {index}: has no {key}')
+            if not is_good(entry[key]):
+                raise UserError(f'{path}: {what} {index}: {key} is {reprlib.repr(entry[key])}, expected {expected}')
+
+
+def _is_id(value: object) -> bool:
+    return type(value) in (int, str)
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a finite number of a size that float64 can hold."""
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def is_box(value: object) -> bool:
+    """Whether a JSON value is 4 such numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+def _is_segmentation(value: object) -> bool:
+    """Whether it has the form of a run-length code, or of polygons of three points or more."""
+    if isinstance(value, dict):
+        return 'size' in value and 'counts' in value
+    return isinstance(value, list) and bool(value) and all(isinstance(part, list) and len(part) > 5 for part in value)
 
 
 def read_tested(dataset: dict) -> dict:

@@ -25,6 +25,7 @@ from cellseg_mm.structures import Runs, decode_runs
 from cellseg_mm.utils import UserError, read_json, write_atomically
 
 from .average_precision import average_precision
+from .coco_results import is_box, is_number
 
 MEMBER = 'test-results.json'
 # A thousand detections in each of 100 images take some 30 MB; a few kB of zip can claim to hold terabytes.
@@ -301,13 +302,13 @@ def _wrong_category(value: object, num_classes: int) -> tuple | None:
 
 
 def _wrong_score(value: object) -> tuple | None:
-    if _is_number(value) and 0 <= value <= 1:
+    if is_number(value) and 0 <= value <= 1:
         return None
     return 'score out of range', f'is {reprlib.repr(value)}, expected a number from 0 to 1'
 
 
 def _wrong_box(value: object, image: dict | None) -> tuple | None:
-    if not _is_box(value):
+    if not is_box(value):
         return 'bbox that is not 4 numbers', f'is {reprlib.repr(value)}, expected 4 finite numbers [x, y, w, h]'
     x, y, w, h = value
     if w <= 0 or h <= 0:
@@ -427,15 +428,6 @@ def _aligned_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return bbox_overlaps(*tensors, is_aligned=True).numpy()
 
 
-def _is_number(value: object) -> bool:
-    """Whether a JSON value is a finite number of a size that float64 can hold."""
-    return type(value) in (int, float) and abs(value) < 1e300
-
-
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
-
-
 def _kind(value: object) -> str:
     """JSON's word for the type of a value."""
     kinds = {dict: 'object', list: 'list', str: 'text', bool: 'boolean', type(None): 'null'}
@@ -469,8 +461,8 @@ def score_results(results: list, ground_truth: dict) -> tuple:
     largest = max(counts.values(), default=0)
     caps = (100, max(largest, 101))
     precision = average_precision(ground_truth, results, 'segm', max_dets=caps)
-    categories = sorted(ground_truth['categories'], key=lambda category: category['id'])
-    names = [('all classes', None), *((category['name'], label) for label, category in enumerate(categories))]
+    classes = [category['name'] for category in ground_truth['categories']]
+    names = [('all classes', None), *((name, label) for label, name in enumerate(classes))]
     figures = [(thr, cap) for thr in (0.5, None) for cap in caps[::-1]]
     rows = [[name, *(precision.mean(cap, thr, label) for thr, cap in figures)] for name, label in names]
     return rows, largest

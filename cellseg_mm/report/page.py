@@ -95,8 +95,8 @@ def build_page(work_dirs: list) -> str:
     )
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return '-' if value is None or value != value else f'{value:.{digits}f}'
+def _number(value: float | None, digits: int = 3, sign: str = '') -> str:
+    return '-' if value is None or value != value else f'{value:{sign}.{digits}f}'
 
 
 def _hex(color: tuple) -> str:

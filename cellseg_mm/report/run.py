@@ -231,15 +231,15 @@ def read_ablation(out: Path) -> tuple:
 
     Returns:
         tuple: :class:`Ablation`, None before its first run is finished; and the folders of the runs to look at with
-        their names: of each row the first seed, without a table all that have a log.
+        their names: of each row the first seed that has a log, without a table all that have one.
 
     Raises:
-        UserError: If no run has a log, or the table is damaged.
+        UserError: If there is neither a log nor the table, or the table is damaged.
     """
     folders = sorted({log.parents[3] for log in out.glob('runs/*/seed_*/train/*/vis_data/scalars.json')})
-    if not folders:
-        raise UserError(f'{out}: no run of the ablation has a log yet')
     table = out / 'ablation.json'
+    if not table.exists() and not folders:
+        raise UserError(f'{out}: no run of the ablation has a log yet')
     if not table.exists():
         return None, {folder: _run_name(folder) for folder in folders}
     content = read_json(table, 'tools/ablate.py writes it')
@@ -248,7 +248,13 @@ def read_ablation(out: Path) -> tuple:
     unfinished = set(folders).difference(*finished.values())
     text = '{} is not in the table: the tools/ablate.py command that began it goes on with it.'
     missing = [Missing(text.format(_run_name(folder))) for folder in sorted(unfinished)]
-    return Ablation(content['rows'], runs, missing), {own[0]: _run_name(own[0]) for own in finished.values()}
+    shown = {}
+    text = '{} has no log here, so there are no curves, errors and pictures of it.'
+    for own in finished.values():
+        logged = [folder for folder in own if folder in folders]
+        shown |= {folder: _run_name(folder) for folder in logged[:1]}
+        missing += [Missing(text.format(_run_name(folder))) for folder in own if folder not in folders]
+    return Ablation(content['rows'], runs, missing), shown
 
 
 def _run_folder(out: Path, run: dict) -> Path:

@@ -1,3 +1,4 @@
+import numpy as np
 from matplotlib import colormaps, rcParams
 from matplotlib.figure import Figure
 
@@ -6,7 +7,7 @@ def plot_ablation(rows: list, runs: dict, figures: tuple) -> Figure:
     """Each seed's figures by row, and the differences to the row above with their intervals.
 
     Args:
-        rows (list[dict]): Of :func:`cellseg_mm.evaluation.summarise`.
+        rows (list[dict]): Of :func:`cellseg_mm.evaluation.summarise`. What is nan or None is not drawn.
         runs (dict[str, list]): The results behind them.
         figures (tuple[str]): Names of those to draw.
     """
@@ -21,8 +22,9 @@ def plot_ablation(rows: list, runs: dict, figures: tuple) -> Figure:
             levels.plot([place] * len(values), values, 'o', color=color, alpha=0.5)
             levels.plot([place - 0.25, place + 0.25], [row['figures'][figure]['mean']] * 2, color=color, linewidth=2.5)
             if row['differences']:
-                value, low, high = row['differences'][figure]
-                changes.errorbar(place, value, [[value - low], [high - value]], fmt='o', color=color, capsize=5)
+                value, low, high = np.array(row['differences'][figure], np.float64)  # None becomes nan
+                changes.plot(place, value, 'o', color=color)
+                changes.vlines(place, low, high, color=color)  # a percentile interval need not hold the estimate
         levels.set_title(figure)
         changes.axhline(0, color=rcParams['text.color'], linewidth=1)
         for part in (levels, changes):

@@ -25,7 +25,10 @@ def annotation(image_id, label, code, **more):
 
 def make_ground_truth(shape, annotations, num_images=1, num_classes=4):
     return dict(
-        images=[dict(id=number, height=shape[0], width=shape[1]) for number in range(1, num_images + 1)],
+        images=[
+            dict(id=number, file_name=f'{number}.png', height=shape[0], width=shape[1])
+            for number in range(1, num_images + 1)
+        ],
         annotations=[
             dict(dict(area=float(mask_utils.area(entry['segmentation'])), iscrowd=0), **entry, id=number)
             for number, entry in enumerate(annotations, start=1)

@@ -1,5 +1,7 @@
 import csv
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +85,35 @@ def test_picture(runs, rows):
     dots = [line.get_ydata() for line in levels.lines if line.get_marker() == 'o']
     assert list(dots[0]) == [run['figures']['segm_AP50_max1000'] for run in runs['plain']]
     value, low, high = rows[1]['differences']['PQ']
-    (interval,) = changes.containers
-    assert interval.lines[0].get_ydata() == [value]
-    np.testing.assert_allclose(interval.lines[2][0].get_segments()[0][:, 1], [low, high])
+    (interval,) = changes.collections
+    assert [value] in [list(line.get_ydata()) for line in changes.lines]
+    np.testing.assert_allclose(interval.get_segments()[0][:, 1], [low, high])
+
+
+def test_an_interval_need_not_hold_the_difference(runs, rows):
+    rows = [rows[0], dict(rows[1], differences={key: (0.5, 0.1, 0.4) for key in COMPARED})]
+    picture = plot_ablation(rows, runs, COMPARED)
+    picture.draw_without_rendering()
+    (interval,) = picture.axes[-1].collections
+    np.testing.assert_allclose(interval.get_segments()[0][:, 1], [0.1, 0.4])
+    assert '+0.500 [+0.100, +0.400]' in to_markdown(rows, runs)
+
+
+def test_what_is_undefined_stays_empty(runs):
+    """As without a test image that has a cell; in the files nan is None."""
+    undefined = {
+        row: [dict(run, figures=dict.fromkeys(run['figures'], None)) for run in found] for row, found in runs.items()
+    }
+    for found in undefined.values():
+        for run in found:
+            evidence = run['evidence']
+            pq = np.full_like(evidence.pq, np.nan)
+            run['evidence'] = replace(evidence, actual=np.zeros_like(evidence.actual), pq=pq)
+    rows = summarise(undefined, num_resamples=10)
+    text = to_markdown(rows, undefined)
+    assert 'nan' not in text
+    assert '| better                      |                   |                  |    |' in text
+    read_back = json.loads(json.dumps(rows).replace('NaN', 'null'))
+    assert read_back[1]['differences']['PQ'] == [None] * 3
+    for table in (rows, read_back):
+        plot_ablation(table, undefined, COMPARED).draw_without_rendering()

@@ -52,6 +52,32 @@ def test_thresholds_classes_and_sizes(engine):
 
 
 @pytest.mark.parametrize('engine', ENGINES)
+@pytest.mark.parametrize('iou_type', ['segm', 'bbox'])
+def test_classes_are_as_listed(engine, iou_type):
+    ground_truth, results = random_results(5, num_cells=30, num_detections=40, num_classes=3)
+    by_id = average_precision(ground_truth, results, iou_type, engine=engine)
+    order = [2, 0, 1]
+    listed = dict(ground_truth, categories=[ground_truth['categories'][label] for label in order])
+    shuffled = average_precision(listed, results, iou_type, engine=engine)
+    expected = [by_id.mean(1000, 0.5, label) for label in order]
+    assert [shuffled.mean(1000, 0.5, label) for label in range(3)] == expected and len(set(expected)) == 3
+    assert shuffled.mean(1000) == pytest.approx(by_id.mean(1000), abs=1e-12)
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+@pytest.mark.parametrize('iou_type', ['segm', 'bbox'])
+@pytest.mark.parametrize('first, step', [(0, 1), (7, 0), (None, None)])
+def test_ids_of_annotations_do_not_count(engine, iou_type, first, step):
+    """From 0 on, all the same, and none."""
+    ground_truth, results = perfect_detections(5)
+    for number, entry in enumerate(ground_truth['annotations']):
+        del entry['id']
+        if first is not None:
+            entry['id'] = first + step * number
+    assert average_precision(ground_truth, results, iou_type, engine=engine).mean(1000) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize('engine', ENGINES)
 def test_no_detection_scores_nothing(engine):
     cell = encode(disc((40, 40), (20, 20), 8))
     ground_truth = make_ground_truth((40, 40), [annotation(1, 0, cell)])

@@ -87,7 +87,7 @@ def test_dumped_results_read_back(data, tmp_path):
         (None, 'No such file'),
         ('{', 'is no JSON'),
         ('{}', 'is no list'),
-        ('[{"score": 1}]', 'is no list of COCO results'),
+        ('[{"score": 1}]', 'result 0: has no image_id'),
     ],
 )
 def test_broken_results_files(tmp_path, content, message):

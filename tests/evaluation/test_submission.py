@@ -468,5 +468,7 @@ def test_score_of_few_and_of_no_detections():
     assert largest < 100
     for _, ap50, ap50_capped, mean, mean_capped in rows:
         assert 0 < mean == mean_capped < ap50 == ap50_capped < 1
+    reverse, _ = score_results(results, dict(ground_truth, categories=ground_truth['categories'][::-1]))
+    assert reverse[1:] == rows[:0:-1]
     rows, largest = score_results([], ground_truth)
     assert largest == 0 and all(row[1:] == [0] * 4 for row in rows)

@@ -254,6 +254,40 @@ def test_an_ablation(prepared, tmp_path):
     assert 'cbam, seed 1: It was not tested' in page.text
 
 
+def test_an_ablation_of_which_some_runs_have_no_log(prepared, tmp_path):
+    """Of a run that is brought from another machine as its result.json alone."""
+    out = write_ablation(tmp_path / 'ablation', prepared, dict(plain=3, cbam=5))
+    content = read_json(out / 'ablation.json')
+    content['runs'].append(dict(content['runs'][1], seed=1))  # now finished
+    (out / 'ablation.json').write_text(json.dumps(content))
+    folder = out / 'runs/cbam-0123456789ab'
+    for path in (folder / 'seed_0', folder.with_name('plain-0123456789ab') / 'seed_0'):
+        shutil.rmtree(path)
+    page = Page(build_page([out]))
+    assert 'cbam, seed 0 has no log here' in page.text and 'plain, seed 0 has no log here' in page.text
+    assert 'training loss' in page.root.findall('.//img')[-1].get('alt') and 'seed 1 has no log' not in page.text
+    assert [row[0] for row in page.table('Figures of the rows')[1:]] == ['plain', 'cbam']
+    shutil.rmtree(folder)
+    page = Page(build_page([out]))
+    assert page.table('Differences to the row above') and 'What follows' not in page.text
+    assert 'cbam, seed 1 has no log here' in page.text
+
+
+def test_an_ablation_of_undefined_figures(prepared, tmp_path):
+    out = write_ablation(tmp_path / 'ablation', prepared, dict(plain=3, cbam=5))
+    content = read_json(out / 'ablation.json')
+    for row in content['rows']:
+        row['figures']['PQ'] = dict(mean=None, std=None)
+    content['rows'][1]['differences']['PQ'] = [None] * 3
+    for run in content['runs']:
+        run['figures']['PQ'] = None
+    (out / 'ablation.json').write_text(json.dumps(content))
+    page = Page(build_page([out]))
+    assert page.table('Differences to the row above')[1][3] == '-'
+    header, *shown = page.table('Figures of the rows')
+    assert [row[header.index('PQ')] for row in shown] == ['-', '-']
+
+
 def test_a_page_has_its_limits(run, monkeypatch):
     page = Page(build_page([run]))
     photos = sum(len(image.get('href')) for image in page.root.iter(f'{SVG}image'))

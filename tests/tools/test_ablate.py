@@ -1,19 +1,30 @@
 """tools/ablate.py as a user runs it, and as a machine that goes down leaves it."""
 
 import csv
+import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 import pytest
 from conftest import ROOT, read_json, write_tiny_config
+from matplotlib.figure import Figure
+
+from cellseg_mm.evaluation.ablation_summary import COSTS, FIGURES
 
 ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn', 'maskrcnn_r18_fpn_cbam']
 SHORT = ['train_cfg.max_epochs=2', 'train_dataloader.dataset.dataset.indices=2', 'model.test_cfg.rcnn.score_thr=0.001']
 SHORT += ['model.test_cfg.rcnn.max_per_img=50', 'val_dataloader.dataset.indices=2', 'test_dataloader.dataset.indices=2']
+
+spec = importlib.util.spec_from_file_location('ablate_tool', ROOT / 'tools/ablate.py')
+ablate = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ablate)
 
 
 def command(rows, prepared, folder, out, *more):
@@ -84,6 +95,44 @@ def test_mistakes(prepared, one_line_error, tmp_path):
     broken = [*options, 'model.backbone.depth=7']
     message = one_line_error('ablate', configs[0], '--from-scratch', *broken)
     assert 'tools/train.py failed' in message and 'train.log' in message
+
+
+def write_result(folder, seed):
+    """Of a test of one image without a cell."""
+    origin = dict(commit='abc', device='a CPU', versions={})
+    run = dict(row='row', seed=seed, digest='x', test_images=['a.png'], peak_memory_of='process', trained_by=origin)
+    run['figures'] = dict.fromkeys(FIGURES, 0.5)
+    run |= dict.fromkeys(COSTS, 1)
+    run['evidence'] = dict(image=[], label=[], hits=[], ignored=[], actual=[[0]], pq=[None])
+    (folder / f'seed_{seed}').mkdir(parents=True)
+    (folder / f'seed_{seed}/result.json').write_text(json.dumps(run))
+
+
+def test_calls_that_share_out_leave_the_table_of_all_runs(tmp_path, monkeypatch):
+    """The first has read the runs when the second one's ends."""
+    row = SimpleNamespace(name='row', folder=lambda out: out / 'runs/row-x')
+    has_read, may_go_on = threading.Event(), threading.Event()
+
+    def slow_at_first(runs):
+        if not has_read.is_set():
+            has_read.set()
+            assert may_go_on.wait(20)
+        return summarise(runs)
+
+    summarise = ablate.summarise
+    monkeypatch.setattr(ablate, 'summarise', slow_at_first)
+    monkeypatch.setattr(ablate, 'plot_ablation', lambda *_: Figure())
+    first, second = (threading.Thread(target=ablate.write_summary, args=([row], tmp_path)) for _ in range(2))
+    write_result(row.folder(tmp_path), 0)
+    first.start()
+    assert has_read.wait(20)
+    write_result(row.folder(tmp_path), 1)
+    second.start()
+    second.join(0.5)  # long enough to be done, were it not to wait
+    may_go_on.set()
+    first.join()
+    second.join()
+    assert read_json(tmp_path / 'ablation.json')['rows'][0]['seeds'] == [0, 1]
 
 
 @pytest.mark.slow

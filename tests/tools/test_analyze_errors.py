@@ -105,6 +105,36 @@ def test_older_pictures_go_and_missing_images_are_told(prepared, results, run_he
     assert '0 pictures in worst/' in printed and not list((out / 'worst').iterdir())
 
 
+def test_images_that_share_a_name_each_have_a_picture(prepared, results, run_here, tmp_path):
+    """Of two folders, or of two formats; the worst is first, and what a user keeps there stays."""
+    data, out = tmp_path / 'data', tmp_path / 'out'
+    content = read_json(prepared / 'annotations/test.json')
+    names = ['x/a.png', 'y/a.png', 'y/a.tif']
+    for image, name in zip(content['images'], names, strict=True):
+        (data / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
+        stored = cv2.imread(str(prepared / 'images' / image['file_name']))
+        cv2.imwrite(str(data / 'images' / name), stored)
+        image['file_name'] = name
+    (data / 'annotations').mkdir()
+    (data / 'annotations/test.json').write_text(json.dumps(content))
+    (out / 'worst').mkdir(parents=True)
+    (out / 'worst/notes.png').touch()
+    for count in (3, 2):
+        run_here(results, data / 'annotations/test.json', '--out', out, '--worst', count)
+        expected = [f'000{place + 1}_a.png' for place in range(count)]
+        assert sorted(path.name for path in (out / 'worst').iterdir()) == [*expected, 'notes.png']
+
+
+def test_images_of_another_size(prepared, results, error_line, tmp_path):
+    annotations = prepared / 'annotations/test.json'
+    for image in read_json(annotations)['images']:
+        stored = cv2.imread(str(prepared / 'images' / image['file_name']))
+        cv2.imwrite(str(tmp_path / image['file_name']), stored[:20, :10])
+    line = error_line(results, annotations, '--out', tmp_path / 'out', '--images', tmp_path)
+    assert f'{tmp_path}/' in line and '10x20 px (width x height), but ' in line and '--images names' in line
+    assert not (tmp_path / 'out').exists()
+
+
 def test_no_prediction_at_all(prepared, results, run_here, tmp_path):
     """Pictures are enlarged, the odd test image of 33 x 86 px too."""
     results.write_text('[]')
@@ -112,5 +142,6 @@ def test_no_prediction_at_all(prepared, results, run_here, tmp_path):
     assert read_json(tmp_path / 'out/errors.json')['total']['recall'] == 0
     images = {image['file_name']: image for image in read_json(prepared / 'annotations/test.json')['images']}
     for path in (tmp_path / 'out/worst').iterdir():
-        height, width = images[path.name]['height'], images[path.name]['width']
+        image = images[path.name.split('_', 1)[1]]
+        height, width = image['height'], image['width']
         assert cv2.imread(str(path)).shape[1] == 2 * (width * (1024 // max(height, width)) + 8)

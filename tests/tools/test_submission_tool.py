@@ -187,7 +187,8 @@ def test_score(made, root, run, tmp_path):
     status, printed = run('score', made, tmp_path / 'gt.json')
     assert status == 2 and printed.err.count('\n') == 1
     assert 'image_id is not listed' in printed.err and 'tools/submission.py check' in printed.err
-    content['categories'][0]['id'] = 0
+    for entry, key in ((content['categories'][0], 'id'), *((cell, 'category_id') for cell in content['annotations'])):
+        entry[key] = 0
     (tmp_path / 'gt.json').write_text(json.dumps(content))
     status, printed = run('score', made, tmp_path / 'gt.json')
     assert status == 2 and 'category ids from 1 to 4 are needed' in printed.err
