@@ -53,9 +53,11 @@ def main() -> None:
     )
     run_setup.fit_precision_to_device(cfg)
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
-    if args.resume:
-        cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-        cfg.resume = cfg.load_from is not None
+    if args.resume or cfg.resume:
+        given = args.resume or cfg.load_from or 'auto'
+        found = latest_checkpoint(cfg.work_dir) if given == 'auto' else given
+        cfg.resume = found is not None
+        cfg.load_from = found or cfg.load_from  # a run that only begins starts from its own weights
     if cfg.resume:
         checkpoint = run_setup.read_checkpoint(cfg.load_from)
         if 'optimizer' not in checkpoint:
