@@ -225,7 +225,7 @@ def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | No
     score_thr, reason = operating_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
     for evaluator in evaluators(cfg.test_evaluator):
-        if 'score_thr' in evaluator:
+        if evaluator.type == 'CellMetric':
             evaluator.score_thr = score_thr
     cfg.default_hooks.visualization.score_thr = score_thr
 

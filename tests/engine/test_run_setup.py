@@ -139,6 +139,10 @@ def test_a_threshold_below_what_the_model_returns(cfg):
     # what validation chose is not the user's
     run_setup.set_operating_threshold(cfg, dict(meta=dict(operating_point=dict(score_thr=0.3, epoch=1))))
     assert cfg.test_evaluator.score_thr == 0.3
+    # whether or not the config names one; of other metrics nothing is known
+    cfg.test_evaluator = [dict(type='CellMetric'), dict(type='DumpResults')]
+    run_setup.set_operating_threshold(cfg, {}, 0.6)
+    assert cfg.test_evaluator == [dict(type='CellMetric', score_thr=0.6), dict(type='DumpResults')]
     for test_cfg in (dict(rcnn=dict(score_thr=0.05)), dict(rcnn=None), None):
         cfg.model.test_cfg = test_cfg
         run_setup.set_operating_threshold(cfg, {}, 0.3)
