@@ -66,6 +66,8 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     if cfg.resume:
         run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
+    elif cfg.load_from:
+        run_setup.check_starting_weights(runner.model, cfg.load_from)
     check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.max_keep_ckpts)
     record_provenance(runner.log_dir)
     runner.train()

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import CheckpointLoader
 
 from cellseg_mm.datasets.source_state import stale_source
 from cellseg_mm.utils import UserError, load_config, parse_config_text
@@ -310,6 +311,30 @@ def start_from_checkpoint(cfg: Config, path: str) -> None:
         print(f'{path}: was trained on {", ".join(trained_on)}; heads of other classes start anew', flush=True)
     cfg.load_from = str(path)
     cfg.model.backbone.init_cfg = None
+
+
+def check_starting_weights(model: torch.nn.Module, path: str) -> None:
+    """Refuse a checkpoint of which the model takes nothing over, where mmengine would train random weights; else say
+    how much it takes. Heads of other classes may start anew.
+
+    Args:
+        model (Module): Of the run.
+        path (str): ``load_from``: a file or an address.
+
+    Raises:
+        UserError: If no weight has the name and the shape of one in the model; see :func:`read_checkpoint`.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    given, expected = content.get('state_dict', content), model.state_dict()
+    shapes = {name.removeprefix('module.'): getattr(value, 'shape', None) for name, value in given.items()}
+    taken = sum(shapes.get(name) == value.shape for name, value in expected.items())
+    if not taken:
+        raise UserError(
+            f"{path}: none of its {len(given)} weights has the name and the shape of one of the model's; a detector of "
+            'this project is needed, or for weights of a backbone alone --backbone-weights FILE'
+        )
+    print(f"{path}: {taken} of the model's {len(expected)} weights are taken over", flush=True)
 
 
 def fetch_backbone_weights(cfg: Config) -> None:

@@ -114,6 +114,20 @@ def test_weights_of_another_model():
         run_setup.check_weights_fit(model, dict(state_dict=more), 'a.py', 'x.pth')
 
 
+def test_weights_to_start_from(tmp_path, capsys):
+    model, path = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4)), str(tmp_path / 'x.pth')
+    head_of_other_classes = {'1.weight': torch.zeros(5, 3), '1.bias': torch.zeros(5)}
+    matching = dict(model.state_dict(), **head_of_other_classes)
+    for weights in (matching, {f'module.{name}': value for name, value in matching.items()}):
+        torch.save(dict(state_dict=weights), path)
+        run_setup.check_starting_weights(model, path)
+        assert capsys.readouterr().out == f"{path}: 2 of the model's 4 weights are taken over\n"
+    for weights in ({}, {'encoder.weight': torch.zeros(3, 2)}, {'0.weight': torch.zeros(3, 3), '0.bias': 'text'}):
+        torch.save(dict(state_dict=weights), path)
+        with pytest.raises(UserError, match=rf'x\.pth: none of its {len(weights)} weights has the name and the shape'):
+            run_setup.check_starting_weights(model, path)
+
+
 def test_labels_of_other_classes(cfg, prepared, tmp_path):
     classes = read_json(prepared / 'statistics.json')['classes']
     run_setup.set_data_facts(cfg, [0] * 3, [1] * 3, classes)

@@ -158,6 +158,9 @@ def test_mistakes_at_training(one_line_error, two_images, tmp_path):
     assert 'backbone weights' in one_line_error('train', FLAGSHIP, '--backbone-weights', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--load-from', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--resume', tmp_path / 'x', *options)
+    torch.save(dict(state_dict={'encoder.weight': torch.zeros(3)}), tmp_path / 'other.pth')
+    other = ['--load-from', tmp_path / 'other.pth', '--work-dir', tmp_path / 'work']
+    assert 'none of its 1 weights has the name' in one_line_error('train', FLAGSHIP, *other, *options)
 
 
 @pytest.fixture
