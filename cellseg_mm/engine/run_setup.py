@@ -283,19 +283,22 @@ def check_test_labels(cfg: Config, root: Path) -> bool:
 
 
 def train_from_scratch(cfg: Config) -> None:
-    """No pretrained weights, nothing frozen, BatchNorm trains; alike for every row of the ablation."""
+    """No pretrained weights, also none to fine-tune, nothing frozen, BatchNorm trains; alike for every row of the
+    ablation."""
+    cfg.load_from = None
     cfg.model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
     cfg.model.backbone.norm_cfg.requires_grad = True
 
 
 def use_backbone_weights(cfg: Config, path: str) -> None:
-    """Start the backbone from a file of ImageNet weights.
+    """Start the backbone from a file of ImageNet weights, and the rest from nothing.
 
     Raises:
         UserError: If there is no such file.
     """
     if not Path(path).is_file():
         raise UserError(f'{path}: no such file of backbone weights')
+    cfg.load_from = None
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(Path(path).absolute()))
 
 

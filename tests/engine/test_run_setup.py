@@ -58,8 +58,10 @@ def test_channel_order_of_the_source_travels_with_the_checkpoint(cfg, prepared):
 @pytest.mark.parametrize('name', ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam'])
 def test_from_scratch_freezes_nothing_in_any_row(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg.load_from = 'x.pth'
     run_setup.train_from_scratch(cfg)
     backbone = cfg.model.backbone
+    assert cfg.load_from is None
     assert backbone.init_cfg is None and backbone.frozen_stages == -1 and backbone.norm_eval is False
 
 
@@ -67,7 +69,9 @@ def test_backbone_weights(cfg, tmp_path):
     with pytest.raises(UserError, match='no such file of backbone weights'):
         run_setup.use_backbone_weights(cfg, str(tmp_path / 'x.pth'))
     (tmp_path / 'x.pth').touch()
+    cfg.load_from = 'y.pth'
     run_setup.use_backbone_weights(cfg, str(tmp_path / 'x.pth'))
+    assert cfg.load_from is None
     assert cfg.model.backbone.init_cfg.checkpoint == str(tmp_path / 'x.pth')
 
 
