@@ -64,11 +64,13 @@ def main() -> None:
             raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
     run_setup.fetch_backbone_weights(cfg)
     runner = Runner.from_cfg(cfg)
+    epochs = cfg.train_cfg.get('max_epochs', 1)
     if cfg.resume:
         run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
+        epochs = max(epochs - checkpoint['meta']['epoch'], 0)
     elif cfg.load_from:
         run_setup.check_starting_weights(runner.model, cfg.load_from)
-    check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.max_keep_ckpts)
+    check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1), epochs)
     record_provenance(runner.log_dir)
     runner.train()
 

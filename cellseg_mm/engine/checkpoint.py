@@ -258,7 +258,7 @@ class WholeFileBackend(LocalBackend):
 register_backend('local', WholeFileBackend, force=True, prefixes='')
 
 
-def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int) -> None:
+def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int, epochs: int) -> None:
     """Refuse to start a run whose checkpoints do not fit on the disk.
 
     A checkpoint of a resumable run is three times the weights (AdamW keeps two values a weight), the best one is the
@@ -267,12 +267,14 @@ def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int) -> None:
     Args:
         model (Module): Counted in bytes.
         work_dir (str): Where they go.
-        kept (int): Checkpoints that stay.
+        kept (int): Checkpoints that stay, ``max_keep_ckpts``; below 1 all do.
+        epochs (int): Still to be trained, each with a checkpoint.
 
     Raises:
         UserError: Naming what is needed and what is free.
     """
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    kept = kept if kept > 0 else epochs
     needed, free = weights * (3 * (kept + 1) + 2), shutil.disk_usage(work_dir).free
     if needed > free:
         raise UserError(

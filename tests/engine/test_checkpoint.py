@@ -120,12 +120,13 @@ def test_checkpoints_of_an_earlier_and_longer_run_are_not_taken(tmp_path):
     assert latest() == 'epoch_4.pth'
 
 
-def test_a_run_that_does_not_fit_on_the_disk_does_not_start(tmp_path, monkeypatch):
+@pytest.mark.parametrize('kept, epochs', [(2, 9), (-1, 2), (0, 2)])  # below 1, MMEngine keeps all
+def test_a_run_that_does_not_fit_on_the_disk_does_not_start(kept, epochs, tmp_path, monkeypatch):
     model = torch.nn.Linear(1000, 1000, bias=False)  # 4 MB; 3 * (2 + 1) + 2 times that is needed
     for free, fits in ((44_000_000, True), (43_999_999, False)):
         monkeypatch.setattr(checkpoints.shutil, 'disk_usage', lambda _, free=free: type('Usage', (), dict(free=free)))
         if fits:
-            checkpoints.check_disk_space(model, str(tmp_path), kept=2)
+            checkpoints.check_disk_space(model, str(tmp_path), kept, epochs)
         else:
             with pytest.raises(UserError, match=r'need 0\.0 GiB'):
-                checkpoints.check_disk_space(model, str(tmp_path), kept=2)
+                checkpoints.check_disk_space(model, str(tmp_path), kept, epochs)
