@@ -3,7 +3,6 @@
 The configs hold none of it, for they must load without data, and a config that reads files cannot be dumped.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,13 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
 from cellseg_mm.datasets.source_state import stale_source
-from cellseg_mm.utils import UserError, load_config, parse_config_text
+from cellseg_mm.utils import UserError, load_config, parse_config_text, read_json
 from cellseg_mm.visualization.draw import class_colors
 
 from .checkpoint import fetch, read_checkpoint
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PREPARED = 'prepared data come from tools/prepare_data.py'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -44,13 +44,17 @@ def training_config(
         load_from (str | None): See :func:`start_from_checkpoint`.
 
     Raises:
-        UserError: If the config, the prepared set or a file of weights is missing.
+        UserError: If the config, the prepared set or a file of weights is missing, the config is none of this project,
+            or the seed is none.
     """
     cfg = load_config(config, options)
+    _check_project(cfg, config)
     set_work_dir(cfg, work_dir, config)
     fill_from_prepared_data(cfg)
     if seed is not None:
         cfg.randomness.seed = seed
+    if not 0 <= (cfg.randomness.get('seed') or 0) < 2**32:
+        raise UserError(f'seed {cfg.randomness.seed}: seeds go from 0 to {2**32 - 1}')
     if from_scratch:
         train_from_scratch(cfg)
     elif backbone_weights:
@@ -58,6 +62,15 @@ def training_config(
     elif load_from:
         start_from_checkpoint(cfg, load_from)
     return cfg
+
+
+def _check_project(cfg: Config, path: str) -> None:
+    """Refuse a config that builds on none of this project's, such as MMDetection's own; one may import other modules,
+    or train on another kind of data set."""
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    datasets = _datasets(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
+    if 'cellseg_mm' not in imports and 'CellDataset' not in [dataset.get('type') for dataset in datasets]:
+        raise UserError(f'{path}: is no config of this project; build on one in configs/, see README.md')
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> None:
@@ -76,7 +89,7 @@ def set_data_root(cfg: Config) -> Path:
     Raises:
         UserError: If there is no prepared set.
     """
-    given = Path(cfg.data_root)
+    given = Path(str(cfg.data_root))  # a folder 2024 of --cfg-options is a number
     root = next((base for base in (Path.cwd() / given, PROJECT_ROOT / given) if _is_prepared(base)), None)
     if root is None:
         raise UserError(
@@ -124,7 +137,7 @@ def fill_from_prepared_data(cfg: Config) -> None:
     stale = stale_source(root)
     if stale:
         print(f'warning: {stale}', flush=True)
-    statistics = json.loads((root / 'statistics.json').read_text('utf-8'))
+    statistics = read_json(root / 'statistics.json', PREPARED)
     set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
     cfg.channel_order = statistics['channel_order']  # of the source's files; what is prepared is true RGB
 
@@ -265,9 +278,7 @@ def check_test_labels(cfg: Config, root: Path) -> bool:
             predicts.
     """
     path = root / cfg.test_dataloader.dataset.ann_file
-    if not path.is_file():
-        raise UserError(f'{path}: no such annotation file')
-    content = json.loads(path.read_text('utf-8'))
+    content = read_json(path, PREPARED)
     if not content['images']:
         raise UserError(
             f'{path}: lists no image; prepare the data with test images in a folder named test, or score validation: '

@@ -29,12 +29,45 @@ def test_data_root_relative_to_the_current_directory(cfg, prepared, monkeypatch)
     monkeypatch.chdir(prepared.parent)
     cfg.data_root = prepared.name
     assert run_setup.set_data_root(cfg) == prepared
+    (prepared.parent / '2024').symlink_to(prepared)
+    cfg.data_root = 2024  # of --cfg-options data_root=2024
+    assert run_setup.set_data_root(cfg) == prepared.parent / '2024'
+    (prepared.parent / '2024').unlink()
 
 
 def test_no_data_names_the_command(cfg, tmp_path):
     cfg.data_root = str(tmp_path)
     with pytest.raises(UserError, match=r'tools/prepare_data\.py SOURCE --out'):
         run_setup.set_data_root(cfg)
+
+
+def test_a_prepared_set_that_is_cut_off(cfg, tmp_path):
+    (tmp_path / 'annotations').mkdir()
+    for name in ('statistics.json', 'annotations/test.json'):
+        (tmp_path / name).write_text('')
+    cfg.data_root = str(tmp_path)
+    with pytest.raises(UserError, match=r'statistics\.json: is no JSON .*tools/prepare_data\.py'):
+        run_setup.fill_from_prepared_data(cfg)
+    with pytest.raises(UserError, match=r'test\.json: is no JSON .*tools/prepare_data\.py'):
+        run_setup.check_test_labels(cfg, tmp_path)
+
+
+def test_configs_and_seeds_that_no_run_can_have(prepared, tmp_path):
+    options = dict(data_root=str(prepared))
+    for seed in (-1, 2**32):
+        with pytest.raises(UserError, match=f'seed {seed}: seeds go from 0 to 4294967295'):
+            run_setup.training_config(str(FLAGSHIP), options, seed=seed)
+    stock = "data_root = 'data/coco/'\ntrain_dataloader = dict(dataset=dict(type='CocoDataset'))"
+    (tmp_path / 'stock.py').write_text(stock)
+    with pytest.raises(UserError, match=r'stock\.py: is no config of this project; build on one in configs/'):
+        run_setup.training_config(str(tmp_path / 'stock.py'), options)
+    base = f"_base_ = '{FLAGSHIP.as_posix()}'\n"
+    for change in (
+        "custom_imports = dict(imports=['json'])",
+        "train_dataloader = dict(dataset=dict(type='CocoDataset'))",
+    ):
+        (tmp_path / 'mine.py').write_text(base + change)
+        run_setup.training_config(str(tmp_path / 'mine.py'), options)
 
 
 def test_facts_of_the_data_fill_the_config(cfg):
