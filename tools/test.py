@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--show-dir',
+        type=output_folder,
         help='draw ground truth and predictions side by side into this folder (of several processes only the first)',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -74,7 +75,7 @@ def main() -> None:
     if args.tta:
         run_setup.set_test_time_augmentation(cfg)
     if args.show_dir:
-        cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(Path(args.show_dir).absolute()))
+        cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(args.show_dir.absolute()))
     runner = Runner.from_cfg(cfg)
     record_provenance(runner.log_dir)
     run_setup.check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)

@@ -53,18 +53,24 @@ def main() -> None:
     )
     run_setup.fit_precision_to_device(cfg)
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
-    if args.resume:
-        cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-        cfg.resume = cfg.load_from is not None
+    if args.resume or cfg.resume:
+        given = args.resume or cfg.load_from or 'auto'
+        found = latest_checkpoint(cfg.work_dir) if given == 'auto' else given
+        cfg.resume = found is not None
+        cfg.load_from = found or cfg.load_from  # a run that only begins starts from its own weights
     if cfg.resume:
         checkpoint = run_setup.read_checkpoint(cfg.load_from)
         if 'optimizer' not in checkpoint:
             raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
     run_setup.fetch_backbone_weights(cfg)
     runner = Runner.from_cfg(cfg)
+    epochs = cfg.train_cfg.get('max_epochs', 1)
     if cfg.resume:
         run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
-    check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.max_keep_ckpts)
+        epochs = max(epochs - checkpoint['meta']['epoch'], 0)
+    elif cfg.load_from:
+        run_setup.check_starting_weights(runner.model, cfg.load_from)
+    check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1), epochs)
     record_provenance(runner.log_dir)
     runner.train()
 

@@ -171,6 +171,7 @@ def run_tool(command: list, log: Path, lock: object, poll: Callable, processes: 
         torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes)]
         arguments += ['--launcher', 'pytorch']
     with open(log, 'a') as output:
+        begin = output.tell()
         process = subprocess.Popen(
             [sys.executable, *torchrun, str(PROJECT_ROOT / 'tools' / f'{tool}.py'), *arguments],
             stdout=output,
@@ -189,7 +190,8 @@ def run_tool(command: list, log: Path, lock: object, poll: Callable, processes: 
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        errors = re.findall(r'^error: (.*)$', log.read_text('utf-8', 'replace'), re.MULTILINE)
+        printed = log.read_bytes()[begin:].decode('utf-8', 'replace')
+        errors = re.findall(r'^error: (.*)$', printed, re.MULTILINE)
         raise UserError(f'tools/{tool}.py failed: {errors[-1] if errors else "no message"}; its log is {log}')
     return usage.ru_maxrss / 1024
 

@@ -152,15 +152,22 @@ def _digest_file(path: Path) -> Path:
 def latest_checkpoint(work_dir: str) -> str | None:
     """The last whole checkpoint of a run, to resume from; broken ones are named and passed over.
 
+    The file ``last_checkpoint`` says how far the run is. Of higher numbers only a checkpoint that was written after it
+    counts, before a run was killed: others are of an earlier run that was longer. Without it the newest file is taken.
+
     Args:
         work_dir (str): Of tools/train.py.
     """
-    found = [
-        (int(match[1]), path)
-        for path in Path(work_dir).glob('*.pth')
-        if (match := CHECKPOINT_NAME.fullmatch(path.name))
-    ]
-    for _, path in sorted(found, reverse=True):
+    found = [path for path in Path(work_dir).glob('*.pth') if CHECKPOINT_NAME.fullmatch(path.name)]
+    told = Path(work_dir) / 'last_checkpoint'
+    text = told.read_text('utf-8', 'replace') if told.is_file() else ''
+    named = CHECKPOINT_NAME.fullmatch(Path(text.strip()).name)
+    if named:
+        found = [path for path in found if _number(path) <= int(named[1]) or _changed(path) > _changed(told)]
+        found.sort(key=_number, reverse=True)
+    else:
+        found.sort(key=lambda path: (_changed(path), _number(path)), reverse=True)
+    for path in found:
         try:
             read_checkpoint(str(path))
         except UserError as error:
@@ -168,6 +175,14 @@ def latest_checkpoint(work_dir: str) -> str | None:
         else:
             return str(path)
     return None
+
+
+def _number(checkpoint: Path) -> int:
+    return int(CHECKPOINT_NAME.fullmatch(checkpoint.name)[1])
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def fetch(url: str) -> Path:
@@ -243,7 +258,7 @@ class WholeFileBackend(LocalBackend):
 register_backend('local', WholeFileBackend, force=True, prefixes='')
 
 
-def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int) -> None:
+def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int, epochs: int) -> None:
     """Refuse to start a run whose checkpoints do not fit on the disk.
 
     A checkpoint of a resumable run is three times the weights (AdamW keeps two values a weight), the best one is the
@@ -252,12 +267,14 @@ def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int) -> None:
     Args:
         model (Module): Counted in bytes.
         work_dir (str): Where they go.
-        kept (int): Checkpoints that stay.
+        kept (int): Checkpoints that stay, ``max_keep_ckpts``; below 1 all do.
+        epochs (int): Still to be trained, each with a checkpoint.
 
     Raises:
         UserError: Naming what is needed and what is free.
     """
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    kept = kept if kept > 0 else epochs
     needed, free = weights * (3 * (kept + 1) + 2), shutil.disk_usage(work_dir).free
     if needed > free:
         raise UserError(

@@ -3,7 +3,6 @@
 The configs hold none of it, for they must load without data, and a config that reads files cannot be dumped.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +10,16 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import CheckpointLoader
 
 from cellseg_mm.datasets.source_state import stale_source
-from cellseg_mm.utils import UserError, load_config, parse_config_text
+from cellseg_mm.utils import UserError, load_config, parse_config_text, read_json
 from cellseg_mm.visualization.draw import class_colors
 
 from .checkpoint import fetch, read_checkpoint
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PREPARED = 'prepared data come from tools/prepare_data.py'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -43,13 +44,17 @@ def training_config(
         load_from (str | None): See :func:`start_from_checkpoint`.
 
     Raises:
-        UserError: If the config, the prepared set or a file of weights is missing.
+        UserError: If the config, the prepared set or a file of weights is missing, the config is none of this project,
+            or the seed is none.
     """
     cfg = load_config(config, options)
+    _check_project(cfg, config)
     set_work_dir(cfg, work_dir, config)
     fill_from_prepared_data(cfg)
     if seed is not None:
         cfg.randomness.seed = seed
+    if not 0 <= (cfg.randomness.get('seed') or 0) < 2**32:
+        raise UserError(f'seed {cfg.randomness.seed}: seeds go from 0 to {2**32 - 1}')
     if from_scratch:
         train_from_scratch(cfg)
     elif backbone_weights:
@@ -57,6 +62,15 @@ def training_config(
     elif load_from:
         start_from_checkpoint(cfg, load_from)
     return cfg
+
+
+def _check_project(cfg: Config, path: str) -> None:
+    """Refuse a config that builds on none of this project's, such as MMDetection's own; one may import other modules,
+    or train on another kind of data set."""
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    datasets = _datasets(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
+    if 'cellseg_mm' not in imports and 'CellDataset' not in [dataset.get('type') for dataset in datasets]:
+        raise UserError(f'{path}: is no config of this project; build on one in configs/, see README.md')
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> None:
@@ -75,7 +89,7 @@ def set_data_root(cfg: Config) -> Path:
     Raises:
         UserError: If there is no prepared set.
     """
-    given = Path(cfg.data_root)
+    given = Path(str(cfg.data_root))  # a folder 2024 of --cfg-options is a number
     root = next((base for base in (Path.cwd() / given, PROJECT_ROOT / given) if _is_prepared(base)), None)
     if root is None:
         raise UserError(
@@ -123,7 +137,7 @@ def fill_from_prepared_data(cfg: Config) -> None:
     stale = stale_source(root)
     if stale:
         print(f'warning: {stale}', flush=True)
-    statistics = json.loads((root / 'statistics.json').read_text('utf-8'))
+    statistics = read_json(root / 'statistics.json', PREPARED)
     set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
     cfg.channel_order = statistics['channel_order']  # of the source's files; what is prepared is true RGB
 
@@ -225,7 +239,7 @@ def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | No
     score_thr, reason = operating_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
     for evaluator in evaluators(cfg.test_evaluator):
-        if 'score_thr' in evaluator:
+        if evaluator.type == 'CellMetric':
             evaluator.score_thr = score_thr
     cfg.default_hooks.visualization.score_thr = score_thr
 
@@ -264,9 +278,7 @@ def check_test_labels(cfg: Config, root: Path) -> bool:
             predicts.
     """
     path = root / cfg.test_dataloader.dataset.ann_file
-    if not path.is_file():
-        raise UserError(f'{path}: no such annotation file')
-    content = json.loads(path.read_text('utf-8'))
+    content = read_json(path, PREPARED)
     if not content['images']:
         raise UserError(
             f'{path}: lists no image; prepare the data with test images in a folder named test, or score validation: '
@@ -282,19 +294,22 @@ def check_test_labels(cfg: Config, root: Path) -> bool:
 
 
 def train_from_scratch(cfg: Config) -> None:
-    """No pretrained weights, nothing frozen, BatchNorm trains; alike for every row of the ablation."""
+    """No pretrained weights, also none to fine-tune, nothing frozen, BatchNorm trains; alike for every row of the
+    ablation."""
+    cfg.load_from = None
     cfg.model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
     cfg.model.backbone.norm_cfg.requires_grad = True
 
 
 def use_backbone_weights(cfg: Config, path: str) -> None:
-    """Start the backbone from a file of ImageNet weights.
+    """Start the backbone from a file of ImageNet weights, and the rest from nothing.
 
     Raises:
         UserError: If there is no such file.
     """
     if not Path(path).is_file():
         raise UserError(f'{path}: no such file of backbone weights')
+    cfg.load_from = None
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(Path(path).absolute()))
 
 
@@ -310,6 +325,30 @@ def start_from_checkpoint(cfg: Config, path: str) -> None:
         print(f'{path}: was trained on {", ".join(trained_on)}; heads of other classes start anew', flush=True)
     cfg.load_from = str(path)
     cfg.model.backbone.init_cfg = None
+
+
+def check_starting_weights(model: torch.nn.Module, path: str) -> None:
+    """Refuse a checkpoint of which the model takes nothing over, where mmengine would train random weights; else say
+    how much it takes. Heads of other classes may start anew.
+
+    Args:
+        model (Module): Of the run.
+        path (str): ``load_from``: a file or an address.
+
+    Raises:
+        UserError: If no weight has the name and the shape of one in the model; see :func:`read_checkpoint`.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    given, expected = content.get('state_dict', content), model.state_dict()
+    shapes = {name.removeprefix('module.'): getattr(value, 'shape', None) for name, value in given.items()}
+    taken = sum(shapes.get(name) == value.shape for name, value in expected.items())
+    if not taken:
+        raise UserError(
+            f"{path}: none of its {len(given)} weights has the name and the shape of one of the model's; a detector of "
+            'this project is needed, or for weights of a backbone alone --backbone-weights FILE'
+        )
+    print(f"{path}: {taken} of the model's {len(expected)} weights are taken over", flush=True)
 
 
 def fetch_backbone_weights(cfg: Config) -> None:

@@ -31,11 +31,17 @@ def load_config(path: str, options: dict | None = None) -> Config:
     """A config file with ``--cfg-options`` merged in.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is no such file, or it is no config.
     """
     if not Path(path).is_file():
         raise UserError(f'{path}: no such config file; the configs are in configs/')
-    cfg = Config.fromfile(path)
+    if Path(path).suffix in ('.pth', '.safetensors'):
+        raise UserError(f'{path}: is a checkpoint where a config is needed; the config is given before the checkpoint')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # of any kind, for a config is a program
+        reason = str(error).strip().partition('\n')[0]
+        raise UserError(f'{path}: is no config that can be read ({type(error).__name__}: {reason})') from error
     cfg.merge_from_dict(options or {})
     return cfg
 

@@ -96,6 +96,18 @@ def test_a_run_in_progress_is_left_alone(prepared, tmp_path):
             ablation.run_row(row, 0, tmp_path, lambda done: None)
 
 
+def test_a_tool_that_fails_without_a_word_is_given_none_of_an_earlier_call(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, 'PROJECT_ROOT', tmp_path)
+    (tmp_path / 'tools').mkdir()
+    calls = [('print("error: the disk is full"); raise SystemExit(2)', 'the disk is full')]
+    calls += [('raise SystemExit(2)', 'no message'), ('print("\\nerror: no data"); raise SystemExit(2)', 'no data')]
+    with open(tmp_path / 'lock', 'w') as lock:
+        for program, told in calls:
+            (tmp_path / 'tools/train.py').write_text(program)
+            with pytest.raises(UserError, match=rf'tools/train\.py failed: {told}; its log'):
+                ablation.run_tool(['train'], tmp_path / 'train.log', lock, lambda: None)
+
+
 def test_finished_runs_are_read_whatever_their_seed(prepared, tmp_path):
     row, other = make_row(ROWS[0], prepared), make_row(ROWS[1], prepared)
     evidence = dict(image=[], label=[], hits=[], ignored=[], actual=[[1]], pq=[0.5])

@@ -1,4 +1,6 @@
+import os
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,12 +97,36 @@ def test_the_latest_whole_checkpoint_is_found(tmp_path, capsys):
     assert 'passed over' in capsys.readouterr().out
 
 
-def test_a_run_that_does_not_fit_on_the_disk_does_not_start(tmp_path, monkeypatch):
+def test_checkpoints_of_an_earlier_and_longer_run_are_not_taken(tmp_path):
+    def latest() -> str:
+        return Path(checkpoints.latest_checkpoint(str(tmp_path))).name
+
+    for second, epoch in enumerate((10, 11, 12, 1, 2, 3)):
+        write(tmp_path / f'epoch_{epoch}.pth')
+        os.utime(tmp_path / f'epoch_{epoch}.pth', (second, second))
+    assert latest() == 'epoch_3.pth'  # the newest
+    told = tmp_path / 'last_checkpoint'
+    told.write_text('elsewhere/epoch_3.pth')
+    os.utime(told, (6, 6))
+    os.utime(tmp_path / 'epoch_2.pth', (9, 9))  # the times of a copied folder need not be in order
+    assert latest() == 'epoch_3.pth'
+    (tmp_path / 'epoch_3.pth').write_bytes(b'torn')
+    assert latest() == 'epoch_2.pth'
+    (tmp_path / 'epoch_3.pth').unlink()
+    assert latest() == 'epoch_2.pth'
+    write(tmp_path / 'epoch_4.pth')  # and killed before last_checkpoint says so
+    assert latest() == 'epoch_4.pth'
+    told.write_text('')  # killed while it was written
+    assert latest() == 'epoch_4.pth'
+
+
+@pytest.mark.parametrize('kept, epochs', [(2, 9), (-1, 2), (0, 2)])  # below 1, MMEngine keeps all
+def test_a_run_that_does_not_fit_on_the_disk_does_not_start(kept, epochs, tmp_path, monkeypatch):
     model = torch.nn.Linear(1000, 1000, bias=False)  # 4 MB; 3 * (2 + 1) + 2 times that is needed
     for free, fits in ((44_000_000, True), (43_999_999, False)):
         monkeypatch.setattr(checkpoints.shutil, 'disk_usage', lambda _, free=free: type('Usage', (), dict(free=free)))
         if fits:
-            checkpoints.check_disk_space(model, str(tmp_path), kept=2)
+            checkpoints.check_disk_space(model, str(tmp_path), kept, epochs)
         else:
             with pytest.raises(UserError, match=r'need 0\.0 GiB'):
-                checkpoints.check_disk_space(model, str(tmp_path), kept=2)
+                checkpoints.check_disk_space(model, str(tmp_path), kept, epochs)

@@ -29,12 +29,45 @@ def test_data_root_relative_to_the_current_directory(cfg, prepared, monkeypatch)
     monkeypatch.chdir(prepared.parent)
     cfg.data_root = prepared.name
     assert run_setup.set_data_root(cfg) == prepared
+    (prepared.parent / '2024').symlink_to(prepared)
+    cfg.data_root = 2024  # of --cfg-options data_root=2024
+    assert run_setup.set_data_root(cfg) == prepared.parent / '2024'
+    (prepared.parent / '2024').unlink()
 
 
 def test_no_data_names_the_command(cfg, tmp_path):
     cfg.data_root = str(tmp_path)
     with pytest.raises(UserError, match=r'tools/prepare_data\.py SOURCE --out'):
         run_setup.set_data_root(cfg)
+
+
+def test_a_prepared_set_that_is_cut_off(cfg, tmp_path):
+    (tmp_path / 'annotations').mkdir()
+    for name in ('statistics.json', 'annotations/test.json'):
+        (tmp_path / name).write_text('')
+    cfg.data_root = str(tmp_path)
+    with pytest.raises(UserError, match=r'statistics\.json: is no JSON .*tools/prepare_data\.py'):
+        run_setup.fill_from_prepared_data(cfg)
+    with pytest.raises(UserError, match=r'test\.json: is no JSON .*tools/prepare_data\.py'):
+        run_setup.check_test_labels(cfg, tmp_path)
+
+
+def test_configs_and_seeds_that_no_run_can_have(prepared, tmp_path):
+    options = dict(data_root=str(prepared))
+    for seed in (-1, 2**32):
+        with pytest.raises(UserError, match=f'seed {seed}: seeds go from 0 to 4294967295'):
+            run_setup.training_config(str(FLAGSHIP), options, seed=seed)
+    stock = "data_root = 'data/coco/'\ntrain_dataloader = dict(dataset=dict(type='CocoDataset'))"
+    (tmp_path / 'stock.py').write_text(stock)
+    with pytest.raises(UserError, match=r'stock\.py: is no config of this project; build on one in configs/'):
+        run_setup.training_config(str(tmp_path / 'stock.py'), options)
+    base = f"_base_ = '{FLAGSHIP.as_posix()}'\n"
+    for change in (
+        "custom_imports = dict(imports=['json'])",
+        "train_dataloader = dict(dataset=dict(type='CocoDataset'))",
+    ):
+        (tmp_path / 'mine.py').write_text(base + change)
+        run_setup.training_config(str(tmp_path / 'mine.py'), options)
 
 
 def test_facts_of_the_data_fill_the_config(cfg):
@@ -58,8 +91,10 @@ def test_channel_order_of_the_source_travels_with_the_checkpoint(cfg, prepared):
 @pytest.mark.parametrize('name', ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam'])
 def test_from_scratch_freezes_nothing_in_any_row(name):
     cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg.load_from = 'x.pth'
     run_setup.train_from_scratch(cfg)
     backbone = cfg.model.backbone
+    assert cfg.load_from is None
     assert backbone.init_cfg is None and backbone.frozen_stages == -1 and backbone.norm_eval is False
 
 
@@ -67,7 +102,9 @@ def test_backbone_weights(cfg, tmp_path):
     with pytest.raises(UserError, match='no such file of backbone weights'):
         run_setup.use_backbone_weights(cfg, str(tmp_path / 'x.pth'))
     (tmp_path / 'x.pth').touch()
+    cfg.load_from = 'y.pth'
     run_setup.use_backbone_weights(cfg, str(tmp_path / 'x.pth'))
+    assert cfg.load_from is None
     assert cfg.model.backbone.init_cfg.checkpoint == str(tmp_path / 'x.pth')
 
 
@@ -114,6 +151,20 @@ def test_weights_of_another_model():
         run_setup.check_weights_fit(model, dict(state_dict=more), 'a.py', 'x.pth')
 
 
+def test_weights_to_start_from(tmp_path, capsys):
+    model, path = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4)), str(tmp_path / 'x.pth')
+    head_of_other_classes = {'1.weight': torch.zeros(5, 3), '1.bias': torch.zeros(5)}
+    matching = dict(model.state_dict(), **head_of_other_classes)
+    for weights in (matching, {f'module.{name}': value for name, value in matching.items()}):
+        torch.save(dict(state_dict=weights), path)
+        run_setup.check_starting_weights(model, path)
+        assert capsys.readouterr().out == f"{path}: 2 of the model's 4 weights are taken over\n"
+    for weights in ({}, {'encoder.weight': torch.zeros(3, 2)}, {'0.weight': torch.zeros(3, 3), '0.bias': 'text'}):
+        torch.save(dict(state_dict=weights), path)
+        with pytest.raises(UserError, match=rf'x\.pth: none of its {len(weights)} weights has the name and the shape'):
+            run_setup.check_starting_weights(model, path)
+
+
 def test_labels_of_other_classes(cfg, prepared, tmp_path):
     classes = read_json(prepared / 'statistics.json')['classes']
     run_setup.set_data_facts(cfg, [0] * 3, [1] * 3, classes)
@@ -139,6 +190,10 @@ def test_a_threshold_below_what_the_model_returns(cfg):
     # what validation chose is not the user's
     run_setup.set_operating_threshold(cfg, dict(meta=dict(operating_point=dict(score_thr=0.3, epoch=1))))
     assert cfg.test_evaluator.score_thr == 0.3
+    # whether or not the config names one; of other metrics nothing is known
+    cfg.test_evaluator = [dict(type='CellMetric'), dict(type='DumpResults')]
+    run_setup.set_operating_threshold(cfg, {}, 0.6)
+    assert cfg.test_evaluator == [dict(type='CellMetric', score_thr=0.6), dict(type='DumpResults')]
     for test_cfg in (dict(rcnn=dict(score_thr=0.05)), dict(rcnn=None), None):
         cfg.model.test_cfg = test_cfg
         run_setup.set_operating_threshold(cfg, {}, 0.3)

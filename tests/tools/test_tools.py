@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, read_json, write_tiny_config
+from mmengine.runner import Runner
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
@@ -140,6 +141,8 @@ def test_mistakes_at_test(overfitted, two_images, one_line_error, tmp_path):
     assert 'is not of the model in' in one_line_error('test', ROOT / 'configs/demo/maskrcnn_r18.py', checkpoint, *data)
     assert 'no such config' in one_line_error('test', tmp_path / 'x.py', checkpoint, *data)
     assert '.json' in one_line_error('test', other, checkpoint, '--out', 'x.pkl', *data)
+    assert 'is a checkpoint where a config is needed' in one_line_error('test', checkpoint, config, *data)
+    assert 'is a file; name a folder' in one_line_error('test', config, checkpoint, '--show-dir', config, *data)
     assert '0 to 1' in one_line_error('test', config, checkpoint, '--score-thr', '2', *data)
     shutil.copytree(two_images, tmp_path / 'cells')
     path = tmp_path / 'cells/annotations/test.json'
@@ -157,6 +160,48 @@ def test_mistakes_at_training(one_line_error, two_images, tmp_path):
     assert 'backbone weights' in one_line_error('train', FLAGSHIP, '--backbone-weights', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--load-from', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--resume', tmp_path / 'x', *options)
+    torch.save(dict(state_dict={'encoder.weight': torch.zeros(3)}), tmp_path / 'other.pth')
+    other = ['--load-from', tmp_path / 'other.pth', '--work-dir', tmp_path / 'work']
+    assert 'none of its 1 weights has the name' in one_line_error('train', FLAGSHIP, *other, *options)
+
+
+@pytest.fixture
+def config_of_run(two_images, tmp_path, run_here, monkeypatch):
+    """The config that tools/train.py would run, in a work dir where ``epochs`` were trained."""
+
+    def run(*arguments, options=(), epochs=0):
+        work_dir, configs = tmp_path / f'work_{epochs}', []
+        work_dir.mkdir(exist_ok=True)
+        for epoch in range(1, epochs + 1):
+            torch.save(dict(state_dict={}, optimizer={}), work_dir / f'epoch_{epoch}.pth')
+        monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: sys.exit(configs.append(cfg)))
+        words = ['--work-dir', work_dir, '--cfg-options', f'data_root={two_images}', *options]
+        status, _, err = run_here('train', FLAGSHIP, *arguments, *words)
+        assert not status, err
+        return configs[0], work_dir
+
+    return run
+
+
+def test_only_a_checkpoint_that_is_found_takes_the_place_of_load_from(config_of_run, tmp_path):
+    weights = tmp_path / 'x.pth'
+    torch.save(dict(state_dict={}, optimizer={}), weights)
+    by_config = dict(options=[f'load_from={weights}'])
+    for arguments, more in ((['--load-from', weights], {}), ([], by_config)):
+        cfg, _ = config_of_run(*arguments, '--resume', **more)
+        assert (cfg.load_from, cfg.resume) == (str(weights), False)
+        cfg, work_dir = config_of_run(*arguments, '--resume', **more, epochs=2)
+        assert (cfg.load_from, cfg.resume) == (str(work_dir / 'epoch_2.pth'), True)
+
+
+def test_resume_as_an_option_of_the_config(config_of_run, tmp_path):
+    cfg, _ = config_of_run(options=['resume=True'])
+    assert (cfg.load_from, cfg.resume) == (None, False)
+    cfg, work_dir = config_of_run(options=['resume=True'], epochs=2)
+    assert (cfg.load_from, cfg.resume) == (str(work_dir / 'epoch_2.pth'), True)
+    torch.save(dict(state_dict={}, optimizer={}), tmp_path / 'x.pth')
+    cfg, _ = config_of_run(options=['resume=True', f'load_from={tmp_path / "x.pth"}'], epochs=2)
+    assert (cfg.load_from, cfg.resume) == (str(tmp_path / 'x.pth'), True)
 
 
 def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):

@@ -41,3 +41,20 @@ def test_programs_are_refused(text):
 def test_missing_config(tmp_path):
     with pytest.raises(UserError, match='no such config file'):
         load_config(str(tmp_path / 'x.py'))
+
+
+@pytest.mark.parametrize(
+    'name, text, told',
+    [
+        ('x.pth', '', 'is a checkpoint where a config is needed; the config is given before'),
+        ('x.txt', 'a = 1', r'is no config that can be read \(OSError: '),
+        ('x.py', 'a = (\n', r'is no config that can be read \(SyntaxError: '),
+        ('x.py', "_base_ = 'nothing.py'", r'is no config that can be read \(FileNotFoundError: '),
+        ('x.py', 'a = b', r'is no config that can be read \(NameError: '),
+    ],
+)
+def test_files_that_are_no_config(name, text, told, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=told) as raised:
+        load_config(str(tmp_path / name))
+    assert str(raised.value).startswith(str(tmp_path / name)) and '\n' not in str(raised.value)
