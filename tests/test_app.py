@@ -156,7 +156,9 @@ def test_a_sample_is_chosen_by_a_click(page, image_file):
     expect(pictures).to_have_count(2)
     pictures.first.click()
     shows(page, '5 cells in my tissue')
-    assert pictures.last.evaluate('picture => [picture.naturalWidth, picture.naturalHeight]') == [213, 133]
+    assert pictures.last.evaluate(
+        'async picture => (await picture.decode(), [picture.naturalWidth, picture.naturalHeight])'
+    ) == [213, 133]
     assert image_file.exists()
 
 
