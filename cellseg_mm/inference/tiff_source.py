@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, tiff_pages
 
 from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
 
@@ -48,7 +48,7 @@ class TiffSource:
         self._path = path
         try:
             self._file = tifffile.TiffFile(path)
-            pages = list(self._file.pages)
+            pages = tiff_pages(self._file)
             page = self._page = max(pages, key=lambda page: page.imagelength * page.imagewidth).aspage()
             self._kind = page.photometric.name
             self._is_jpeg = page.compression in JPEG

@@ -2,6 +2,7 @@ from .config import ConfigOptions, diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
 from .table import markdown_table
+from .tiff import tiff_pages
 
 __all__ = [
     'ConfigOptions',
@@ -15,6 +16,7 @@ __all__ = [
     'parse_config_text',
     'printable',
     'read_json',
+    'tiff_pages',
     'write_atomically',
     'write_figure',
     'write_json',

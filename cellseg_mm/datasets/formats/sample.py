@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, tiff_pages
 
 # a broken file is told in our own one line, not in OpenCV's several
 _set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel  # OpenCV 4 or 5
@@ -228,7 +228,7 @@ def _read_stored(path: Path) -> np.ndarray | None:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
-            pages = sum(not page.is_reduced for page in file.pages)  # smaller copies are none
+            pages = sum(not page.is_reduced for page in tiff_pages(file))  # smaller copies are none
             if pages > 1:
                 raise UserError(f'{path}: has {pages} pages, a mask has one; save it with one page alone')
             check_size(path, page.imagelength, page.imagewidth)
