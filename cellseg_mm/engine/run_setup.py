@@ -1,4 +1,4 @@
-"""What turns a config into a run: the prepared set's numbers, the weights to start from, the device's precision.
+"""What turns a config into a run: the prepared set's numbers, the weights to start from.
 
 The configs hold none of it, for they must load without data, and a config that reads files cannot be dumped.
 """
@@ -32,7 +32,8 @@ def training_config(
     backbone_weights: str | None = None,
     load_from: str | None = None,
 ) -> Config:
-    """The whole config of a training run, ready for a Runner but for :func:`fit_precision_to_device`.
+    """The whole config of a training run, ready for a Runner but for
+    :func:`cellseg_mm.engine.precision.fit_precision_to_device`.
 
     Args:
         config (str): A config file.
@@ -298,7 +299,8 @@ def train_from_scratch(cfg: Config) -> None:
     ablation."""
     cfg.load_from = None
     cfg.model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
-    cfg.model.backbone.norm_cfg.requires_grad = True
+    if 'norm_cfg' in cfg.model.backbone:
+        cfg.model.backbone.norm_cfg.requires_grad = True
 
 
 def use_backbone_weights(cfg: Config, path: str) -> None:
@@ -362,16 +364,6 @@ def fetch_backbone_weights(cfg: Config) -> None:
     if not url.startswith(('http://', 'https://')):
         return
     fetch(url)
-
-
-def fit_precision_to_device(cfg: Config) -> None:
-    """Mixed precision needs an accelerator: without one, AmpOptimWrapper becomes OptimWrapper, and that is said."""
-    if cfg.optim_wrapper.type != 'AmpOptimWrapper' or torch.cuda.is_available():
-        return
-    cfg.optim_wrapper.type = 'OptimWrapper'
-    for key in ('loss_scale', 'dtype', 'use_fsdp'):
-        cfg.optim_wrapper.pop(key, None)
-    print('no CUDA device: training in fp32 in place of mixed precision', flush=True)
 
 
 def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:

@@ -1,11 +1,13 @@
 from .config import ConfigOptions, diff_configs, load_config, parse_config_text
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
+from .recent import Recent
 from .table import markdown_table
 from .tiff import tiff_pages
 
 __all__ = [
     'ConfigOptions',
+    'Recent',
     'UserError',
     'diff_configs',
     'load_config',

@@ -1,11 +1,46 @@
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import InstanceMapMasks, read_layers, to_code
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import Recent, UserError
+
+
+@TRANSFORMS.register_module()
+class LoadRecentImage(LoadImageFromFile):
+    """mmcv's LoadImageFromFile, keeping the pixels of the last files: windows of a few large images need no more.
+
+    Pixels are read-only, so that a transform that works in place fails, and does not change the next window.
+
+    Required Keys:
+
+    - img_path
+
+    Added Keys:
+
+    - img, img_shape, ori_shape
+
+    Args:
+        keep (int): Images that each worker keeps.
+        **kwargs: As for :class:`mmcv.transforms.LoadImageFromFile`.
+    """
+
+    def __init__(self, keep: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self._load = Recent(self._read, keep)
+
+    def _read(self, path: str) -> np.ndarray:
+        image = super().transform(dict(img_path=path))['img']
+        image.flags.writeable = False
+        return image
+
+    def transform(self, results: dict) -> dict:
+        """Add the image."""
+        image = self._load(results['img_path'])
+        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
 
 
 @TRANSFORMS.register_module()
@@ -28,9 +63,15 @@ class LoadCellAnnotations(BaseTransform):
     - gt_ignore_flags (bool)
     - gt_masks (InstanceMapMasks)
 
+    Args:
+        keep (int): Maps that each worker keeps, see :class:`LoadRecentImage`.
+
     Raises:
         UserError: If the map cannot be read or is not of the image's size.
     """
+
+    def __init__(self, keep: int = 0) -> None:
+        self._read_layers = Recent(read_layers, keep)
 
     def transform(self, results: dict) -> dict:
         """Add the annotations."""
@@ -48,7 +89,7 @@ class LoadCellAnnotations(BaseTransform):
         if not path:
             return masks_from_coco([instance['mask'] for instance in instances], *shape)
         try:
-            layers = read_layers(path)
+            layers = self._read_layers(path)
         except OSError as error:
             raise UserError(f'{error}; prepare the data again') from error
         if layers.shape[1:] != shape:

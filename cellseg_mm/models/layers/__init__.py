@@ -1,3 +1,4 @@
 from .cbam import CBAM
+from .same_conv import SameConv2d
 
-__all__ = ['CBAM']
+__all__ = ['CBAM', 'SameConv2d']
