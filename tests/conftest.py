@@ -1,4 +1,5 @@
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import cellseg_mm  # noqa: F401  (registers)
 from cellseg_mm.datasets import make_sample_data, prepare
 
 ROOT = Path(__file__).parents[1]
+os.environ['CELLSEG_MM_PRECISION'] = 'fp32'  # the same figures on every processor, also in tools that tests run
 
 
 def pytest_collection_modifyitems(items):

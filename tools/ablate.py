@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cellseg_mm.engine import ablation, run_setup, schedule
+from cellseg_mm.engine.precision import share_precision
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
 from cellseg_mm.utils import (
     ConfigOptions,
@@ -84,16 +85,19 @@ def write_summary(rows: list, out: Path) -> str:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    rows = []
-    for config in args.configs:
-        cfg = run_setup.training_config(
+    out = args.out.absolute()
+    cfgs = [
+        run_setup.training_config(
             config, args.cfg_options, from_scratch=args.from_scratch, backbone_weights=args.backbone_weights
         )
-        if args.nproc > 1:
+        for config in args.configs
+    ]
+    if args.nproc > 1:
+        for cfg in cfgs:
             cfg.num_processes = args.nproc  # in the config, for the joint batch grows with it: another experiment
-        rows.append(ablation.Row.of(config, cfg))
-    ablation.check_comparable(rows)
-    out = args.out.absolute()
+    ablation.check_comparable([ablation.Row.of(*pair) for pair in zip(args.configs, cfgs, strict=True)])
+    share_precision(cfgs, out, choose=not args.table_only)
+    rows = [ablation.Row.of(*pair) for pair in zip(args.configs, cfgs, strict=True)]
     chosen = schedule.take_schedule(rows, len(args.seeds), None if args.table_only else args.budget, out)
     if chosen:
         print(f'{chosen["epochs"]} epochs a run, as {out}/schedule.json has it', flush=True)

@@ -16,6 +16,7 @@ from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.precision import PRECISIONS
 from cellseg_mm.export import FORMATS, write_summary
 from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
@@ -65,6 +66,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--config', help="in place of the checkpoint's own")
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA where there is one)')
+    parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help='of the network on a CPU; auto takes bf16 where the processor has instructions for it (default: auto)',
+    )
     parser.add_argument('--resume', action='store_true', help='keep the files and tiles that an earlier run finished')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
@@ -107,7 +114,9 @@ def main() -> None:
     if any(path.resolve().parent == args.out.resolve() for path in paths):
         raise UserError(f'--out {args.out}: holds images that are to be read; choose another folder')
     start_processes(args.launcher, args.local_rank)
-    detector = CellInferencer(args.checkpoint, args.config, args.device, args.score_thr, args.scale, tta=args.tta)
+    detector = CellInferencer(
+        args.checkpoint, args.config, args.device, args.score_thr, args.scale, tta=args.tta, precision=args.precision
+    )
     if is_main_process():
         print(f'score threshold {detector.score_thr:.2f} ({detector.score_reason})', flush=True)
     tile_options = dict(detector.tiling(args.tile_size, args.overlap), skip_background=args.skip_background)

@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.utils import (
     ConfigOptions,
@@ -42,6 +43,12 @@ def parse_args() -> argparse.Namespace:
         '--show-dir',
         type=output_folder,
         help='draw ground truth and predictions side by side into this folder (of several processes only the first)',
+    )
+    parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help='of the network on a CPU; auto takes bf16 where the processor has instructions for it (default: auto)',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
@@ -79,7 +86,8 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     record_provenance(runner.log_dir)
     run_setup.check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
-    metrics = runner.test()
+    with inference_precision(runner.model, args.precision):
+        metrics = runner.test()
     if scored and is_main_process():
         path = Path(cfg.work_dir) / 'test_metrics.json'
         write_json(path, metrics)

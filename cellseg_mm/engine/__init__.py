@@ -10,6 +10,7 @@ from .hooks import (
     StopwatchHook,
     TrainingSetHook,
     ValLossHook,
+    ValPrecisionHook,
 )
 from .log_processor import HeadlineLogProcessor
 
@@ -25,5 +26,6 @@ __all__ = [
     'StopwatchHook',
     'TrainingSetHook',
     'ValLossHook',
+    'ValPrecisionHook',
     'checkpoint',
 ]

@@ -3,7 +3,6 @@ from contextlib import contextmanager
 
 import torch
 from mmdet.registry import OPTIM_WRAPPERS
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 
 from cellseg_mm.models import network_precision
@@ -28,6 +27,5 @@ class CPUAmpOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator:
         """A training step's forward pass in :attr:`dtype`."""
-        detector = model.module if is_model_wrapper(model) else model
-        with super().optim_context(model), network_precision(detector, self.dtype):
+        with super().optim_context(model), network_precision(model, self.dtype):
             yield

@@ -1,8 +1,10 @@
 """Training's precision on the device at hand: mixed precision where it is faster and right, else float32."""
 
 import copy
-import statistics
+import os
 import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
@@ -12,9 +14,12 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from cellseg_mm.models import network_precision
-from cellseg_mm.utils import UserError, parse_config_text
+from cellseg_mm.utils import UserError, parse_config_text, read_json, write_json
+
+from .provenance import provenance
 
 PRECISIONS = ('auto', 'fp32', 'bf16')
+VARIABLE = 'CELLSEG_MM_PRECISION'  # of the environment: what auto means
 DTYPES = dict(fp32='float32', bf16='bfloat16')
 TRIAL_STEPS = 3  # after one to warm up
 GAIN = 0.95  # bf16 has to take at most so much of float32's time,
@@ -35,7 +40,7 @@ def fit_precision_to_device(cfg: Config, precision: str = 'auto') -> None:
     Raises:
         UserError: If the config has settled on another precision than the one that is asked for.
     """
-    wrapper = cfg.optim_wrapper
+    wrapper, precision = cfg.optim_wrapper, _resolve(precision)
     if torch.cuda.is_available():
         if precision == 'fp32':
             _set_wrapper(cfg, 'OptimWrapper')
@@ -56,6 +61,37 @@ def fit_precision_to_device(cfg: Config, precision: str = 'auto') -> None:
         print(f'training on the CPU in {dtype}: {reason}', flush=True)
 
 
+def _resolve(precision: str) -> str:
+    """What ``'auto'`` means: the environment may say it."""
+    if precision != 'auto':
+        return precision
+    precision = os.environ.get(VARIABLE, 'auto')
+    if precision not in PRECISIONS:
+        raise UserError(f'{VARIABLE}={precision}: choose from {", ".join(PRECISIONS)}')
+    return precision
+
+
+def share_precision(cfgs: list, out: Path, choose: bool) -> None:
+    """Give all rows of an ablation one precision on a CPU: that of its folder, or one chosen by a trial of the first.
+
+    Args:
+        cfgs (list[Config]): Changed in place.
+        out (Path): Folder of the ablation; ``precision.json`` there keeps the choice, so that the runs' digests stay.
+        choose (bool): Whether to choose where nothing is chosen yet; runs on CUDA need no choice.
+    """
+    path = out / 'precision.json'
+    if not path.exists():
+        if not choose or torch.cuda.is_available() or cfgs[0].optim_wrapper.type == 'OptimWrapper':
+            return
+        fit_precision_to_device(cfgs[0])
+        write_json(path, dict(dtype=cfgs[0].optim_wrapper.dtype, **provenance()))
+    dtype = read_json(path, 'tools/ablate.py writes it')['dtype']
+    for cfg in cfgs:
+        if cfg.optim_wrapper.type == 'AmpOptimWrapper':
+            _set_wrapper(cfg, 'CPUAmpOptimWrapper')
+            cfg.optim_wrapper.dtype = dtype
+
+
 def resume_precision(cfg: Config, checkpoint: dict) -> None:
     """Go on in the precision of the run that a checkpoint is of, where that run was on a CPU.
 
@@ -66,6 +102,28 @@ def resume_precision(cfg: Config, checkpoint: dict) -> None:
     wrapper = parse_config_text(checkpoint['meta']['cfg'])['optim_wrapper']
     if wrapper['type'] == 'CPUAmpOptimWrapper':
         cfg.optim_wrapper.update(type=wrapper['type'], dtype=wrapper['dtype'])
+
+
+def training_precision(runner: Runner) -> AbstractContextManager:
+    """Within the block, the runner's model works in the precision in which it trains on the CPU."""
+    dtype = getattr(runner.optim_wrapper, 'dtype', None)
+    return nullcontext() if dtype is None else network_precision(runner.model, dtype)
+
+
+def inference_precision(model: torch.nn.Module, precision: str = 'auto') -> AbstractContextManager:
+    """Within the block, a model that lies on the CPU finds cells in a precision; one on another device is left alone.
+
+    Args:
+        model (Module): A detector, or a wrapper of one.
+        precision (str): ``'fp32'``, ``'bf16'``, or ``'auto'``: what the environment says in ``CELLSEG_MM_PRECISION``,
+            else bf16 where the processor has instructions for it.
+    """
+    if next(model.parameters()).device.type != 'cpu':
+        return nullcontext()
+    precision = _resolve(precision)
+    if precision == 'auto':
+        precision = 'bf16' if has_bf16() else 'fp32'
+    return network_precision(model, getattr(torch, DTYPES[precision]))
 
 
 def _set_wrapper(cfg: Config, kind: str) -> None:
@@ -139,7 +197,7 @@ def _first_batch(cfg: Config) -> dict:
 
 
 def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype) -> tuple:
-    """Median seconds of forward and backward pass, and the sum of the losses."""
+    """Least seconds of forward and backward pass, for other programs may be at work; and the sum of the losses."""
     times = []
     for _ in range(1 + TRIAL_STEPS):
         torch.manual_seed(0)  # of the samplers
@@ -150,4 +208,4 @@ def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype) -> tupl
             loss, _ = model.parse_losses(model(**data, mode='loss'))
         loss.backward()
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:]), loss.item()
+    return min(times[1:]), loss.item()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
 from cellseg_mm.datasets.source_state import stale_source
+from cellseg_mm.models import bare_detector
 from cellseg_mm.utils import UserError, load_config, parse_config_text, read_json
 from cellseg_mm.visualization.draw import class_colors
 
@@ -69,7 +69,7 @@ def _check_project(cfg: Config, path: str) -> None:
     """Refuse a config that builds on none of this project's, such as MMDetection's own; one may import other modules,
     or train on another kind of data set."""
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
-    datasets = _datasets(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
+    datasets = dataset_configs(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
     if 'cellseg_mm' not in imports and 'CellDataset' not in [dataset.get('type') for dataset in datasets]:
         raise UserError(f'{path}: is no config of this project; build on one in configs/, see README.md')
 
@@ -99,7 +99,7 @@ def set_data_root(cfg: Config) -> Path:
         )
     cfg.data_root = f'{root}/'
     for loader in LOADERS:
-        for dataset in _datasets(cfg[loader].dataset):
+        for dataset in dataset_configs(cfg[loader].dataset):
             dataset.data_root = cfg.data_root
     for split in ('val', 'test'):
         for evaluator in evaluators(cfg[f'{split}_evaluator']):
@@ -117,13 +117,13 @@ def _is_prepared(root: Path) -> bool:
     return (root / 'statistics.json').is_file()
 
 
-def _datasets(dataset: dict) -> Iterator:
-    """A dataset's config, or those that a wrapper holds."""
+def dataset_configs(dataset: dict) -> Iterator:
+    """A dataset's config, or those that a wrapper (repeated, concatenated) holds."""
     inner = dataset.get('datasets', [dataset['dataset']] if 'dataset' in dataset else [])
     if not inner:
         yield dataset
     for entry in inner:
-        yield from _datasets(entry)
+        yield from dataset_configs(entry)
 
 
 def fill_from_prepared_data(cfg: Config) -> None:
@@ -157,7 +157,7 @@ def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
     cfg.num_classes = len(classes)
     _set_everywhere(cfg.model, 'num_classes', len(classes))
     for loader in LOADERS:
-        for dataset in _datasets(cfg[loader].dataset):
+        for dataset in dataset_configs(cfg[loader].dataset):
             dataset.metainfo = dict(classes=tuple(classes), palette=class_colors(len(classes)))
 
 
@@ -256,8 +256,7 @@ def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str
     Raises:
         UserError: Naming the first parameter that is missing, left over or of another shape.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = bare_detector(model)
     given, expected = checkpoint['state_dict'], model.state_dict()
     surplus = next((name for name in given if name not in expected), None)
     if surplus:
@@ -340,7 +339,7 @@ def check_starting_weights(model: torch.nn.Module, path: str) -> None:
     Raises:
         UserError: If no weight has the name and the shape of one in the model; see :func:`read_checkpoint`.
     """
-    model = model.module if is_model_wrapper(model) else model
+    model = bare_detector(model)
     content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     given, expected = content.get('state_dict', content), model.state_dict()
     shapes = {name.removeprefix('module.'): getattr(value, 'shape', None) for name, value in given.items()}

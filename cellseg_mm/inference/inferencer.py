@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from cellseg_mm.datasets.stain import channel_order, stain_difference
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config, load_detector
+from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.run_setup import operating_threshold
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
@@ -55,6 +56,7 @@ class CellInferencer:
             rgb, unless training was prepared from files with red and blue exchanged; then each file's own is told from
             the stain of its cells, see :func:`find_channel_order`.
         tta (bool): Merge what several views show, see :class:`CellTTAModel`: those of the config's ``tta_model``.
+        precision (str): Of the network on a CPU, see :func:`cellseg_mm.engine.precision.inference_precision`.
 
     Attributes:
         classes (tuple[str]): Names, in the order of the labels.
@@ -79,6 +81,7 @@ class CellInferencer:
         scale: float | None = None,
         channel_order: str = 'auto',
         tta: bool = False,
+        precision: str = 'auto',
     ) -> None:
         checkpoint, config = str(checkpoint), config and str(config)
         if score_thr is not None and not 0 <= score_thr <= 1:
@@ -87,6 +90,8 @@ class CellInferencer:
             raise UserError(f'a scale of {scale}: 0.01 to 100 is possible')
         if channel_order not in ('auto', 'rgb', 'bgr'):
             raise UserError(f'a channel order of {channel_order!r}: choose from auto, rgb, bgr')
+        if precision not in PRECISIONS:
+            raise UserError(f'a precision of {precision!r}: choose from {", ".join(PRECISIONS)}')
         content = read_checkpoint(checkpoint)
         cfg = checkpoint_config(content, checkpoint, config)
         self.classes = tuple(content['meta']['dataset_meta']['classes'])
@@ -102,6 +107,7 @@ class CellInferencer:
         except (AttributeError, StopIteration) as error:
             raise UserError(f'{config or checkpoint}: is no config of this project ({error!r})') from error
         self._input_size = sorted(resize.scale)
+        self._precision = precision
         model = load_detector(cfg, content, checkpoint, config)
         self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)).eval() if tta else model
         try:
@@ -119,6 +125,7 @@ class CellInferencer:
             score_thr=self.score_thr,
             scale=self.scale,
             tta=tta,
+            precision=precision,
         )
         scaled = dict(type='Resize', scale_factor=self.scale, keep_ratio=True)
         self._fitted = [TRANSFORMS.build(step) for step in steps]
@@ -213,7 +220,7 @@ class CellInferencer:
         for shape in dict.fromkeys(image.shape for image in images):
             indices = [index for index, image in enumerate(images) if image.shape == shape]
             inputs = [_pack(images[index], transforms) for index in indices]
-            with torch.no_grad():
+            with torch.no_grad(), inference_precision(self._model, self._precision):
                 results = self._model.test_step({key: [entry[key] for entry in inputs] for key in inputs[0]})
             for index, result in zip(indices, results, strict=True):
                 found[index] = _to_cells(result.pred_instances, *shape[:2])

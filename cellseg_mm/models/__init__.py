@@ -1,7 +1,8 @@
 from .backbones import CBAMResNet, EfficientNetLite
+from .bbox_heads import OneClassBBoxHead
 from .layers import CBAM, SameConv2d
 from .mask_heads import RLEMaskHead
-from .network_precision import network_precision
+from .network_precision import bare_detector, network_precision
 from .roi_heads import JointBatchRoIHead
 from .task_modules import SparseMaxIoUAssigner, best_anchor_iou
 from .test_time_augs import CellTTAModel
@@ -12,9 +13,11 @@ __all__ = [
     'CellTTAModel',
     'EfficientNetLite',
     'JointBatchRoIHead',
+    'OneClassBBoxHead',
     'RLEMaskHead',
     'SameConv2d',
     'SparseMaxIoUAssigner',
+    'bare_detector',
     'best_anchor_iou',
     'network_precision',
 ]

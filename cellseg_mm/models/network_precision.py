@@ -5,14 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 # heads whose forward() is convolutions and linear layers alone, as it is throughout mmdet
 HEADS = ('rpn_head', 'bbox_head', 'mask_head')
 
 
+def bare_detector(model: nn.Module) -> nn.Module:
+    """The detector inside a wrapper of several processes or of test-time augmentation, or the model itself."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
 @contextmanager
-def network_precision(detector: nn.Module, dtype: torch.dtype) -> Iterator:
+def network_precision(model: nn.Module, dtype: torch.dtype) -> Iterator:
     """Within the block, run the detector's network on the CPU in ``dtype``; its outputs are contiguous float32.
 
     The network is ``extract_feat`` (backbone and neck) and each head's ``forward``. What lies between, such as
@@ -21,10 +29,11 @@ def network_precision(detector: nn.Module, dtype: torch.dtype) -> Iterator:
     their backward pass is several times slower in bf16 (oneDNN as of torch 2.13).
 
     Args:
-        detector (BaseDetector): Of mmdet. Its weights become ``channels_last`` for good; nothing else has changed after
-            the block.
+        model (BaseDetector): Of mmdet, or a wrapper of one. Its weights become ``channels_last`` for good; nothing else
+            has changed after the block.
         dtype (torch.dtype): ``torch.bfloat16`` or ``torch.float32``.
     """
+    detector = bare_detector(model)
     detector.to(memory_format=torch.channels_last)
     parts = {(detector, 'extract_feat'): functools.partial(_run, detector.extract_feat, dtype)}
     for name, module in detector.named_modules():

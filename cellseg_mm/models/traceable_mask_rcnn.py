@@ -13,6 +13,8 @@ from mmdet.models.detectors import MaskRCNN
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor, nn
 
+from .bbox_heads import OneClassBBoxHead, most_likely_class
+
 
 class _NonMaxSuppression(torch.autograd.Function):
     """ONNX's operator of that name, https://onnx.ai/onnx/operators/onnx__NonMaxSuppression.html, for one class."""
@@ -110,6 +112,8 @@ class TraceableMaskRCNN(nn.Module):
         roi_head, cfg = self.detector.roi_head, self.detector.test_cfg.rcnn
         head = roi_head.bbox_head
         logits, deltas = head(extract(roi_head.bbox_roi_extractor, features, proposals))
+        if isinstance(head, OneClassBBoxHead):
+            logits = most_likely_class(logits)
         scores = logits.softmax(dim=1)[:, :-1]
         boxes = clip(decode(head.bbox_coder, proposals, deltas), size).expand(-1, head.num_classes, 4)
         proposal, labels = (scores > cfg.score_thr).nonzero(as_tuple=True)

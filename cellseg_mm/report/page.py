@@ -15,7 +15,7 @@ from cellseg_mm.evaluation.ablation_summary import COMPARED, COSTS, FIGURES
 from cellseg_mm.evaluation.error_analysis import MISSED, SPURIOUS
 from cellseg_mm.utils import diff_configs, load_config
 from cellseg_mm.utils.config import MISSING, flatten
-from cellseg_mm.visualization import plot_ablation, plot_curves
+from cellseg_mm.visualization import plot_ablation, plot_curves, validation_losses
 from cellseg_mm.visualization.draw import class_colors
 from cellseg_mm.visualization.error_pictures import KIND_COLORS, plot_precision_recall
 
@@ -134,7 +134,8 @@ def curves_section(runs: list) -> dict | None:
         return None
     ends = []
     for name, (train, val) in logged.items():
-        for label, series in (('training loss', train.get('loss')), ('validation loss', val.get('val/loss'))):
+        val_losses, source = validation_losses(val)
+        for label, series in (('training loss', train.get('loss')), (f'loss of {source}', val_losses.get('loss'))):
             if series:
                 first, last = min(series), max(series)
                 ends.append(f'{name}: {label} {series[first]:.2f} at epoch {first}, {series[last]:.2f} at epoch {last}')

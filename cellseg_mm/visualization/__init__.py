@@ -1,6 +1,14 @@
 from .ablation import plot_ablation
 from .cell_visualizer import CellVisualizer
-from .curves import plot_curves, read_scalars
+from .curves import plot_curves, read_scalars, validation_losses
 from .overlay import Overlay, draw_cells
 
-__all__ = ['CellVisualizer', 'Overlay', 'draw_cells', 'plot_ablation', 'plot_curves', 'read_scalars']
+__all__ = [
+    'CellVisualizer',
+    'Overlay',
+    'draw_cells',
+    'plot_ablation',
+    'plot_curves',
+    'read_scalars',
+    'validation_losses',
+]

@@ -59,6 +59,22 @@ def read_scalars(work_dir: Path) -> tuple:
     return dict(train), dict(val)
 
 
+def validation_losses(val: dict) -> tuple:
+    """The validation losses among a run's scalars, and what they are of.
+
+    Args:
+        val (dict): Of :func:`read_scalars`.
+
+    Returns:
+        tuple: Dict of ``loss`` and its parts to {epoch: value}; ``'validation'`` or ``'validation windows'``.
+    """
+    for prefix, label in (('val/window_', 'validation windows'), ('val/', 'validation')):
+        found = {name.removeprefix(prefix): series for name, series in val.items() if name.startswith(prefix)}
+        if found:
+            return found, label
+    return {}, 'validation'
+
+
 def _entries(log: Path) -> list:
     """The lines of a log; a last one that a killed run left half-written is not there."""
     lines = log.read_text('utf-8').splitlines()
@@ -95,7 +111,8 @@ def plot_curves(runs: dict) -> Figure:
         color = colors[index % len(colors)]
         _line(losses, train.get('loss', {}), f'{prefix}training', color=color)
         val_color = colors[1] if len(runs) == 1 else color
-        _line(losses, val.get('val/loss', {}), f'{prefix}validation', color=val_color, linestyle='--')
+        val_losses, label = validation_losses(val)
+        _line(losses, val_losses.get('loss', {}), f'{prefix}{label}', color=val_color, linestyle='--')
         for number, (metric, style) in enumerate(METRICS.items() if len(runs) == 1 else list(METRICS.items())[:2]):
             own = colors[number] if len(runs) == 1 else color
             _line(metrics, val.get(f'cells/{metric}', {}), f'{prefix}{metric}', linestyle=style, color=own)
@@ -112,10 +129,10 @@ def plot_curves(runs: dict) -> Figure:
 
 def _draw_parts(axes: Axes, train: dict, val: dict) -> None:
     """The parts of the loss: solid in training, dashed in validation."""
-    names = sorted(name for name in train if name.startswith('loss_'))
+    names, val_losses = sorted(name for name in train if name.startswith('loss_')), validation_losses(val)[0]
     for name, color in zip(names, colormaps['tab10'].colors, strict=False):
         _line(axes, train[name], name, color=color, linewidth=1)
-        _line(axes, val.get(f'val/{name}', {}), None, color=color, linewidth=1, linestyle='--')
+        _line(axes, val_losses.get(name, {}), None, color=color, linewidth=1, linestyle='--')
     axes.set(title='parts of the loss (dashed: validation)', ylim=(0, None))
 
 

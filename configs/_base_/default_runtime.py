@@ -19,6 +19,7 @@ custom_hooks = [
     dict(type='SeedHook'),
     dict(type='SyncBuffersHook'),  # BatchNorm's statistics of several processes, before they are used
     dict(type='ValLossHook'),
+    dict(type='ValPrecisionHook'),
     dict(type='InputScaleHook'),
     dict(type='OperatingPointHook'),
     dict(type='ResumeValidationHook'),

@@ -122,17 +122,6 @@ def test_no_network_names_the_switches(cfg, tmp_path, monkeypatch):
     run_setup.fetch_backbone_weights(cfg)  # cached: nothing to fetch
 
 
-def test_precision_follows_the_device(cfg, monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    run_setup.fit_precision_to_device(cfg)
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and not capsys.readouterr().out
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    cfg.optim_wrapper.dtype = 'float16'
-    run_setup.fit_precision_to_device(cfg)
-    assert cfg.optim_wrapper.type == 'OptimWrapper' and 'dtype' not in cfg.optim_wrapper
-    assert capsys.readouterr().out.count('\n') == 1
-
-
 @pytest.mark.parametrize('meta', [{}, dict(cfg='import os', dataset_meta=dict(classes=['a']))])
 def test_checkpoints_without_a_config(meta):
     with pytest.raises(UserError, match=r'carries no config of tools/train\.py'):

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.hooks import val_loss_hook
 from cellseg_mm.engine.hooks.val_loss_hook import loss_dataloader, mean_losses, untouched_randomness
+from cellseg_mm.engine.precision import fit_precision_to_device
 
 
 @pytest.fixture(scope='module')
@@ -19,7 +20,7 @@ def cfg(prepared, tmp_path_factory):
     config = write_tiny_config(tmp_path_factory.mktemp('config') / 'tiny.py', times=1)
     options = {'train_dataloader.dataset.dataset.indices': 4, 'val_dataloader.dataset.indices': 2}
     cfg = run_setup.training_config(str(config), dict(data_root=str(prepared), **options), from_scratch=True)
-    run_setup.fit_precision_to_device(cfg)
+    fit_precision_to_device(cfg)
     cfg.train_cfg.val_begin = 2  # losses are looked at here, not figures
     return cfg
 

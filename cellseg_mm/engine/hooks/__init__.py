@@ -7,6 +7,7 @@ from .seed_hook import SeedHook
 from .stopwatch_hook import StopwatchHook
 from .training_set_hook import TrainingSetHook
 from .val_loss_hook import ValLossHook
+from .val_precision_hook import ValPrecisionHook
 
 __all__ = [
     'AnchorFitHook',
@@ -18,4 +19,5 @@ __all__ = [
     'StopwatchHook',
     'TrainingSetHook',
     'ValLossHook',
+    'ValPrecisionHook',
 ]

@@ -1,4 +1,5 @@
 import copy
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,6 +12,13 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from cellseg_mm.engine.precision import training_precision
+from cellseg_mm.engine.run_setup import dataset_configs
+
+WINDOW_SHARE = 0.1  # windows a validation loss takes, of those that an epoch trains on
+UNAUGMENTED = ('LoadImageFromFile', 'LoadRecentImage', 'LoadCellAnnotations', 'RandomWindow', 'ApplyAffine', 'Resize')
+UNAUGMENTED += ('PackDetInputs',)
 
 
 @contextmanager
@@ -35,6 +43,21 @@ def loss_dataloader(val_dataloader: dict) -> dict:
     loader = copy.deepcopy(val_dataloader)
     loader.update(persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
     loader.dataset.pipeline = sorted(loader.dataset.pipeline, key=lambda step: not step.type.startswith('Load'))
+    return loader
+
+
+def window_dataloader(val_dataloader: dict, train_dataloader: dict, count: int) -> dict:
+    """A loader's config for losses on windows of the validation images, the same ones each time, not augmented.
+
+    Args:
+        val_dataloader (dict): Of the images.
+        train_dataloader (dict): Whose windows and batches are taken over.
+        count (int): Windows of each image.
+    """
+    loader = loss_dataloader(val_dataloader)
+    loader.batch_size = train_dataloader.batch_size
+    pipeline = [step for step in next(dataset_configs(train_dataloader.dataset)).pipeline if step.type in UNAUGMENTED]
+    loader.dataset = dict(type='RedrawDataset', times=count, dataset=dict(loader.dataset, pipeline=pipeline))
     return loader
 
 
@@ -69,6 +92,9 @@ def mean_losses(model: torch.nn.Module, dataloader: torch.utils.data.DataLoader)
 class ValLossHook(Hook):
     """Log the loss on the validation images after each epoch, as ``val/loss`` and its parts.
 
+    Where training sees windows, the loss is that of windows, a tenth as many as an epoch has, and is named so:
+    ``val/window_loss``. On whole images it would take longer than the epoch itself.
+
     mmdet's validation predicts and scores, and computes no loss. The samplers draw the same anchors and proposals each
     time, so that epochs can be compared, and training's own random numbers are left alone.
     """
@@ -79,12 +105,22 @@ class ValLossHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Compute and log."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        with untouched_randomness(runner.seed):
+        with untouched_randomness(runner.seed), training_precision(runner):
             if self._dataloader is None:
-                config = loss_dataloader(runner.cfg.val_dataloader)
-                self._dataloader = runner.build_dataloader(config, seed=runner.seed)
+                self._prefix, self._dataloader = self._build(runner)
             losses = mean_losses(model, self._dataloader)
+        losses = {f'{self._prefix}{name}': value for name, value in losses.items()}
         runner.visualizer.add_scalars({f'val/{name}': value for name, value in losses.items()}, step=runner.epoch + 1)
         runner.logger.info(
             f'Epoch(val) [{runner.epoch + 1}]  ' + '  '.join(f'{name}: {value:.4f}' for name, value in losses.items())
         )
+
+    def _build(self, runner: Runner) -> tuple:
+        """What the losses' names begin with, and the loader."""
+        train, val = runner.cfg.train_dataloader, runner.cfg.val_dataloader
+        steps = next(dataset_configs(train.dataset)).pipeline
+        if not any(step.type == 'RandomWindow' for step in steps):
+            return '', runner.build_dataloader(loss_dataloader(val), seed=runner.seed)
+        images = len(runner.build_dataloader(val, seed=runner.seed).dataset)
+        count = math.ceil(len(runner.train_dataloader.dataset) * WINDOW_SHARE / images)
+        return 'window_', runner.build_dataloader(window_dataloader(val, train, count), seed=runner.seed)
