@@ -1,3 +1,4 @@
 from .cbam import CBAM
+from .sparse_nms import sparse_nms
 
-__all__ = ['CBAM']
+__all__ = ['CBAM', 'sparse_nms']
