@@ -10,7 +10,7 @@ import torch
 from mmcv.ops import nms
 from torch import Tensor
 
-# Boxes a strip, found by timing 12,000 candidates on 1000x1000 px: fewer are more searches, more are more comparisons.
+# Boxes a strip, found by timing: with fewer there are more searches, with more there are more comparisons.
 STRIP = 256
 # Below it two boxes may suppress each other that hardly touch, and neighbours are most of the scene.
 MIN_THRESHOLD = 0.01
@@ -168,7 +168,7 @@ def suppress_neighbours(
 def _compiled() -> Callable | None:
     """:func:`suppress_neighbours` as machine code, kept on disk for the next process; None where numba cannot."""
     try:
-        import numba  # here, for it takes a third of a second that not every tool has to wait
+        import numba  # here, so that a broken one costs time alone
 
         suppress = numba.njit(cache=True, error_model='numpy')(suppress_neighbours)
         keep_highest(np.zeros((1, 4), np.float32), np.zeros(1, np.int64), 0.5, 0, suppress)
