@@ -40,8 +40,8 @@ TRACEABLE = {
     'roi_head.mask_roi_extractor.type': ('SingleRoIExtractor',),
     'roi_head.mask_roi_extractor.roi_layer.type': ('RoIAlign',),
     'roi_head.mask_head.type': ('FCNMaskHead', 'RLEMaskHead'),
-    'test_cfg.rpn.nms.type': ('nms',),
-    'test_cfg.rcnn.nms.type': ('nms',),
+    'test_cfg.rpn.nms.type': ('nms', 'sparse_nms'),
+    'test_cfg.rcnn.nms.type': ('nms', 'sparse_nms'),
 }
 
 

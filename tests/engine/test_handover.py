@@ -136,7 +136,10 @@ def test_a_graph_that_does_otherwise_is_refused(row):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, r"model\.test_cfg\.rcnn\.nms\.type is 'soft_nms'.*'nms' only"),
+        (
+            {'model.test_cfg.rcnn.nms.type': 'soft_nms'},
+            r"model\.test_cfg\.rcnn\.nms\.type is 'soft_nms'.*'nms' or 'sparse_nms' only",
+        ),
         ({'model.test_cfg.rcnn.max_per_img': -1}, r'model\.test_cfg\.rcnn\.max_per_img is -1; .* above 0'),
         ({'test_dataloader.dataset.pipeline': []}, r'no Resize with keep_ratio=True'),
     ],

@@ -1,4 +1,5 @@
 from .cbam import CBAM
 from .same_conv import SameConv2d
+from .sparse_nms import sparse_nms
 
-__all__ = ['CBAM', 'SameConv2d']
+__all__ = ['CBAM', 'SameConv2d', 'sparse_nms']

@@ -92,7 +92,9 @@ model = dict(
             pos_weight=-1,
             debug=False,
         ),
-        rpn_proposal=dict(nms_pre=2000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
+        rpn_proposal=dict(
+            nms_pre=2000, max_per_img=1000, nms=dict(type='sparse_nms', iou_threshold=0.7), min_bbox_size=0
+        ),
         rcnn=dict(
             assigner=dict(
                 type='SparseMaxIoUAssigner',
@@ -109,8 +111,8 @@ model = dict(
         ),
     ),
     test_cfg=dict(
-        rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
+        rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type='sparse_nms', iou_threshold=0.7), min_bbox_size=0),
         # the report's score and NMS thresholds; up to 772 cells an image, so not mmdet's 100
-        rcnn=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=1000, mask_thr_binary=0.5),
+        rcnn=dict(score_thr=0.5, nms=dict(type='sparse_nms', iou_threshold=0.5), max_per_img=1000, mask_thr_binary=0.5),
     ),
 )
