@@ -1,3 +1,4 @@
 from .cbam import CBAM
+from .sparse_roi_align import SparseRoIAlign
 
-__all__ = ['CBAM']
+__all__ = ['CBAM', 'SparseRoIAlign']
