@@ -8,6 +8,8 @@ import pytest
 import torch
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from pycocotools.mask import decode
+from tiny_detector import draw, predict, random_detector, tiny_config
 
 from cellseg_mm.models.layers import SparseRoIAlign
 from cellseg_mm.models.layers.sparse_roi_align import axis_weights, pooling_matrix
@@ -161,3 +163,20 @@ def test_mmdet_builds_it():
     assert [type(layer) for layer in extractor.roi_layers] == [mmcv.ops.SparseRoIAlign] * 2
     assert [layer.spatial_scale for layer in extractor.roi_layers] == [1 / 4, 1 / 8]
     assert 'SparseRoIAlign(output_size=(7, 7)' in repr(extractor)
+
+
+@pytest.mark.parametrize('row', ['maskrcnn_r18', 'maskrcnn_r18_fpn_cbam'])
+def test_a_detector_finds_the_same(row, tmp_path):
+    found = []
+    for name in ('RoIAlign', 'SparseRoIAlign'):
+        cfg = tiny_config(row, rcnn=dict(score_thr=0.1))
+        for extractor in (cfg.model.roi_head.bbox_roi_extractor, cfg.model.roi_head.mask_roi_extractor):
+            assert extractor.roi_layer.type == 'SparseRoIAlign'  # the default
+            extractor.roi_layer.type = name
+        found.append(predict(cfg, random_detector(cfg), draw(1, 128, 128), tmp_path / 'image.png'))
+    stock, ours = found
+    assert len(ours) == len(stock) > 50 and torch.equal(ours.labels, stock.labels)
+    torch.testing.assert_close(ours.bboxes, stock.bboxes, rtol=0, atol=1e-3)
+    torch.testing.assert_close(ours.scores, stock.scores, rtol=0, atol=1e-5)
+    ours, stock = (np.stack([decode(code) for code in part.masks]) for part in found[::-1])
+    assert (ours != stock).mean() < 1e-4

@@ -1,4 +1,4 @@
-"""Our masks and assigner against stock mmdet's in a whole detector."""
+"""Our masks, assigner and RoIAlign against the stock ones in a whole detector."""
 
 import numpy as np
 import pytest
@@ -15,16 +15,20 @@ LOADING = {
     'SparseMaxIoUAssigner': dict(type='LoadCellAnnotations'),
     'MaxIoUAssigner': dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
 }
+ROI_LAYERS = {'SparseMaxIoUAssigner': 'SparseRoIAlign', 'MaxIoUAssigner': 'RoIAlign'}
 
 
 def losses(config: str, prepared, assigner: str) -> dict:
-    """Of two images, one of them without a cell, with masks loaded our way or stock mmdet's."""
+    """Of two images, one of them without a cell, with all parts ours or stock."""
     cfg = Config.fromfile(ROOT / config).model
     cfg.backbone.init_cfg = None
     stages = (cfg.train_cfg.rpn, cfg.train_cfg.rcnn)
     assert all(stage.assigner.type == 'SparseMaxIoUAssigner' for stage in stages)  # the default
     for stage in stages:
         stage.assigner.type = assigner
+    for extractor in (cfg.roi_head.bbox_roi_extractor, cfg.roi_head.mask_roi_extractor):
+        assert extractor.roi_layer.type == 'SparseRoIAlign'  # the default
+        extractor.roi_layer.type = ROI_LAYERS[assigner]
     dataset = build_dataset(prepared, [dict(type='LoadImageFromFile'), LOADING[assigner], dict(type='PackDetInputs')])
     samples = [dataset[index] for index in range(2)]
     assert sorted(len(sample['data_samples'].gt_instances) > 0 for sample in samples) == [False, True]
