@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from mmcv.ops import RoIAlign
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
+
+from .layers import SparseRoIAlign
 
 # heads whose forward() is convolutions and linear layers alone, as it is throughout mmdet
 HEADS = ('rpn_head', 'bbox_head', 'mask_head')
@@ -21,12 +24,11 @@ def bare_detector(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def network_precision(model: nn.Module, dtype: torch.dtype) -> Iterator:
-    """Within the block, run the detector's network on the CPU in ``dtype``; its outputs are contiguous float32.
+    """Within the block, run the detector's network on the CPU in ``dtype``; its outputs are float32.
 
     The network is ``extract_feat`` (backbone and neck) and each head's ``forward``. What lies between, such as
-    RoIAlign, NMS, box coding, targets and losses, gets float32: mmcv's operators have no bf16 on the CPU, and expect
-    contiguous tensors where a network in ``channels_last`` returns others. Depthwise convolutions stay in float32:
-    their backward pass is several times slower in bf16 (oneDNN as of torch 2.13).
+    RoIAlign, NMS, box coding, targets and losses, gets float32: mmcv's operators have no bf16 on the CPU. Depthwise
+    convolutions stay in float32: their backward pass is several times slower in bf16 (oneDNN as of torch 2.13).
 
     Args:
         model (BaseDetector): Of mmdet, or a wrapper of one. Its weights become ``channels_last`` for good; nothing else
@@ -35,10 +37,14 @@ def network_precision(model: nn.Module, dtype: torch.dtype) -> Iterator:
     """
     detector = bare_detector(model)
     detector.to(memory_format=torch.channels_last)
-    parts = {(detector, 'extract_feat'): functools.partial(_run, detector.extract_feat, dtype)}
+    # mmcv's operators take any memory for contiguous, and the network's outputs are not
+    layers = [module for module in detector.modules() if isinstance(module, RoIAlign)]
+    contiguous = not layers or not all(isinstance(layer, SparseRoIAlign) for layer in layers)
+    run = functools.partial(_run, dtype, contiguous)
+    parts = {(detector, 'extract_feat'): functools.partial(run, detector.extract_feat)}
     for name, module in detector.named_modules():
         if _is_head(name) and not isinstance(module, nn.ModuleList):
-            parts[module, 'forward'] = functools.partial(_run, module.forward, dtype)
+            parts[module, 'forward'] = functools.partial(run, module.forward)
         elif isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
             parts[module, 'forward'] = functools.partial(_run_in_float32, module.forward)
     for (owner, name), method in parts.items():
@@ -56,9 +62,9 @@ def _is_head(name: str) -> bool:
     return last in HEADS or (last.isdigit() and above in HEADS)
 
 
-def _run(method: Callable, dtype: torch.dtype, *args, **kwargs) -> object:
+def _run(dtype: torch.dtype, contiguous: bool, method: Callable, *args, **kwargs) -> object:
     with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return _to_plain(method(*args, **kwargs))
+        return _to_float32(method(*args, **kwargs), contiguous)
 
 
 def _run_in_float32(forward: Callable, x: torch.Tensor) -> torch.Tensor:
@@ -66,10 +72,10 @@ def _run_in_float32(forward: Callable, x: torch.Tensor) -> torch.Tensor:
         return forward(x.float())
 
 
-def _to_plain(value: object) -> object:
-    """Floating-point tensors as contiguous float32."""
+def _to_float32(value: object, contiguous: bool) -> object:
     if isinstance(value, torch.Tensor):
-        return value.float().contiguous() if value.is_floating_point() else value
+        value = value.float() if value.is_floating_point() else value
+        return value.contiguous() if contiguous else value
     if isinstance(value, (list, tuple)):
-        return type(value)(_to_plain(entry) for entry in value)
+        return type(value)(_to_float32(entry, contiguous) for entry in value)
     return value

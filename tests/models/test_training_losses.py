@@ -1,4 +1,4 @@
-"""Our masks, assigner and NMS against the stock ones in a whole detector."""
+"""Our masks, assigner, NMS and RoIAlign against the stock ones in a whole detector."""
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ LOADING = {
     'MaxIoUAssigner': dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
 }
 NMS = {'SparseMaxIoUAssigner': 'sparse_nms', 'MaxIoUAssigner': 'nms'}
+ROI_LAYERS = {'SparseMaxIoUAssigner': 'SparseRoIAlign', 'MaxIoUAssigner': 'RoIAlign'}
 
 
 def losses(config: str, prepared, assigner: str) -> dict:
@@ -28,6 +29,9 @@ def losses(config: str, prepared, assigner: str) -> dict:
         stage.assigner.type = assigner
     assert cfg.train_cfg.rpn_proposal.nms.type == 'sparse_nms'  # the default
     cfg.train_cfg.rpn_proposal.nms.type = NMS[assigner]
+    for extractor in (cfg.roi_head.bbox_roi_extractor, cfg.roi_head.mask_roi_extractor):
+        assert extractor.roi_layer.type == 'SparseRoIAlign'  # the default
+        extractor.roi_layer.type = ROI_LAYERS[assigner]
     dataset = build_dataset(prepared, [dict(type='LoadImageFromFile'), LOADING[assigner], dict(type='PackDetInputs')])
     samples = [dataset[index] for index in range(2)]
     assert sorted(len(sample['data_samples'].gt_instances) > 0 for sample in samples) == [False, True]

@@ -47,7 +47,7 @@ model = dict(
         type='JointBatchRoIHead',  # StandardRoIHead in one process
         bbox_roi_extractor=dict(
             type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+            roi_layer=dict(type='SparseRoIAlign', output_size=7, sampling_ratio=0),
             out_channels=256,
             featmap_strides=[16],
         ),
@@ -64,7 +64,7 @@ model = dict(
         ),
         mask_roi_extractor=dict(
             type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+            roi_layer=dict(type='SparseRoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=[16],
         ),
