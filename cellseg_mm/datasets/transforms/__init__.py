@@ -1,4 +1,4 @@
-from .geometric import ApplyAffine, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
+from .geometric import ApplyAffine, RandomQuarterTurn, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
 from .loading import LoadCellAnnotations, LoadRecentImage
 from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
 
@@ -10,6 +10,7 @@ __all__ = [
     'RandomGamma',
     'RandomGaussianBlur',
     'RandomGaussianNoise',
+    'RandomQuarterTurn',
     'RandomResizedCrop',
     'RandomRotation',
     'RandomWindow',

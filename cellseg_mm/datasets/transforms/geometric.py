@@ -27,6 +27,18 @@ def rotation_matrix(angle: float, height: int, width: int) -> np.ndarray:
     return np.array([[cos, sin, x - cos * x - sin * y], [-sin, cos, y + sin * x - cos * y], [0, 0, 1]])
 
 
+def quarter_turn_matrix(turns: int, height: int, width: int) -> np.ndarray:
+    """Counter-clockwise by ``turns`` times 90 degrees; odd turns give an image of (width, height).
+
+    One turn takes the upper right corner (width, 0) to the upper left one (0, 0): (x, y) goes to (y, width - x).
+    """
+    matrix = np.eye(3)
+    for turn in range(turns):
+        side = height if turn % 2 else width
+        matrix = np.array([[0, 1, 0], [-1, 0, side], [0, 0, 1]]) @ matrix
+    return matrix
+
+
 def zoom_matrix(scale: float, height: int, width: int) -> np.ndarray:
     """Enlarged ``scale`` times about the image's centre."""
     return np.array([[scale, 0, (1 - scale) * width / 2], [0, scale, (1 - scale) * height / 2], [0, 0, 1]])
@@ -91,6 +103,37 @@ class RandomRotation(RandomAffineStep):
     def draw_matrix(self, height: int, width: int) -> np.ndarray:
         """See :func:`rotation_matrix`."""
         return rotation_matrix(self.draw_angle(), height, width)
+
+
+@TRANSFORMS.register_module()
+class RandomQuarterTurn(RandomTransform):
+    """A turn by 0, 90, 180 or 270 degrees with equal chance; with a flip, all eight views are as likely.
+
+    Pixels keep their values; height and width change places with every odd turn.
+
+    Required Keys:
+
+    - img_shape
+
+    Added or Modified Keys:
+
+    - affine_matrix
+    - affine_shape: (H, W) of what :class:`ApplyAffine` makes
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prob=1.0)
+
+    @cache_randomness
+    def draw_turns(self) -> int:
+        """Counter-clockwise quarter turns, 0 to 3."""
+        return np.random.randint(4)
+
+    def apply(self, results: dict) -> None:
+        """Change ``affine_matrix`` and set ``affine_shape``."""
+        turns, shape = self.draw_turns(), pending_shape(results)
+        results['affine_matrix'] = quarter_turn_matrix(turns, *shape) @ results.get('affine_matrix', np.eye(3))
+        results['affine_shape'] = shape[::-1] if turns % 2 else shape
 
 
 @TRANSFORMS.register_module()
