@@ -68,18 +68,15 @@ def _split_folders(src: Path) -> list:
 
 def _places(folder: Path) -> list:
     """Images and XML files by name, of each folder that has both in one of the two ways."""
-    places = []
+    pairs = {}  # the folder of the images by that of the XML files
     for place in walk_folders(folder, DEPTH):
-        beside = by_stem(visible(place, '.xml'))
         inner = {path.name.lower(): path for path in subfolders(place)}
-        image_folder, label_folder = (
-            next((inner[name] for name in names if name in inner), None) for names in (IMAGES, LABELS)
-        )
-        if beside:
-            places.append((images_by_stem(place), beside))
-        elif image_folder and label_folder and visible(label_folder, '.xml'):
-            places.append((images_by_stem(image_folder), by_stem(visible(label_folder, '.xml'))))
-    return places
+        images, labels = (next((inner[name] for name in names if name in inner), None) for names in (IMAGES, LABELS))
+        if images and labels:
+            pairs[labels] = images
+        pairs.setdefault(place, place)
+    files = {labels: by_stem(visible(labels, '.xml')) for labels in pairs}
+    return [(images_by_stem(images), files[labels]) for labels, images in pairs.items() if files[labels]]
 
 
 class MoNuSegSample(Sample):
