@@ -40,7 +40,12 @@ DEPTH = 1  # a zip is often unpacked into a folder of its own name
 
 def recognises(src: Path) -> bool:
     """Whether a folder looks like it."""
-    files = [path for _, folder in _split_folders(src) for _, labels in _places(folder) for path in labels.values()]
+    files = [
+        path
+        for split, folder in _split_folders(src)
+        for _, labels in _places(split, folder)
+        for path in labels.values()
+    ]
     return is_without_classes(files)
 
 
@@ -53,7 +58,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     classes = one_class(classes, 'MoNuSeg')
     samples = []
     for split, folder in _split_folders(src):
-        for images, labels in _places(folder):
+        for images, labels in _places(split, folder):
             samples += [
                 MoNuSegSample(name, split, image, source, classes, group=patient_of(name))
                 for name, image, source in pair_labels(images, labels, split)
@@ -66,17 +71,18 @@ def _split_folders(src: Path) -> list:
     return sorted((entry for entry in found if entry[0]), key=lambda entry: entry[0] == 'test') or [('train', src)]
 
 
-def _places(folder: Path) -> list:
-    """Images and XML files by name, of each folder that has both in one of the two ways."""
+def _places(split: str, folder: Path) -> list:
+    """Images and XML files by name, of each folder that has both in one of the two ways; of test without XML, too."""
     pairs = {}  # the folder of the images by that of the XML files
     for place in walk_folders(folder, DEPTH):
         inner = {path.name.lower(): path for path in subfolders(place)}
         images, labels = (next((inner[name] for name in names if name in inner), None) for names in (IMAGES, LABELS))
         if images and labels:
             pairs[labels] = images
-        pairs.setdefault(place, place)
-    files = {labels: by_stem(visible(labels, '.xml')) for labels in pairs}
-    return [(images_by_stem(images), files[labels]) for labels, images in pairs.items() if files[labels]]
+        elif place not in pairs.values():
+            pairs.setdefault(place, place)
+    places = [(images_by_stem(images), by_stem(visible(labels, '.xml'))) for labels, images in pairs.items()]
+    return [(images, labels) for images, labels in places if labels or split == 'test']
 
 
 class MoNuSegSample(Sample):
