@@ -40,13 +40,8 @@ DEPTH = 1  # a zip is often unpacked into a folder of its own name
 
 def recognises(src: Path) -> bool:
     """Whether a folder looks like it."""
-    files = [
-        path
-        for split, folder in _split_folders(src)
-        for _, labels in _places(split, folder)
-        for path in labels.values()
-    ]
-    return is_without_classes(files)
+    places = [place for _, folder in _split_folders(src) for place in walk_folders(folder, DEPTH + 1)]
+    return is_without_classes([path for place in places for path in visible(place, '.xml')])
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
