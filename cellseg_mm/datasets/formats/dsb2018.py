@@ -25,9 +25,9 @@ from .sample import (
     SPLIT_NAMES,
     Instances,
     Sample,
+    loose_split_folders,
     one_class,
     read_mask,
-    split_in_name,
     subfolder,
     subfolders,
     visible,
@@ -65,8 +65,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _split_folders(src: Path) -> list:
-    found = [(split_in_name(path.name), path) for path in subfolders(src) if not _files(path, 'images')]
-    return sorted((entry for entry in found if entry[0]), key=lambda entry: entry[0] == 'test') or [('train', src)]
+    found = [entry for entry in loose_split_folders(src) if not _files(entry[1], 'images')]  # which an image's own has
+    return found or [('train', src)]
 
 
 def _files(place: Path, name: str) -> list:

@@ -26,9 +26,9 @@ from .sample import (
     Sample,
     by_stem,
     images_by_stem,
+    loose_split_folders,
     one_class,
     pair_labels,
-    split_in_name,
     subfolders,
     visible,
     walk_folders,
@@ -62,8 +62,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _split_folders(src: Path) -> list:
-    found = [(split_in_name(path.name), path) for path in subfolders(src)]
-    return sorted((entry for entry in found if entry[0]), key=lambda entry: entry[0] == 'test') or [('train', src)]
+    return loose_split_folders(src) or [('train', src)]
 
 
 def _places(split: str, folder: Path) -> list:

@@ -110,10 +110,10 @@ def split_folders(src: Path) -> list:
     return sorted(found, key=lambda entry: list(SPLIT_NAMES.values()).index(entry[0])) or [('train', src)]
 
 
-def split_in_name(name: str) -> str | None:
-    """The split that a folder's name holds anywhere, such as ``stage1_train`` and ``MoNuSegTestData``; None without."""
-    match = re.search('train|val|test', name.lower())
-    return match and match[0]
+def loose_split_folders(src: Path) -> list:
+    """As :func:`split_folders`, of subfolders that have train, val or test anywhere in their names; may be empty."""
+    found = [(re.search('train|val|test', path.name.lower()), path) for path in subfolders(src)]
+    return sorted(((match[0], path) for match, path in found if match), key=lambda entry: entry[0] == 'test')
 
 
 def visible(folder: Path, *suffixes: str) -> list:
