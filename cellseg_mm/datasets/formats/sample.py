@@ -253,7 +253,7 @@ def read_table(path: Path, *columns: str) -> list:
     header = [name.strip().lower() for name in rows[0]] if rows else []
     missing = [name for name in columns if name not in header]
     if missing:
-        raise UserError(f'{path}: has no column {missing[0]}, only {", ".join(header) or "nothing"}')
+        raise UserError(f'{path}: has no column {missing[0]}; its first row must name {" and ".join(columns)}')
     table = []
     for number, row in enumerate(rows[1:], start=2):
         if row and len(row) != len(header):
