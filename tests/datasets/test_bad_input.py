@@ -396,7 +396,7 @@ KINDS = {
     'polygon infinite': ('coco', replaced(JSON, '"segmentation": [[', '"segmentation": [[1e999, 1, '), 'finite'),
     'polygon crossed, its loops alike': ('coco', segmentation([[1, 1, 9, 9, 9, 1, 1, 9]]), [6, 6]),
     'polygon without a point': ('coco', segmentation([[]]), [5, 6]),
-    'polygons none': ('coco', segmentation([]), [5, 6]),
+    'polygons none': ('coco', segmentation([]), 'annotation 1: has a box but no outline'),
     'polygon beyond the image': ('coco', segmentation([[-9, -9, 999, -9, 999, 999, -9, 999]]), [6, 6]),
     'code of another size': ('coco', segmentation(dict(size=[WIDTH, HEIGHT], counts=[PIXELS])), 'a mask of'),
     'code without size': ('coco', segmentation(dict(counts=[PIXELS])), 'a mask of None'),

@@ -11,6 +11,7 @@ from conftest import ROOT, build_dataset, read_json
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from pycocotools import mask as mask_utils
+from written_datasets import EVERY, FORMAT_OF
 from written_formats import CLASSES, HEIGHT, WIDTH, WRITTEN, make_scenes, to_mask
 
 from cellseg_mm.datasets import FORMATS, prepare
@@ -21,7 +22,7 @@ from cellseg_mm.inference import ArraySource
 from cellseg_mm.structures import Cells, read_layers
 from cellseg_mm.utils import UserError
 
-WITH_IGNORED = ('monusac', 'coco', 'geojson')
+WITH_IGNORED = ('monusac', 'coco', 'geojson', 'nuinsseg')
 
 
 @pytest.fixture(scope='module')
@@ -29,12 +30,13 @@ def scenes():
     return make_scenes()
 
 
-@pytest.fixture(scope='module', params=FORMATS)
+@pytest.fixture(scope='module', params=EVERY)
 def converted(request, scenes, tmp_path_factory):
     """A set that was written in one of the formats, found out to be of it, and prepared."""
     root = tmp_path_factory.mktemp(request.param)
-    write, classes, expected_classes = WRITTEN[request.param]
-    write(root / 'source', scenes)
+    write, classes, expected_classes = EVERY[request.param]
+    names = write(root / 'source', scenes) or [scene.name for scene in scenes]
+    assert find_format(root / 'source') is FORMATS[FORMAT_OF.get(request.param, request.param)]
     statistics = prepare(root / 'source', root / 'cells', classes, val_fraction=0.3, workers=1)
     contents = {
         split: read_json(root / 'cells' / 'annotations' / f'{split}.json') for split in ('train', 'val', 'test')
@@ -42,6 +44,7 @@ def converted(request, scenes, tmp_path_factory):
     return SimpleNamespace(
         format=request.param,
         root=root / 'cells',
+        names=names,
         classes=expected_classes,
         statistics=statistics,
         contents=contents,
@@ -63,7 +66,7 @@ def test_every_pixel_arrives(converted, scenes):
     for split, content in converted.contents.items():
         names = {entry['id']: entry['name'] for entry in content['categories']}
         for image in content['images']:
-            assert (split == 'test') == (image['file_name'] == 'p4_1.png')
+            assert (split == 'test') == (image['file_name'] == f'{converted.names[-1]}.png')
             layers = read_layers(converted.root / 'instances' / image['instance_map'])
             cells = set()
             for entry in content['annotations']:
@@ -72,16 +75,16 @@ def test_every_pixel_arrives(converted, scenes):
                     assert np.array_equal((layers == entry['instance_id']).any(axis=0), mask)
                     cells.add((names[entry['category_id']], entry['iscrowd'], mask.tobytes()))
             found[image['file_name'][:-4]] = cells
-    for scene in scenes:
+    for scene, stem in zip(scenes, converted.names, strict=True):
         cells = {
             (name if name in converted.classes else 'cell', 0, to_mask(points).tobytes())
             for name, points in scene.cells
         }
         if converted.format in WITH_IGNORED:
-            ignored = ['lymphocyte'] if converted.format == 'coco' else CLASSES  # a crowd is of one class
+            ignored = ['lymphocyte'] if converted.format == 'coco' else converted.classes  # a crowd is of one class
             cells |= {(name, 1, to_mask(scene.ignored).tobytes()) for name in ignored}
-        assert found[scene.name] == cells
-        rgb = cv2.imread(str(converted.root / 'images' / f'{scene.name}.png'))[..., ::-1]
+        assert found[stem] == cells
+        rgb = cv2.imread(str(converted.root / 'images' / f'{stem}.png'))[..., ::-1]
         assert np.array_equal(rgb, scene.image)
     ignored = sum(converted.statistics['ignored'].values())
     assert ignored == (len(scenes) if converted.format in WITH_IGNORED else 0)
@@ -122,16 +125,16 @@ def read_source(root, classes):
     return {sample.name: (sample.split, cells.layers.tobytes(), cells.labels.tolist()) for sample, cells in read}
 
 
-@pytest.mark.parametrize('name', FORMATS)
+@pytest.mark.parametrize('name', EVERY)
 def test_neither_case_nor_hidden_files_matter(scenes, tmp_path, name):
     """Names in upper case, other words for the splits, and what macOS and editors leave beside files."""
-    write, classes, _ = WRITTEN[name]
+    write, classes, _ = EVERY[name]
     write(tmp_path, scenes)
     expected = read_source(tmp_path, classes)
     assert len(expected) == len(scenes) and all(any(labels) for *_, labels in expected.values())
     for path in sorted(tmp_path.rglob('*'), reverse=True):  # what is in a folder before the folder
         words = dict(train='Training', test='TESTING')
-        if name != 'coco':
+        if FORMAT_OF.get(name, name) != 'coco':
             path = path.rename(path.with_name(words.get(path.name.lower(), path.name.upper().replace('P', 'p'))))
         elif path.suffix == '.json':  # which names the other files
             path = path.rename(path.with_suffix('.JSON'))

@@ -9,10 +9,38 @@ from types import ModuleType
 
 from cellseg_mm.utils import UserError
 
-from . import cellpose, coco, geojson, hovernet, monusac, task
+from . import (
+    cellpose,
+    coco,
+    conic,
+    dsb2018,
+    geojson,
+    hovernet,
+    lizard,
+    monusac,
+    monuseg,
+    nuinsseg,
+    pannuke,
+    task,
+    tnbc,
+)
 from .sample import Instances, Sample
 
-FORMATS = dict(task=task, monusac=monusac, hovernet=hovernet, cellpose=cellpose, coco=coco, geojson=geojson)
+FORMATS = dict(
+    task=task,
+    monusac=monusac,
+    hovernet=hovernet,
+    cellpose=cellpose,
+    coco=coco,
+    geojson=geojson,
+    pannuke=pannuke,
+    conic=conic,
+    lizard=lizard,
+    monuseg=monuseg,
+    nuinsseg=nuinsseg,
+    dsb2018=dsb2018,
+    tnbc=tnbc,
+)
 
 __all__ = ['FORMATS', 'Instances', 'Sample', 'find_format']
 

@@ -22,6 +22,7 @@ from .sample import (
     Sample,
     by_stem,
     images_by_stem,
+    one_class,
     pair_labels,
     read_mask,
     split_folders,
@@ -44,11 +45,9 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the name of the class.
 
     Raises:
-        UserError: See :func:`by_stem` and :func:`pair_labels`; and for more than one class.
+        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`one_class`.
     """
-    classes = classes or ('cell',)
-    if len(classes) != 1:
-        raise UserError(f'--classes {" ".join(classes)}: maps of ids tell no classes; name one')
+    classes = one_class(classes, 'a map of ids')
     splits = split_folders(src)
     has_folders = any(_has_folders(folder) for _, folder in splits)
     samples = []

@@ -2,17 +2,26 @@
 
 ::
 
-    SRC.json, or SRC/*.json, or SRC/annotations/*.json
+    SRC.json, or SRC/*.json
+    SRC/annotations/*.json                      # CVAT: instances_default.json, and images in images/default
+    SRC/train/*.json, and valid/ and test/      # Roboflow: _annotations.coco.json beside the images
 
-A file whose name has the word train, val or test is that split; a single file is train. Images are looked for by their
+A file whose name has the word train, val or test is that split, or one in a folder that is named so; a single file is
+train. COCO's own files of other tasks (``captions_*`` and the like) are passed over. Images are looked for by their
 ``file_name`` beside the file and in ``images/``, there and one folder up, and in a folder there that is named as the
-file without ``instances_``. Classes are the categories in the order of their ids, the same in all files. A file of test
-may have no annotations. A crowd (``iscrowd``) is a region in which nothing of its class is scored. How polygons become
-pixels is said in :mod:`.outlines`; pycocotools differs in a few pixels along slanted edges.
+file without ``instances_``. Classes are the categories in the order of their ids, the same in all files, but for one
+without an annotation that is the supercategory of another: Roboflow writes such a root. Images that Roboflow made of
+one (``NAME.rf.HASH.jpg``) stay on one side of the split. A file of test may have no annotations. A crowd (``iscrowd``)
+is a region in which nothing of its class is scored. How polygons become pixels is said in :mod:`.outlines`; pycocotools
+differs in a few pixels along slanted edges.
+
+The layouts are read off ``site/content/en/docs/manual/advanced/formats/format-coco.md`` of cvat-ai/cvat, with
+Datumaro's page on COCO that it names, and the page on dataset formats in the documentation of roboflow/rf-detr.
 """
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -21,12 +30,14 @@ from cellseg_mm.structures import Runs, decode_runs
 from cellseg_mm.utils import UserError
 
 from .outlines import lay_instances, rasterize, to_ring
-from .sample import SPLIT_NAMES, Instances, Sample, class_number, load_json, visible
+from .sample import SPLIT_NAMES, Instances, Sample, class_number, load_json, split_folders, subfolder, visible
+
+OTHER_TASKS = ('captions_', 'image_info_', 'labels_', 'panoptic_', 'person_keypoints_', 'stuff_')
 
 
 def recognises(src: Path) -> bool:
     """Whether a file or folder looks like it."""
-    return any(path.is_file() and b'"annotations"' in path.read_bytes() for path in _find_files(src))
+    return any(path.is_file() and b'"annotations"' in path.read_bytes() for _, path in _find_files(src))
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
@@ -36,9 +47,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         UserError: If a file is none of COCO, names no class or an image that is not there, gives an id twice, or two
             tell one split.
     """
-    samples, found = [], {}
-    for path in _find_files(src):
-        split = _split_of(path) if path != src else 'train'
+    samples, found, categories, used = [], {}, [], set()
+    for split, path in _find_files(src):
         if split in found:
             raise UserError(f'{path}: {found[split].name} beside it is {split} too; name one train, val or test')
         found[split] = path
@@ -57,21 +67,31 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
                     where = f'annotation {entry.get("id")!r}'
                     raise UserError(f'{path}: {where}: category {entry["category_id"]!r}, which is not listed')
                 annotations[entry['image_id']].append(dict(entry, category=names[entry['category_id']]))
-            classes = classes or tuple(names.values())
+                used.add(names[entry['category_id']])
+            categories = categories or sorted(content['categories'], key=_id)
             for image in content['images']:
                 entries = annotations.pop(image['id'], [])
                 file = _find_image(path, image['file_name'])
                 name = '_'.join(PurePosixPath(image['file_name']).with_suffix('').parts)
                 size = int(image['height']), int(image['width'])
                 source = (path, size, entries) if is_labelled else None
-                samples.append(COCOSample(name, split, file, source, classes))
+                group = name.partition('.rf.')[0] if '.rf.' in name else None
+                samples.append(COCOSample(name, split, file, source, (), group=group))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f'{path}: is no annotation file of COCO ({error!r})') from error
         if annotations:
             raise UserError(f'{path}: annotations of image {next(iter(annotations))!r}, which is not listed')
+    classes = classes or _class_names(categories, used)
     if not classes:
         raise UserError(f'{src}: no categories in its annotations')
-    return samples, classes
+    return [replace(sample, classes=classes) for sample in samples], classes
+
+
+def _class_names(categories: list, used: set) -> tuple:
+    """The names of the categories but for those that no annotation has and that are the supercategory of another."""
+    names = [str(entry['name']) for entry in categories]
+    above = {str(entry.get('supercategory')) for entry in categories if entry.get('supercategory') != entry['name']}
+    return tuple(name for name in names if name in used or name not in above)
 
 
 def _id(entry: dict) -> int:
@@ -90,10 +110,15 @@ def _check_ids(path: Path, what: str, entries: list, key: str) -> None:
 
 
 def _find_files(src: Path) -> list:
+    """(split, file) of all annotation files; those of the splits' folders where there are none outside."""
     if src.suffix.lower() == '.json':
-        return [src]
-    folder = src / 'annotations' if (src / 'annotations').is_dir() else src
-    return visible(folder, '.json')
+        return [('train', src)]
+    found = [(_split_of(path), path) for path in _visible_json(subfolder(src, 'annotations')) or _visible_json(src)]
+    return found or [(split, path) for split, folder in split_folders(src) for path in _visible_json(folder)]
+
+
+def _visible_json(folder: Path) -> list:
+    return [path for path in visible(folder, '.json') if not path.name.lower().startswith(OTHER_TASKS)]
 
 
 def _split_of(path: Path) -> str:
@@ -130,6 +155,8 @@ class COCOSample(Sample):
         for index, entry in enumerate(entries):
             where = f'{path}: annotation {entry.get("id", index)!r}'
             segmentation = entry.get('segmentation')
+            if segmentation == []:
+                raise UserError(f'{where}: has a box but no outline; export it with polygons or masks')
             if isinstance(segmentation, dict):
                 runs = read_code(segmentation, shape, where)
                 parts.append(Runs(np.full(len(runs.start), index), runs.start, runs.length))

@@ -5,7 +5,8 @@
     SRC/Train/Images/NAME.png, SRC/Train/Labels/NAME.mat      # and SRC/Test/...; or SRC/Images, SRC/Labels
 
 A MAT file holds ``inst_map`` (H, W) of ids, and the type of each instance from 1 on, in the order of rising ids, as
-``inst_type``; without it, the type of each pixel as ``type_map``; without either there is one class.
+``inst_type``; without it, the type of each pixel as ``type_map``; or the type of each instance as ``class``, in the
+order of the ids in ``id``, which need not rise (Lizard); without any of them there is one class.
 
 Types have no names in the files: ``--classes`` gives them in their order. A name given to several types makes them one
 class. What the HoVer-Net paper does with the seven of CoNSeP is
@@ -34,7 +35,7 @@ from .sample import (
     visible,
 )
 
-TYPE_VARIABLES = ('inst_type', 'type_map')
+TYPE_VARIABLES = ('inst_type', 'type_map', 'class')
 
 
 def recognises(src: Path) -> bool:
@@ -58,7 +59,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         if typed:
             raise UserError(
                 f'{typed[0]}: types are numbers here; name them in their order by --classes, for CoNSeP: miscellaneous '
-                'inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped'
+                'inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped; for Lizard: '
+                'neutrophil epithelial lymphocyte plasma eosinophil connective'
             )
         classes = ('cell',)
     return [HoverNetSample(*sample, classes) for sample in samples], tuple(dict.fromkeys(classes))
@@ -83,11 +85,11 @@ class HoverNetSample(Sample):
                 f'{path}: inst_map is {shapes.get("inst_map", "missing")}, the image {shape} (height, width)'
             )
         # before anything of that size is read
-        large = [name for name in TYPE_VARIABLES if math.prod(shapes.get(name, ())) > math.prod(shape)]
+        large = [name for name in (*TYPE_VARIABLES, 'id') if math.prod(shapes.get(name, ())) > math.prod(shape)]
         if large:
             raise UserError(f'{path}: {large[0]} is {shapes[large[0]]}, the image {shape} (height, width)')
         try:
-            content = scipy.io.loadmat(str(path), variable_names=['inst_map', *TYPE_VARIABLES])
+            content = scipy.io.loadmat(str(path), variable_names=['inst_map', 'id', *TYPE_VARIABLES])
         except Exception as error:  # of many kinds where a file is damaged
             raise UserError(f'{path}: is damaged or cut off ({error})') from error
         id_map, count = relabel(check_ids(content['inst_map'], shape, path))
@@ -100,10 +102,7 @@ class HoverNetSample(Sample):
         return Instances(id_map[None], number_of_type[types.astype(np.int64)], np.zeros(len(types), bool))
 
     def _types(self, content: dict, id_map: np.ndarray, count: int) -> np.ndarray:
-        """(N,) types; of a map of types the commonest but 0 of an instance's pixels, the lower of equally common ones.
-
-        An instance without a type is of type 0, in either form.
-        """
+        """(N,) types; an instance without one is of type 0."""
         if 'inst_type' in content:
             types = content['inst_type'].ravel()
             if types.dtype.kind not in 'iuf':
@@ -111,17 +110,58 @@ class HoverNetSample(Sample):
             if len(types) != count:
                 raise UserError(f'{self.source}: {len(types)} in inst_type, but {count} instances in inst_map')
             return types
+        if 'class' in content:
+            return types_by_id(content, self.source)
         if 'type_map' not in content:
             return np.ones(count)
-        type_map = _check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
-        votes = np.bincount(
-            (id_map * (len(self.classes) + 1) + type_map).ravel(), minlength=(count + 1) * (len(self.classes) + 1)
-        )
-        votes = votes.reshape(count + 1, -1)[1:, 1:]
-        return np.where(votes.any(axis=1), votes.argmax(axis=1) + 1, 0)
+        type_map = check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
+        return types_by_vote(id_map, type_map, count, len(self.classes))
 
 
-def _check_type_map(type_map: np.ndarray, shape: tuple, num_types: int, path: Path) -> np.ndarray:
+def types_by_id(content: dict, path: Path) -> np.ndarray:
+    """(N,) types of the instances of ``inst_map`` by rising id, from ``class`` in the order of ``id``.
+
+    Ids that the map does not have are passed over.
+
+    Raises:
+        UserError: If the two are not lists of numbers of one length, or an instance of the map has no entry or several.
+    """
+    if 'id' not in content:
+        raise UserError(f'{path}: class lists a type for each instance, but id is missing, which says of which')
+    ids, types = content['id'].ravel(), content['class'].ravel()
+    for name, values in (('id', ids), ('class', types)):
+        if values.dtype.kind not in 'iuf':
+            raise UserError(f'{path}: {name} must hold numbers, found {values.dtype}')
+    if len(ids) != len(types):
+        raise UserError(f'{path}: {len(types)} in class, but {len(ids)} in id')
+    present = np.unique(content['inst_map'])
+    present = present[present > 0]
+    first, last = (np.searchsorted(np.sort(ids), present, side) for side in ('left', 'right'))
+    wrong = np.flatnonzero(last - first != 1)
+    if len(wrong):
+        times = (last - first)[wrong[0]]
+        raise UserError(f'{path}: instance {present[wrong[0]]:.0f} of inst_map is {times} times in id; once is needed')
+    return types[np.argsort(ids)[first]]
+
+
+def types_by_vote(id_map: np.ndarray, type_map: np.ndarray, count: int, num_types: int) -> np.ndarray:
+    """The commonest type but 0 of each instance's pixels, the lower of equally common ones; 0 where it has none.
+
+    Args:
+        id_map (ndarray): (H, W) of ids 0..N.
+        type_map (ndarray): (H, W) int64 of types 0..T.
+        count (int): N.
+        num_types (int): T.
+
+    Returns:
+        ndarray: (N,) int64.
+    """
+    votes = np.bincount((id_map * (num_types + 1) + type_map).ravel(), minlength=(count + 1) * (num_types + 1))
+    votes = votes.reshape(count + 1, -1)[1:, 1:]
+    return np.where(votes.any(axis=1), votes.argmax(axis=1) + 1, 0)
+
+
+def check_type_map(type_map: np.ndarray, shape: tuple, num_types: int, path: Path) -> np.ndarray:
     """A map of types as (H, W) int64.
 
     Raises:

@@ -37,7 +37,9 @@ IGNORED_CLASS = 'ambiguous'
 
 def recognises(src: Path) -> bool:
     """Whether a folder looks like it."""
-    return any(visible(place, '.xml') for _, folder in split_folders(src) for place in [folder, *subfolders(folder)])
+    places = [place for _, folder in split_folders(src) for place in [folder, *subfolders(folder)]]
+    files = [path for place in places for path in visible(place, '.xml')]
+    return bool(files) and not is_without_classes(files)
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
@@ -78,6 +80,25 @@ def parse_xml(path: Path) -> ElementTree.Element:
         raise UserError(f'{path}: {error.strerror}') from error
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise UserError(f'{path}: is no whole XML ({error})') from error
+
+
+def is_without_classes(files: list) -> bool:
+    """Whether the first of some files that has a region names no class at all, as those of MoNuSeg do.
+
+    Raises:
+        UserError: See :func:`parse_xml`.
+    """
+    for path in files:
+        layers = [layer for layer in parse_xml(path).iter('Annotation') if layer.find('Regions/Region') is not None]
+        if layers:
+            return not any(map(layer_names, layers))
+    return False
+
+
+def layer_names(layer: ElementTree.Element) -> list:
+    """The names that a layer (``Annotation``) and its attributes have, but for ImageScope's own ``Description``."""
+    names = [element.get('Name', '').strip() for element in (layer, *layer.findall('Attributes/Attribute'))]
+    return [name for name in names if name not in ('', 'Description')]
 
 
 class MonusacSample(Sample):

@@ -1,6 +1,9 @@
 """What every format gives: samples, each of which reads its own image and its own instances."""
 
+import csv
+import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +12,7 @@ import cv2
 import numpy as np
 import tifffile
 
+from cellseg_mm.structures import relabel, stack_layers
 from cellseg_mm.utils import UserError, tiff_pages
 
 # a broken file is told in our own one line, not in OpenCV's several
@@ -106,6 +110,12 @@ def split_folders(src: Path) -> list:
     return sorted(found, key=lambda entry: list(SPLIT_NAMES.values()).index(entry[0])) or [('train', src)]
 
 
+def loose_split_folders(src: Path) -> list:
+    """As :func:`split_folders`, of subfolders that have train, val or test anywhere in their names; may be empty."""
+    found = [(re.search('train|val|test', path.name.lower()), path) for path in subfolders(src)]
+    return sorted(((match[0], path) for match, path in found if match), key=lambda entry: entry[0] == 'test')
+
+
 def visible(folder: Path, *suffixes: str) -> list:
     """What is in a folder, by name, but for hidden files; empty if there is no such folder.
 
@@ -120,6 +130,12 @@ def visible(folder: Path, *suffixes: str) -> list:
 def subfolders(folder: Path) -> list:
     """The folders in a folder, by name, but for hidden ones."""
     return [path for path in visible(folder) if path.is_dir()]
+
+
+def walk_folders(folder: Path, depth: int) -> list:
+    """A folder and those below it, down to so many levels, by name, but for hidden ones."""
+    below = subfolders(folder) if depth else []
+    return [folder, *(place for inner in below for place in walk_folders(inner, depth - 1))]
 
 
 def subfolder(folder: Path, name: str) -> Path:
@@ -184,6 +200,22 @@ def class_number(name: str, classes: Sequence, where: str) -> int:
     return names.index(name.casefold()) + 1
 
 
+def one_class(classes: tuple | None, what: str) -> tuple:
+    """The name of the only class of a format.
+
+    Args:
+        classes (tuple[str] | None): As told; ``'cell'`` if None.
+        what (str): What has one class, for the message.
+
+    Raises:
+        UserError: For more than one.
+    """
+    classes = classes or ('cell',)
+    if len(classes) != 1:
+        raise UserError(f'--classes {" ".join(classes)}: {what} tells no classes apart; name one')
+    return classes
+
+
 def load_json(path: Path) -> object:
     """The content of a JSON file.
 
@@ -200,6 +232,34 @@ def load_json(path: Path) -> object:
         raise UserError(f'{path}: {error.strerror}') from error
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path}: is no JSON ({error})') from error
+
+
+def read_table(path: Path, *columns: str) -> list:
+    """The rows of a CSV file with a header, as dicts of text; the case of the columns' names does not matter.
+
+    Args:
+        path (Path): The file.
+        columns (str): Names in lower case that the header must have.
+
+    Raises:
+        UserError: If it cannot be read or has not these columns, or a row ends before them.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text('utf-8-sig'))))
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(f'{path}: is not a CSV file ({error})') from error
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise UserError(f'{path}: has no column {missing[0]}; its first row must name {" and ".join(columns)}')
+    table = []
+    for number, row in enumerate(rows[1:], start=2):
+        if row and len(row) != len(header):
+            raise UserError(f'{path}: row {number} has {len(row)} fields, the header {len(header)}')
+        table += [dict(zip(header, (field.strip() for field in row), strict=True))] if row else []
+    return table
 
 
 def read_mask(path: Path, shape: tuple) -> np.ndarray:
@@ -268,3 +328,27 @@ def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
         row, col = np.argwhere(bad)[0]
         raise UserError(f'{path}: ids must be whole numbers, found {mask[row, col]} at row {row}, column {col}')
     return mask.astype(np.int64)
+
+
+def lay_maps(masks: list, shape: tuple) -> tuple:
+    """Layers of the instances of K id maps, one over the other.
+
+    Args:
+        masks (list[ndarray]): K maps (H, W) of whole numbers from 0 on. Their ids are their own.
+        shape (tuple): (H, W).
+
+    Returns:
+        tuple: (L, H, W) int32 layers in which the instances are numbered through in the order of the maps and, within a
+        map, of its ids; and (K,) int64 their numbers a map. L is 1 where nothing overlaps.
+    """
+    ids, offset = np.zeros(shape, np.int64), 0
+    insides = [mask > 0 for mask in masks]
+    for mask, inside in zip(masks, insides, strict=True):
+        if ids[inside].any():
+            return stack_layers([relabel(mask)[0] for mask in masks])
+        np.add(mask, offset, out=ids, where=inside, casting='unsafe')
+        offset += int(mask.max(initial=0))
+    # without overlap, which is the rule, one map in place of one a class is renumbered, in the same order
+    id_map, _ = relabel(ids)
+    last = np.maximum.accumulate([0, *(id_map[inside].max(initial=0) for inside in insides)])
+    return id_map[None], np.diff(last)

@@ -19,7 +19,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cellseg_mm.structures import relabel, stack_layers
 from cellseg_mm.utils import UserError
 
 from .sample import (
@@ -28,6 +27,7 @@ from .sample import (
     Sample,
     check_size,
     images_by_stem,
+    lay_maps,
     load_json,
     read_mask,
     split_folders,
@@ -134,21 +134,6 @@ class TaskSample(Sample):
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of the classes."""
         numbers = sorted(self.source)
-        layers, counts = _lay([read_mask(self.source[number], shape) for number in numbers], shape)
+        layers, counts = lay_maps([read_mask(self.source[number], shape) for number in numbers], shape)
         labels = np.repeat(np.array(numbers, np.int64), counts)
         return Instances(layers, labels, np.zeros(len(labels), bool))
-
-
-def _lay(masks: list, shape: tuple) -> tuple:
-    """Layers of the instances of K masks, numbered through, and (K,) their numbers a mask."""
-    ids, offset = np.zeros(shape, np.int64), 0
-    insides = [mask > 0 for mask in masks]
-    for mask, inside in zip(masks, insides, strict=True):
-        if ids[inside].any():
-            return stack_layers([relabel(mask)[0] for mask in masks])
-        np.add(mask, offset, out=ids, where=inside, casting='unsafe')
-        offset += int(mask.max(initial=0))
-    # without overlap, which is the rule, one map in place of one a class is renumbered, in the same order
-    id_map, _ = relabel(ids)
-    last = np.maximum.accumulate([0, *(id_map[inside].max(initial=0) for inside in insides)])
-    return id_map[None], np.diff(last)
