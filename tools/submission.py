@@ -30,8 +30,7 @@ def parse_args() -> argparse.Namespace:
     command = commands.add_parser(
         'make',
         help='predict the listed images and write the zip',
-        description='Predict the listed images and write the zip. Average precision gains from a low score threshold: '
-        '--cfg-options model.test_cfg.rcnn.score_thr=0.05',
+        description='Predict the listed images and write the zip.',
     )
     command.add_argument('config')
     command.add_argument('checkpoint')

@@ -182,7 +182,8 @@ def test_labels_of_other_classes(cfg, prepared, tmp_path):
         run_setup.check_test_labels(cfg, prepared)
 
 
-def test_a_threshold_below_what_the_model_returns(cfg):
+def test_a_threshold_below_what_the_model_returns():
+    cfg = Config.fromfile(ROOT / 'configs/maskrcnn_r50_fpn_cbam_report.py')
     option = r'add to --cfg-options: model\.test_cfg\.rcnn\.score_thr=0\.3$'
     with pytest.raises(UserError, match=rf'--score-thr 0\.3: .* no detection below 0\.5; {option}'):
         run_setup.set_operating_threshold(cfg, {}, 0.3)
