@@ -22,6 +22,9 @@ class COCOWriter:
         classes (Sequence[str]): Names of the C classes.
     """
 
+    endings = ('_coco.json',)
+    measured = False
+
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         self._count = 0
         image = dict(id=1, file_name=stem, height=source.height, width=source.width)

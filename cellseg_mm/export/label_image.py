@@ -34,6 +34,9 @@ class LabelImageWriter:
         classes (Sequence[str]): Names of the C classes; not used.
     """
 
+    endings = ('_labels.tif', '_classes.tif')
+    measured = False
+
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         self._path = folder / stem
         self._class_values = [np.zeros(1, np.uint8)]

@@ -11,7 +11,7 @@ from drawn_cells import CLASSES, HEIGHT, WIDTH, draw_masks, make_cells, make_sou
 from matplotlib.path import Path as Outline
 from pycocotools.coco import COCO
 
-from cellseg_mm.export import ENDINGS, FORMATS, export_cells, geojson, measure_cells
+from cellseg_mm.export import FORMATS, export_cells, geojson, measure_cells
 from cellseg_mm.export.label_image import LabelImageWriter
 from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
@@ -48,7 +48,7 @@ def rasterise(geometry: dict) -> np.ndarray:
 @pytest.mark.parametrize('name', FORMATS)
 def test_a_formats_files_are_those_it_is_said_to_have(name, tmp_path):
     export(tmp_path, [], [name])
-    assert {path.name for path in tmp_path.iterdir()} == {f'cut{ending}' for ending in ENDINGS[name]}
+    assert {path.name for path in tmp_path.iterdir()} == {f'cut{ending}' for ending in FORMATS[name].endings}
 
 
 def test_geojson_has_the_masks(exported):
