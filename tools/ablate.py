@@ -81,7 +81,7 @@ def write_summary(rows: list, out: Path) -> str:
     return table
 
 
-@one_line_errors
+@one_line_errors(stopped='stopped; the same command goes on')
 def main() -> None:
     args = parse_args()
     rows = []
