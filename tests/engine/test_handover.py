@@ -138,7 +138,11 @@ def test_a_graph_that_does_otherwise_is_refused(row):
     [
         ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, r"model\.test_cfg\.rcnn\.nms\.type is 'soft_nms'.*'nms' only"),
         ({'model.test_cfg.rcnn.max_per_img': -1}, r'model\.test_cfg\.rcnn\.max_per_img is -1; .* above 0'),
-        ({'test_dataloader.dataset.pipeline': []}, r'no Resize with keep_ratio=True'),
+        ({'test_dataloader.dataset.pipeline': []}, r'no Resize with scale and keep_ratio=True'),
+        (
+            {'test_dataloader.dataset.pipeline': [dict(type='Resize', scale_factor=2.0, keep_ratio=True)]},
+            r'no Resize with scale and keep_ratio=True',
+        ),
     ],
 )
 def test_what_an_onnx_file_cannot_hold_is_named(change, message):

@@ -1,6 +1,7 @@
 from .geometric import ApplyAffine, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
 from .loading import LoadCellAnnotations
 from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
+from .resized_size import resized_size
 
 __all__ = [
     'ApplyAffine',
@@ -13,4 +14,5 @@ __all__ = [
     'RandomRotation',
     'RandomWindow',
     'RandomZoom',
+    'resized_size',
 ]

@@ -12,6 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from cellseg_mm.utils import inner_dataset_configs
+
 
 @contextmanager
 def untouched_randomness(seed: int) -> Iterator:
@@ -34,7 +36,8 @@ def loss_dataloader(val_dataloader: dict) -> dict:
     """
     loader = copy.deepcopy(val_dataloader)
     loader.update(persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
-    loader.dataset.pipeline = sorted(loader.dataset.pipeline, key=lambda step: not step.type.startswith('Load'))
+    for dataset in inner_dataset_configs(loader.dataset):
+        dataset.pipeline = sorted(dataset.pipeline, key=lambda step: not step.type.startswith('Load'))
     return loader
 
 
