@@ -11,7 +11,7 @@ from drawn_cells import CLASSES, HEIGHT, WIDTH, draw_masks, make_cells, make_sou
 from matplotlib.path import Path as Outline
 from pycocotools.coco import COCO
 
-from cellseg_mm.export import FORMATS, export_cells, geojson, measure_cells
+from cellseg_mm.export import FORMATS, export_cells, geojson, label_image, measure_cells
 from cellseg_mm.export.label_image import LabelImageWriter
 from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
@@ -112,6 +112,23 @@ def test_label_images_are_the_instance_map_and_its_classes(exported):
     assert (labels.dtype, classes.dtype) == (np.uint16, np.uint8)
     assert np.array_equal(labels, cells.instance_map())
     assert np.array_equal(classes, np.append(0, cells.labels + 1)[labels])
+
+
+@pytest.mark.parametrize('in_strips', [True, False])
+@pytest.mark.parametrize('height', [1, 63, 64, 65, 128, 129, 700])
+def test_label_images_of_any_height_are_in_strips_until_they_are_too_large(height, in_strips, tmp_path, monkeypatch):
+    """ImageJ opens no tiles, and version 1.53 no two strips of few bytes."""
+    if not in_strips:
+        monkeypatch.setattr(label_image, 'MAX_STRIPPED', 3 * height - 1)  # of classes; labels have twice the bytes
+    mask = np.random.default_rng(0).random((1, height, 3)) < 0.5
+    source = make_source(np.zeros((height, 3, 3), np.uint8))
+    export_cells([make_cells(mask)], source, tmp_path, 'cut', ['labels'], CLASSES)
+    for name in ('labels', 'classes'):
+        with tifffile.TiffFile(tmp_path / f'cut_{name}.tif') as file:
+            (page,) = file.pages
+            assert page.is_tiled != in_strips and page.compression == 8
+            assert in_strips is False or len(page.dataoffsets) != 2
+            assert np.array_equal(page.asarray(), mask[0])
 
 
 def test_parts_give_the_files_of_the_whole(exported, tmp_path, monkeypatch):
