@@ -40,7 +40,8 @@ def export_cells(
 
     Args:
         stream (Iterable[Cells]): The parts.
-        source (object): The image, see :func:`measure_cells`, with ``height``, ``width`` and ``pixel_size``.
+        source (object): The image, see :func:`measure_cells`, with ``height``, ``width``, ``pixel_size`` and
+            ``name``, its file's.
         out_dir (Path): Folder, made if need be; files of the same names are replaced.
         stem (str): What the files' names begin with.
         formats (Sequence[str]): Of :data:`FORMATS`.
