@@ -16,7 +16,7 @@ import torch
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
 
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
-from cellseg_mm.utils import markdown_table
+from cellseg_mm.utils import markdown_table, peak_mib
 
 
 def make_case(folder: Path, size: int, cells: int, index: int = 0) -> dict:
@@ -80,7 +80,7 @@ def measure(function: Callable, repeats: int = 1, warm_up: int = 0) -> tuple:
 
 
 def _measure(function: Callable, repeats: int, warm_up: int, sender: object) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib(resource.getrusage(resource.RUSAGE_SELF))
     for _ in range(warm_up):
         function()
     seconds = []
@@ -88,7 +88,7 @@ def _measure(function: Callable, repeats: int, warm_up: int, sender: object) -> 
         start = clock()
         function()
         seconds.append(clock() - start)
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    memory = peak_mib(resource.getrusage(resource.RUSAGE_SELF)) - before
     if torch.cuda.is_initialized():
         memory = torch.cuda.max_memory_allocated() / 2**20
     sender.send((statistics.median(seconds), memory))

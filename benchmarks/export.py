@@ -41,7 +41,7 @@ class TextureSource:
         size (int): px.
     """
 
-    pixel_size = 0.25
+    pixel_size, name = 0.25, ''
     period = 512
 
     def __init__(self, size: int) -> None:

@@ -12,6 +12,7 @@ from cellseg_mm.utils import diff_configs
 ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
 DEMO_ROWS = ['demo/maskrcnn_r18', 'demo/maskrcnn_r18_fpn', 'demo/maskrcnn_r18_fpn_cbam']
 CONSEP_ROWS = [f'consep/{name}' for name in ROWS]
+REPORT_VARIANT = 'maskrcnn_r50_fpn_cbam_report'
 CONSEP_VARIANTS = ['consep/maskrcnn_r50_fpn_cbam_identity', 'consep/maskrcnn_r50_fpn_cbam_block']
 ABLATIONS = pytest.mark.parametrize('rows', [ROWS, DEMO_ROWS, CONSEP_ROWS], ids=['full', 'demo', 'consep'])
 
@@ -42,16 +43,18 @@ def test_each_row_differs_in_one_idea(rows):
     }
 
 
-@pytest.mark.parametrize('name', ROWS + DEMO_ROWS + CONSEP_ROWS + CONSEP_VARIANTS)
+@pytest.mark.parametrize('name', [*ROWS, REPORT_VARIANT, *DEMO_ROWS, *CONSEP_ROWS, *CONSEP_VARIANTS])
 def test_rows_are_short(name):
     lines = (ROOT / 'configs' / f'{name}.py').read_text().splitlines()
     assert len([line for line in lines if line and not line.startswith('#')]) < 15
 
 
-@pytest.mark.parametrize('name', CONSEP_VARIANTS)
-def test_a_variant_differs_in_what_it_declares(name):
+@pytest.mark.parametrize(
+    'row, name', [(ROWS[2], REPORT_VARIANT), *((CONSEP_ROWS[2], name) for name in CONSEP_VARIANTS)]
+)
+def test_a_variant_differs_in_what_it_declares(row, name):
     """Of the row that it varies, so that any of them may follow it in an ablation."""
-    keys, declared = changed_keys(CONSEP_ROWS[2], name), load(name).ablation_variable
+    keys, declared = changed_keys(row, name), load(name).ablation_variable
     assert keys and all(any(f'{key}.'.startswith(f'{prefix}.') for prefix in declared) for key in keys)
     assert len(keys) == 1
 
@@ -97,10 +100,15 @@ def test_all_rows_have_the_same_anchor_sizes(rows):
     assert sizes[0] == sizes[1] == sizes[2]
 
 
+@pytest.mark.parametrize('name', [*ROWS, *DEMO_ROWS, *CONSEP_ROWS, *CONSEP_VARIANTS, 'consep/maskrcnn_r18_fpn_cbam'])
+def test_average_precision_sees_the_whole_curve(name):
+    assert load(name).model.test_cfg.rcnn.score_thr == 0.05
+
+
 def test_the_reports_training():
-    cfg = load('maskrcnn_r50_fpn_cbam')
+    cfg = load(REPORT_VARIANT)
     assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', optimizer=dict(type='AdamW', lr=2e-4, weight_decay=1e-4))
-    assert cfg.param_scheduler == [dict(type='CosineAnnealingLR', T_max=40, eta_min=5e-6, by_epoch=True)]
+    assert cfg.param_scheduler == [dict(type='CosineAnnealingLR', eta_min=5e-6, by_epoch=True)]  # to the last epoch
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval, cfg.train_dataloader.batch_size) == (40, 1, 2)
     assert cfg.model.test_cfg.rcnn.score_thr == 0.5 and cfg.model.test_cfg.rcnn.nms.iou_threshold == 0.5
     assert cfg.model.test_cfg.rcnn.max_per_img == 1000

@@ -82,7 +82,7 @@ def write_summary(rows: list, out: Path) -> str:
     return table
 
 
-@one_line_errors
+@one_line_errors(stopped='stopped; the same command goes on')
 def main() -> None:
     args = parse_args()
     out = args.out.absolute()

@@ -31,18 +31,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--score-thr',
         type=float,
-        default=0.5,
-        help='lowest score that counts, but for curves and AP50; take one chosen on validation (default: 0.5)',
+        help='lowest score that counts, but for curves and AP50 (default: the one of test_metrics.json beside '
+        'RESULTS.json, which validation chose)',
     )
     parser.add_argument('--worst', type=int, default=10, help='number of images to draw, the worst first (default: 10)')
     args = parser.parse_args()
-    if not 0 <= args.score_thr <= 1:
+    if args.score_thr is not None and not 0 <= args.score_thr <= 1:
         raise UserError(f'--score-thr {args.score_thr}: must be from 0 to 1')
     if args.worst < 0:
         raise UserError(f'--worst {args.worst}: must be 0 or more')
     if args.images and not args.images.is_dir():
         raise UserError(f'--images {args.images}: no such folder')
     return args
+
+
+def tested_threshold(results: Path) -> float:
+    """The score threshold of the test that wrote the results."""
+    path = results.with_name('test_metrics.json')
+    try:
+        score_thr = float(json.loads(path.read_text('utf-8'))['cells/score_thr'])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path}: does not say the score threshold of the test; give --score-thr') from error
+    print(f'score threshold {score_thr:.2f}, of {path}')
+    return score_thr
 
 
 def read_parts(args: argparse.Namespace) -> tuple:
@@ -95,6 +106,8 @@ def draw_worst(report: dict, parts: list, scenes: list, images: Path, args: argp
 def main() -> None:
     args = parse_args()
     ground_truth, results, parts, scenes = read_parts(args)
+    if args.score_thr is None:
+        args.score_thr = tested_threshold(args.results)
     report = analyze_errors(ground_truth, results, scenes, args.score_thr)
     text = errors_markdown(report, args.worst)
     images = args.images or args.annotations.parent.parent / 'images'

@@ -107,7 +107,7 @@ def choose_channel_order(choice: str, detector: CellInferencer, paths: list) -> 
     return decided[0]
 
 
-@one_line_errors
+@one_line_errors(stopped='stopped; --resume keeps the files and tiles that are done')
 def main() -> None:
     args = parse_args()
     paths = find_images(args.inputs)

@@ -20,7 +20,15 @@ from cellseg_mm.evaluation import (
     write_submission,
     write_test_set,
 )
-from cellseg_mm.utils import ConfigOptions, UserError, load_config, markdown_table, one_line_errors, output_file
+from cellseg_mm.utils import (
+    ConfigOptions,
+    UserError,
+    load_config,
+    markdown_table,
+    one_line_errors,
+    output_file,
+    scored_dataset,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,8 +38,7 @@ def parse_args() -> argparse.Namespace:
     command = commands.add_parser(
         'make',
         help='predict the listed images and write the zip',
-        description='Predict the listed images and write the zip. Average precision gains from a low score threshold: '
-        '--cfg-options model.test_cfg.rcnn.score_thr=0.05',
+        description='Predict the listed images and write the zip.',
     )
     command.add_argument('config')
     command.add_argument('checkpoint')
@@ -74,6 +81,7 @@ def make(args: argparse.Namespace) -> None:
     cfg.load_from = args.checkpoint
     with tempfile.TemporaryDirectory() as folder:
         write_test_set(images, args.images, order, facts['classes'], Path(folder) / 'data')
+        cfg.test_dataloader.dataset = scored_dataset(cfg.test_dataloader.dataset)
         cfg.test_dataloader.dataset.update(
             data_root=f'{folder}/data/', ann_file='annotations.json', data_prefix=dict(img='images/')
         )

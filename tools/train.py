@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@one_line_errors
+@one_line_errors(stopped='stopped; --resume goes on from the last checkpoint')
 def main() -> None:
     args = parse_args()
     cfg = run_setup.training_config(
@@ -70,8 +70,8 @@ def main() -> None:
             raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
         resume_precision(cfg, checkpoint)
     fit_precision_to_device(cfg, args.precision)
-    run_setup.fetch_backbone_weights(cfg)
     runner = Runner.from_cfg(cfg)
+    run_setup.fetch_backbone_weights(cfg)  # now that the processes know each other, so that one fetches for all
     epochs = cfg.train_cfg.get('max_epochs', 1)
     if cfg.resume:
         run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)

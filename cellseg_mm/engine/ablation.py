@@ -29,10 +29,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
-from cellseg_mm.utils import UserError, diff_configs, write_atomically, write_json
+from cellseg_mm.utils import UserError, diff_configs, peak_mib, write_atomically, write_json
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
 
+from .checkpoint import epochs_done
 from .provenance import provenance
 from .run_setup import PROJECT_ROOT, read_checkpoint
 
@@ -193,16 +194,7 @@ def run_tool(command: list, log: Path, lock: object, poll: Callable, processes: 
         printed = log.read_bytes()[begin:].decode('utf-8', 'replace')
         errors = re.findall(r'^error: (.*)$', printed, re.MULTILINE)
         raise UserError(f'tools/{tool}.py failed: {errors[-1] if errors else "no message"}; its log is {log}')
-    return usage.ru_maxrss / 1024
-
-
-def epochs_done(work_dir: Path) -> int:
-    """Epochs up to the last checkpoint of a work dir of tools/train.py."""
-    try:
-        match = re.search(r'epoch_(\d+)\.pth', (work_dir / 'last_checkpoint').read_text('utf-8'))
-    except OSError:
-        return 0
-    return int(match[1]) if match else 0
+    return peak_mib(usage)
 
 
 def epochs_of(row: Row, seed: int, out: Path) -> int:

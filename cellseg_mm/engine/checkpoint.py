@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 import safetensors.torch
 import torch
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -184,6 +184,15 @@ def latest_checkpoint(work_dir: str) -> str | None:
     return None
 
 
+def epochs_done(work_dir: Path) -> int:
+    """Epochs up to the last checkpoint of a work dir of tools/train.py."""
+    try:
+        match = re.search(r'epoch_(\d+)\.pth', (work_dir / 'last_checkpoint').read_text('utf-8'))
+    except OSError:
+        return 0
+    return int(match[1]) if match else 0
+
+
 def _number(checkpoint: Path) -> int:
     return int(CHECKPOINT_NAME.fullmatch(checkpoint.name)[1])
 
@@ -193,13 +202,13 @@ def _changed(path: Path) -> int:
 
 
 def fetch(url: str) -> Path:
-    """A file of weights from the web, in torch's cache; downloaded once, by one process.
+    """A file of weights from the web, in torch's cache; downloaded once, by one process of each machine.
 
     Raises:
         UserError: If that fails.
     """
     cached = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[-1]
-    if is_main_process() and not cached.exists():
+    if os.environ.get('LOCAL_RANK', '0') == '0' and not cached.exists():
         _download(url, cached)
     barrier()
     return cached

@@ -1,13 +1,14 @@
 """The detector that a checkpoint holds: its config, its parts, its weights."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from cellseg_mm.utils import UserError, load_config, parse_config_text
+from cellseg_mm.utils import UserError, load_config, parse_config_text, scored_dataset
 
 from . import run_setup
 
@@ -32,6 +33,15 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
     run_setup.set_data_facts(cfg, **facts)
     cfg.channel_order = own.get('channel_order')
     return cfg
+
+
+def input_pipeline(cfg: Config) -> list:
+    """The steps of an image on its way to the detector: in testing, in predicting and for an ONNX file the same ones.
+
+    They are those of the test data set. ``cfg.test_pipeline`` is only a name for them in the config's file, which
+    ``--cfg-options`` and child configs may leave behind.
+    """
+    return scored_dataset(cfg.test_dataloader.dataset).get('pipeline', [])
 
 
 def build_detector(cfg: Config) -> torch.nn.Module:
@@ -61,6 +71,15 @@ def load_detector(cfg: Config, checkpoint: dict, path: str, config: str | None =
     return detector
 
 
+def _pipelines(value: object) -> Iterator:
+    """What stands under ``pipeline``, however deep."""
+    if isinstance(value, dict):
+        yield value.get('pipeline')
+        value = list(value.values())
+    for entry in value if isinstance(value, (list, tuple)) else []:
+        yield from _pipelines(entry)
+
+
 def _check_harmless(cfg: Config, path: str) -> None:
     """Refuse a config by which building the model, or running it, could run any program.
 
@@ -70,7 +89,7 @@ def _check_harmless(cfg: Config, path: str) -> None:
     Raises:
         UserError: Naming the first such value.
     """
-    queue = [cfg.model, cfg.get('test_pipeline'), cfg.get('tta_model')]
+    queue = [cfg.model, cfg.get('tta_model'), *_pipelines(cfg.get('test_dataloader'))]
     while queue:
         value = queue.pop()
         if isinstance(value, dict):

@@ -22,6 +22,8 @@ from cellseg_mm.utils import UserError
 from cellseg_mm.utils.config import flatten
 from cellseg_mm.version import __version__
 
+from .detector import input_pipeline
+
 # the oldest with RoiAlign's half-pixel coordinates and all else that the graph holds
 ONNX_OPSET = 16
 # the parts whose test path TraceableMaskRCNN follows; None stands for an absent key
@@ -105,13 +107,15 @@ def check_traceable(cfg: Config, path: str) -> None:
         if values.get(key, 0) < 1:
             raise UserError(f'{path}: model.{key} is {values.get(key)}; for an ONNX file give a number above 0')
     if input_sizes(cfg) is None:
-        raise UserError(f'{path}: its test pipeline has no Resize with keep_ratio=True, which an ONNX file states')
+        raise UserError(
+            f'{path}: its test pipeline has no Resize with scale and keep_ratio=True, which an ONNX file states'
+        )
 
 
 def input_sizes(cfg: Config) -> list | None:
     """The two sizes into which the test pipeline fits an image, its longer side into the larger one; None without."""
-    for step in cfg.test_dataloader.dataset.get('pipeline', []):
-        if step.type == 'Resize' and step.get('keep_ratio'):
+    for step in input_pipeline(cfg):
+        if step.type == 'Resize' and step.get('keep_ratio') and step.get('scale'):
             return list(step.scale)
     return None
 

@@ -4,7 +4,6 @@ The configs hold none of it, for they must load without data, and a config that 
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,7 +12,14 @@ from mmengine.runner import CheckpointLoader
 
 from cellseg_mm.datasets.source_state import stale_source
 from cellseg_mm.models import bare_detector
-from cellseg_mm.utils import UserError, load_config, parse_config_text, read_json
+from cellseg_mm.utils import (
+    UserError,
+    inner_dataset_configs,
+    load_config,
+    parse_config_text,
+    read_json,
+    scored_dataset,
+)
 from cellseg_mm.visualization.draw import class_colors
 
 from .checkpoint import fetch, read_checkpoint
@@ -69,7 +75,7 @@ def _check_project(cfg: Config, path: str) -> None:
     """Refuse a config that builds on none of this project's, such as MMDetection's own; one may import other modules,
     or train on another kind of data set."""
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
-    datasets = dataset_configs(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
+    datasets = inner_dataset_configs(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
     if 'cellseg_mm' not in imports and 'CellDataset' not in [dataset.get('type') for dataset in datasets]:
         raise UserError(f'{path}: is no config of this project; build on one in configs/, see README.md')
 
@@ -99,12 +105,12 @@ def set_data_root(cfg: Config) -> Path:
         )
     cfg.data_root = f'{root}/'
     for loader in LOADERS:
-        for dataset in dataset_configs(cfg[loader].dataset):
+        for dataset in inner_dataset_configs(cfg[loader].dataset):
             dataset.data_root = cfg.data_root
     for split in ('val', 'test'):
         for evaluator in evaluators(cfg[f'{split}_evaluator']):
             if 'ann_file' in evaluator:
-                evaluator.ann_file = str(root / cfg[f'{split}_dataloader'].dataset.ann_file)
+                evaluator.ann_file = str(root / scored_dataset(cfg[f'{split}_dataloader'].dataset).ann_file)
     return root
 
 
@@ -115,15 +121,6 @@ def evaluators(value: dict | list) -> list:
 
 def _is_prepared(root: Path) -> bool:
     return (root / 'statistics.json').is_file()
-
-
-def dataset_configs(dataset: dict) -> Iterator:
-    """A dataset's config, or those that a wrapper (repeated, concatenated) holds."""
-    inner = dataset.get('datasets', [dataset['dataset']] if 'dataset' in dataset else [])
-    if not inner:
-        yield dataset
-    for entry in inner:
-        yield from dataset_configs(entry)
 
 
 def fill_from_prepared_data(cfg: Config) -> None:
@@ -157,7 +154,7 @@ def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
     cfg.num_classes = len(classes)
     _set_everywhere(cfg.model, 'num_classes', len(classes))
     for loader in LOADERS:
-        for dataset in dataset_configs(cfg[loader].dataset):
+        for dataset in inner_dataset_configs(cfg[loader].dataset):
             dataset.metainfo = dict(classes=tuple(classes), palette=class_colors(len(classes)))
 
 
@@ -277,14 +274,15 @@ def check_test_labels(cfg: Config, root: Path) -> bool:
         UserError: If it has no image, or its classes are not those that the config, filled by :func:`set_data_facts`,
             predicts.
     """
-    path = root / cfg.test_dataloader.dataset.ann_file
+    dataset = scored_dataset(cfg.test_dataloader.dataset)
+    path = root / dataset.ann_file
     content = read_json(path, PREPARED)
     if not content['images']:
         raise UserError(
             f'{path}: lists no image; prepare the data with test images in a folder named test, or score validation: '
             '--cfg-options test_dataloader.dataset.ann_file=annotations/val.json'
         )
-    found, expected = [entry['name'] for entry in content['categories']], cfg.test_dataloader.dataset.metainfo.classes
+    found, expected = [entry['name'] for entry in content['categories']], dataset.metainfo.classes
     if list(expected) != found:
         raise UserError(
             f'{path}: its classes are {", ".join(found)}, the checkpoint predicts {", ".join(expected)}; prepare the '
@@ -321,7 +319,7 @@ def start_from_checkpoint(cfg: Config, path: str) -> None:
         UserError: See :func:`read_checkpoint`.
     """
     trained_on = read_checkpoint(path).get('meta', {}).get('dataset_meta', {}).get('classes')
-    classes = (cfg.train_dataloader.dataset.get('metainfo') or {}).get('classes')
+    classes = (next(inner_dataset_configs(cfg.train_dataloader.dataset)).get('metainfo') or {}).get('classes')
     if trained_on and classes and list(trained_on) != list(classes):
         print(f'{path}: was trained on {", ".join(trained_on)}; heads of other classes start anew', flush=True)
     cfg.load_from = str(path)
@@ -354,6 +352,8 @@ def check_starting_weights(model: torch.nn.Module, path: str) -> None:
 
 def fetch_backbone_weights(cfg: Config) -> None:
     """Download pretrained weights into torch's cache, where the model then finds them.
+
+    Call it when the processes of a launcher know each other, which with CUDA is from ``Runner.from_cfg`` on.
 
     Raises:
         UserError: If that fails, naming the ways around it.

@@ -52,9 +52,9 @@ class CellMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         """Score them, and log a table of the classes."""
-        seen = {image.image_id for image in results}
+        seen = {image.image_id: image for image in results}  # an image that a wrapper repeats counts once
         ground_truth = select_images(self.ground_truth, seen)
-        entries = [entry for image in results for entry in image.entries]
+        entries = [entry for image in seen.values() for entry in image.entries]
         figures = evaluate(ground_truth, entries, self.score_thr, self.engine, self.centroid_radius)
         classes = [entry['name'] for entry in ground_truth['categories']]
         table = markdown_table(*class_table(figures, classes))

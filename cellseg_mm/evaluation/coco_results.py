@@ -12,7 +12,7 @@ from mmdet.registry import METRICS
 from mmdet.structures.mask import encode_mask_results
 from mmengine.evaluator import BaseMetric
 
-from cellseg_mm.utils import UserError, read_json, write_atomically
+from cellseg_mm.utils import UserError, read_json, scored_dataset, write_atomically
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,12 @@ def read_tested(dataset: dict) -> dict:
 
     Args:
         dataset (dict): The config of its dataset: ``data_root``, ``ann_file``, and MMEngine's ``indices``, a number of
-            images from the start (or, below 0, the end) or the images themselves.
+            images from the start (or, below 0, the end) or the images themselves. It may be wrapped.
 
     Raises:
-        UserError: See :func:`read_ground_truth`.
+        UserError: See :func:`read_ground_truth` and :func:`scored_dataset`.
     """
+    dataset = scored_dataset(dataset)
     content = read_ground_truth(Path(dataset['data_root']) / dataset['ann_file'])
     indices, images = dataset.get('indices'), content['images']
     if indices is None:
@@ -208,5 +209,6 @@ class DumpCocoResults(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         """Write the file."""
-        write_atomically(self.path, json.dumps([entry for image in results for entry in image.entries]))
+        once = {image.image_id: image for image in results}  # of those that a wrapper repeats
+        write_atomically(self.path, json.dumps([entry for image in once.values() for entry in image.entries]))
         return {}

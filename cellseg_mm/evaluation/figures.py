@@ -53,7 +53,7 @@ def evaluate(
     - ``segm_mAP_max1000``, ``segm_AP50_max1000``, ``segm_AP75_max1000``; also ``max100``, ``bbox``, and with ``_*``;
     - ``segm_mAP_max1000_under_16px``, ``_16_to_32px``, ``_over_32px``: by the square root of the cell's area;
     - ``score_thr``: the operating threshold, of all that follow;
-    - ``PQ``, ``DQ``, ``SQ``: regardless of class, of each image, averaged (HoVer-Net's);
+    - ``PQ``, ``DQ``, ``SQ``: regardless of class, of each image, averaged (HoVer-Net's); 0 without a match;
     - ``mPQ``, ``mDQ``, ``mSQ``: of each class, pooled over the images, averaged; ``PQ_*``, ``DQ_*``, ``SQ_*`` of each;
     - ``monusac_PQ``: see :func:`monusac_pq`;
     - ``AJI``, ``Dice``: regardless of class, of each image, averaged;

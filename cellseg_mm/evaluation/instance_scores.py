@@ -31,13 +31,14 @@ class PanopticCounts(NamedTuple):
     def quality(self) -> tuple:
         """PQ, DQ and SQ. Kirillov et al., Panoptic Segmentation, CVPR 2019, equation 1; ``PQ = DQ * SQ``.
 
-        ``DQ = TP / (TP + FP/2 + FN/2)``, ``SQ = sum of IoU / TP``. Nan where there is neither prediction nor ground
-        truth; SQ also where nothing matches.
+        ``DQ = TP / (TP + FP/2 + FN/2)``, ``SQ = sum of IoU / TP``. All three are nan where there is neither prediction
+        nor ground truth, and 0 where there is one of them and nothing matches, as in HoVer-Net's ``get_fast_pq``
+        (``metrics/stats_utils.py``), CoNIC's script, torchmetrics and the panoptic API.
         """
-        with np.errstate(invalid='ignore', divide='ignore'):
-            pq = 2 * self.iou_sum / (self.predicted + self.actual)
-            dq = 2 * self.matched / (self.predicted + self.actual)
-            return pq, dq, self.iou_sum / self.matched
+        total = self.predicted + self.actual
+        with np.errstate(invalid='ignore'):
+            pq, dq = 2 * self.iou_sum / total, 2 * self.matched / total
+            return pq, dq, np.where(total > 0, self.iou_sum / np.maximum(self.matched, 1), np.nan)
 
     def pooled(self) -> 'PanopticCounts':
         """Sums over the first axis."""
@@ -76,9 +77,12 @@ def panoptic_counts(scenes: list, num_classes: int | None = None) -> PanopticCou
 def monusac_pq(counts: PanopticCounts) -> float:
     """PQ by the protocol of MoNuSAC's script: of each class in each image **that has such a cell**, then averaged.
 
-    Predictions of a class that an image has no cell of are never counted as wrong, so it flatters. The script also
-    takes the wrong ids off its list of false positives, which makes its figure depend on how a submission numbers its
-    cells; that is not repeated here.
+    Predictions of a class that an image has no cell of are never counted as wrong, so it flatters. The script is
+    ``PQ_metric.ipynb`` of https://github.com/ruchikaverma-iitg/MoNuSAC as mended on 2021-12-02 (commit 4d08291): it
+    takes the predictions that match off its list of false positives. Before, it took the ids of the cells off it, so
+    that the figures of the challenge depend on how a submission numbers its cells (Foucart et al., IEEE Trans. Med.
+    Imaging 41 (2022), doi 10.1109/TMI.2022.3156023). One difference is left: what remains of a prediction outside of
+    ``Ambiguous`` regions is always counted there, here only if it is at least half of it or matches a cell.
 
     Args:
         counts (PanopticCounts): (I, C).
@@ -131,8 +135,8 @@ def aggregated_jaccard(scene: Scene) -> float:
 
 def foreground_dice(scene: Scene) -> float:
     """Dice of all cells against background, of one image: ``2 |A and B| / (|A| + |B|)``."""
-    total = scene.gt_foreground + scene.foreground.sum()
-    return float(2 * scene.foreground_hits.sum() / total) if total else float('nan')
+    total = scene.gt_foreground + scene.areas.sum()
+    return float(2 * scene.hits.sum() / total) if total else float('nan')
 
 
 def pair_centroids(scene: Scene, radius: float) -> tuple:

@@ -3,6 +3,10 @@
 Predictions are laid into one id map, the highest score on top (:func:`paint_instances`): as in a label image, each
 pixel belongs to one cell at most. Lowering the score threshold then only adds cells, so one reduction serves every
 threshold.
+
+A pixel is ignored where an ignored region covers it and no ground-truth cell does. Ignored pixels leave the areas of
+predictions, and with them every union, as void pixels do in the panoptic API of COCO (``pq_compute_single_core`` of
+``panopticapi/evaluation.py``).
 """
 
 from collections import defaultdict
@@ -23,14 +27,13 @@ class Scene:
         gt_centroids: (G, 2) float64 (x, y) in px.
         labels: (P,) int64.
         scores: (P,) float64, falling.
-        areas: (P,) int64 px: what is visible of each in the id map.
+        areas: (P,) int64 px: what is visible of each in the id map, without ignored pixels.
         centroids: (P, 2) float64.
         pair_gt: (K,) int64.
         pair_pred: (K,) int64.
         pair_area: (K,) int64 px of the intersection, from 1 on.
-        gt_foreground: px that any ground-truth cell covers, ignored regions left out.
-        foreground: (P,) int64, of each prediction's visible px those outside ignored regions.
-        foreground_hits: (P,) int64, those that any ground-truth cell covers.
+        gt_foreground: px that any ground-truth cell covers.
+        hits: (P,) int64 px of each prediction's area that any ground-truth cell covers.
     """
 
     gt_labels: np.ndarray
@@ -44,8 +47,7 @@ class Scene:
     pair_pred: np.ndarray
     pair_area: np.ndarray
     gt_foreground: int
-    foreground: np.ndarray
-    foreground_hits: np.ndarray
+    hits: np.ndarray
 
     @property
     def pair_iou(self) -> np.ndarray:
@@ -57,7 +59,7 @@ class Scene:
         """The scene with the predictions of at least this score alone."""
         count = int(np.searchsorted(-self.scores, -score_thr, side='right'))
         pairs = self.pair_pred < count
-        predicted = ('labels', 'scores', 'areas', 'centroids', 'foreground', 'foreground_hits')
+        predicted = ('labels', 'scores', 'areas', 'centroids', 'hits')
         paired = ('pair_gt', 'pair_pred', 'pair_area')
         changed = {name: getattr(self, name)[:count] for name in predicted}
         changed |= {name: getattr(self, name)[pairs] for name in paired}
@@ -91,8 +93,8 @@ def make_scene(
 ) -> Scene:
     """Reduce an image to its :class:`Scene`.
 
-    Cells and predictions without a pixel are left out. So is a prediction of which ignored regions cover more than
-    half, and that matches no cell, as in the panoptic API of COCO with void regions.
+    Cells and predictions without a pixel are left out. So is a prediction of which more than half is ignored and that
+    matches no cell, as in the panoptic API of COCO.
 
     Args:
         size (tuple[int]): (H, W) of the image in px.
@@ -118,10 +120,10 @@ def make_scene(
     id_map = paint_instances(runs, len(order), height, width, min_visible).T.ravel()
     places = np.flatnonzero(id_map)
     owners = id_map[places] - 1
-    areas = np.bincount(owners, minlength=len(order))
+    visible = np.bincount(owners, minlength=len(order))
     with np.errstate(invalid='ignore'):
         sums = [np.bincount(owners, values, len(order)) for values in (places // height, places % height)]
-        centroids = np.stack(sums, axis=1) / areas[:, None]
+        centroids = np.stack(sums, axis=1) / visible[:, None]
 
     gt_runs = decode_runs(gt_codes)
     gt_areas = gt_runs.areas(len(gt_codes))
@@ -129,12 +131,12 @@ def make_scene(
     gt_owners = np.repeat(gt_runs.owner, gt_runs.length)
     pair_gt, pair_pred, pair_area = _count_pairs(gt_owners, id_map[gt_places] - 1, len(order))
 
-    is_ignored_place = gt_ignored[gt_owners]
-    gt_foreground, outside = np.zeros(height * width, bool), np.ones(height * width, bool)
-    gt_foreground[gt_places[~is_ignored_place]] = True
-    outside[gt_places[is_ignored_place]] = False
-    gt_foreground &= outside
-    foreground = np.bincount(owners[outside[places]], minlength=len(order))
+    of_region = gt_ignored[gt_owners]
+    is_cell, is_ignored = np.zeros((2, height * width), bool)
+    is_cell[gt_places[~of_region]] = True
+    is_ignored[gt_places[of_region]] = True
+    is_ignored &= ~is_cell
+    areas = np.bincount(owners[~is_ignored[places]], minlength=len(order))
 
     scene = Scene(
         gt_labels,
@@ -147,14 +149,13 @@ def make_scene(
         pair_gt,
         pair_pred,
         pair_area,
-        int(np.count_nonzero(gt_foreground)),
-        foreground,
-        np.bincount(owners[gt_foreground[places]], minlength=len(order)),
+        int(np.count_nonzero(is_cell)),
+        np.bincount(owners[is_cell[places]], minlength=len(order)),
     )
-    scene = _select(scene, ~gt_ignored & (gt_areas > 0), areas > 0)
-    mostly_ignored = scene.foreground < 0.5 * scene.areas
-    mostly_ignored[scene.matches()[1]] = False
-    return _select(scene, np.ones(len(scene.gt_labels), bool), ~mostly_ignored)
+    scene = _select(scene, ~gt_ignored & (gt_areas > 0), np.ones(len(order), bool))
+    counts = 2 * areas >= visible
+    counts[scene.matches()[1]] = True
+    return _select(scene, np.ones(len(scene.gt_labels), bool), counts & (areas > 0))
 
 
 def make_scenes(ground_truth: dict, results: list) -> list:
@@ -220,6 +221,5 @@ def _select(scene: Scene, gt: np.ndarray, pred: np.ndarray) -> Scene:
         (np.cumsum(pred) - 1)[scene.pair_pred[pairs]],
         scene.pair_area[pairs],
         scene.gt_foreground,
-        scene.foreground[pred],
-        scene.foreground_hits[pred],
+        scene.hits[pred],
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellseg_mm.structures import Cells
+from cellseg_mm.utils import printable
 
 
 class COCOWriter:
@@ -13,18 +14,22 @@ class COCOWriter:
     A whole data set and not the bare list of results: it says what its ids mean, so that ``pycocotools.coco.COCO`` and
     annotation tools open it alone. Each annotation has a ``score``, so that the list under ``annotations`` is a list of
     results as well. Masks are run-length codes, boxes [x, y, w, h] in px; an annotation's id is the cell's number in
-    all formats, a category's is class index + 1, and ``file_name`` is the stem.
+    all formats, a category's is class index + 1, and ``file_name`` is the name of the image's file.
 
     Args:
         folder (Path): Where the file is made.
         stem (str): Its name without the ending.
-        source (object): The image, with ``height`` and ``width``.
+        source (object): The image, with ``height``, ``width`` and ``name``; the stem is taken where the name is empty.
         classes (Sequence[str]): Names of the C classes.
     """
 
+    endings = ('_coco.json',)
+    measured = False
+
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         self._count = 0
-        image = dict(id=1, file_name=stem, height=source.height, width=source.width)
+        file_name = printable(source.name) or stem
+        image = dict(id=1, file_name=file_name, height=source.height, width=source.width)
         categories = [dict(id=number, name=name) for number, name in enumerate(classes, start=1)]
         self._file = open(folder / f'{stem}_coco.json', 'w', encoding='utf-8')  # noqa: SIM115
         head = json.dumps(dict(images=[image], categories=categories))

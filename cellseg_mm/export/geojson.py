@@ -35,6 +35,9 @@ class GeoJSONWriter:
         classes (Sequence[str]): Names of the C classes.
     """
 
+    endings = ('.geojson',)
+    measured = True
+
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         colors = class_colors(len(classes))
         self._classifications = [dict(name=name, color=color) for name, color in zip(classes, colors, strict=True)]

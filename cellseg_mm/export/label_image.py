@@ -1,6 +1,7 @@
 """Cells as label images."""
 
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,21 +12,23 @@ from cellseg_mm.structures import Cells
 
 # Share of its own area that a cell must keep where others cover it, as in `Cells.instance_map`.
 MIN_VISIBLE = 0.5
-# Side of the tiles of the files, in px.
-TILE = 512
+# Bytes of pixels up to which a file is in strips: ImageJ opens no tiles, and no image of more.
+MAX_STRIPPED = 2**31 - 1
+# Px: rows of a strip, and the side of a tile.
+STRIP, TILE = 64, 512
 
 
 class LabelImageWriter:
     """``STEM_labels.tif``, a cell's number at each of its pixels, and ``STEM_classes.tif``, its class index + 1.
 
     Both have 0 as background. Labels are uint16, or int32 (which more programs read than uint32) above 65,535 cells;
-    classes are uint8. The files are tiled and compressed losslessly (zlib).
+    classes are uint8. The files are compressed losslessly (zlib), in strips, or in tiles above 2 GiB of pixels.
 
     Where cells overlap, one that came in an earlier call of :meth:`write` has the pixel, and within a call the one with
     the higher score. A cell of which less than half is left is not drawn, as in :meth:`Cells.instance_map`.
 
     Cells come in any order, so that the labels are first drawn into a temporary file. Of it only what a call of
-    :meth:`write`, or a row of tiles, touches is in the memory.
+    :meth:`write`, a strip or a row of tiles touches is in the memory.
 
     Args:
         folder (Path): Where the files are made.
@@ -33,6 +36,9 @@ class LabelImageWriter:
         source (object): The image, with ``height`` and ``width``.
         classes (Sequence[str]): Names of the C classes; not used.
     """
+
+    endings = ('_labels.tif', '_classes.tif')
+    measured = False
 
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         self._path = folder / stem
@@ -70,16 +76,25 @@ class LabelImageWriter:
         return np.memmap(self._scratch, np.int32, 'r+', shape=self._shape)
 
     def _write_tiff(self, name: str, values: np.ndarray) -> None:
-        """Write the image with ``values`` (count + 1,) in place of the cells' numbers, tile by tile."""
+        """Write the image with ``values`` (count + 1,) in place of the cells' numbers, part by part."""
         height, width = self._shape
-        rows = (self._map_scratch()[y : y + TILE] for y in range(0, height, TILE))
-        tiles = (values[row[:, x : x + TILE]] for row in rows for x in range(0, width, TILE))
+        in_strips = height * width * values.itemsize <= MAX_STRIPPED
+        side = STRIP if in_strips else TILE
+        if in_strips and STRIP < height <= 2 * STRIP:
+            side = height  # ImageJ 1.53 misreads the sizes of two strips that are so small that the tag holds them
+        rows = (self._map_scratch()[y : y + side] for y in range(0, height, side))
+        if in_strips:
+            # encoded here, for tifffile takes an iterator of strips as bytes alone
+            parts, layout = (zlib.compress(values[row].tobytes()) for row in rows), dict(rowsperstrip=side)
+        else:
+            parts = (values[row[:, x : x + side]] for row in rows for x in range(0, width, side))
+            layout = dict(tile=(side, side))
         tifffile.imwrite(
             f'{self._path}_{name}.tif',
-            tiles,
+            parts,
             shape=self._shape,
             dtype=values.dtype,
-            tile=(TILE, TILE),
             compression='zlib',
             photometric='minisblack',
+            **layout,
         )

@@ -19,11 +19,12 @@ COLORS = ('hematoxylin_od', 'eosin_od', 'intensity')
 def measure_cells(cells: Cells, source: object, pixel_size: float | None = None) -> dict:
     """Position, shape and colour of each cell.
 
-    Centroid, area, perimeter, eccentricity and solidity are those of :func:`skimage.measure.regionprops`; the centre of
-    the upper left pixel is (0, 0). ``hematoxylin_od`` and ``eosin_od`` are means over the cell of what each stain adds
-    to the optical density (log10), by colour deconvolution with the stain vectors of Ruifrok and Johnston, Analytical
-    and Quantitative Cytology and Histology 23 (2001) 291-299, as :func:`skimage.color.rgb2hed` has them. ``intensity``
-    is the mean of red, green and blue, 0..255.
+    Area, perimeter, eccentricity and solidity are those of :func:`skimage.measure.regionprops`. So is the centroid, but
+    in px from the image's upper left corner on, where the centre of the first pixel is (0.5, 0.5): it is the centroid
+    of the polygon of :func:`outline_cells`, and QuPath's. ``hematoxylin_od`` and ``eosin_od`` are means over the cell
+    of what each stain adds to the optical density (log10), by colour deconvolution with the stain vectors of Ruifrok
+    and Johnston, Analytical and Quantitative Cytology and Histology 23 (2001) 291-299, as
+    :func:`skimage.color.rgb2hed` has them. ``intensity`` is the mean of red, green and blue, 0..255.
 
     Args:
         cells (Cells): N cells.
@@ -36,7 +37,7 @@ def measure_cells(cells: Cells, source: object, pixel_size: float | None = None)
         intensity. A cell without a pixel has an area of 0 and nan elsewhere.
     """
     area = cells.runs.areas(len(cells)).astype(np.float64)
-    centroid_x, centroid_y = cells.runs.centroids(len(cells), cells.height).T
+    centroid_x, centroid_y = cells.runs.centroids(len(cells), cells.height).T + 0.5
     measured = {name: np.full(len(cells), np.nan) for name in (*SHAPES, *COLORS)}
     for index in _blocks(cells.boxes()):
         for name, values in _measure_block(cells.select(index), source).items():

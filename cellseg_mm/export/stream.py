@@ -19,11 +19,9 @@ from .measurements import measure_cells
 from .summary import summarise_counts
 from .table import TableWriter
 
+# Writers by the format's name. Beside ``write`` each has ``endings``, what its files' names end with, and ``measured``,
+# whether it takes measurements, which alone need the image's pixels.
 FORMATS = dict(labels=LabelImageWriter, coco=COCOWriter, geojson=GeoJSONWriter, csv=TableWriter)
-# Of each format, how its files' names end.
-ENDINGS = dict(labels=('_labels.tif', '_classes.tif'), coco=('_coco.json',), geojson=('.geojson',), csv=('.csv',))
-# Those with measurements; they alone need the image's pixels.
-MEASURED = {'geojson', 'csv'}
 
 
 def export_cells(
@@ -42,7 +40,8 @@ def export_cells(
 
     Args:
         stream (Iterable[Cells]): The parts.
-        source (object): The image, see :func:`measure_cells`, with ``height``, ``width`` and ``pixel_size``.
+        source (object): The image, see :func:`measure_cells`, with ``height``, ``width``, ``pixel_size`` and
+            ``name``, its file's.
         out_dir (Path): Folder, made if need be; files of the same names are replaced.
         stem (str): What the files' names begin with.
         formats (Sequence[str]): Of :data:`FORMATS`.
@@ -59,6 +58,7 @@ def export_cells(
     if unknown:
         raise UserError(f'unknown format {unknown[0]!r}: choose from {", ".join(FORMATS)}')
     pixel_size = pixel_size or source.pixel_size
+    measured = any(FORMATS[name].measured for name in formats)
     # a part without cells goes first, so that an empty stream, too, tells the writers what is measured
     empty = Cells.from_codes([], [], [], source.height, source.width)
     counts = np.zeros(len(classes), np.int64)
@@ -69,7 +69,7 @@ def export_cells(
             writers = [stack.enter_context(FORMATS[name](Path(folder), stem, source, classes)) for name in formats]
             for cells in itertools.chain([empty], stream):
                 cells = cells.select(cells.runs.areas(len(cells)) > 0)
-                measurements = measure_cells(cells, source, pixel_size) if MEASURED.intersection(formats) else {}
+                measurements = measure_cells(cells, source, pixel_size) if measured else {}
                 for writer in writers:
                     writer.write(cells, measurements)
                 counts += np.bincount(cells.labels, minlength=len(classes))

@@ -21,6 +21,9 @@ class TableWriter:
         classes (Sequence[str]): Names of the C classes.
     """
 
+    endings = ('.csv',)
+    measured = True
+
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         self._classes, self._count = classes, 0
         self._file = open(folder / f'{stem}.csv', 'w', encoding='utf-8', newline='')  # noqa: SIM115

@@ -1,7 +1,8 @@
 """Image files as sources of windows, so that a slide of any size is never in memory as a whole.
 
 A source has ``height`` and ``width`` in px, ``read(x, y, width, height)``, which returns a window as (height, width, 3)
-uint8 RGB, ``pixel_size`` in micrometres or None, and ``note``, what was made of a file that is not plain 8-bit RGB.
+uint8 RGB, ``pixel_size`` in micrometres or None, ``note``, what was made of a file that is not plain 8-bit RGB, and
+``name``, the file's name without its folder, empty for an image in memory.
 
 Pixels are where the file has them: an EXIF orientation is not applied, so that coordinates are those of QuPath, ImageJ
 and scikit-image. Alpha is dropped. How more than 8 bits become 8 is said at :func:`full_scale`.
@@ -35,16 +36,17 @@ class ArraySource:
         array (ndarray): (H, W, 3) uint8 RGB.
         pixel_size (float | None): Micrometres a px.
         note (str): What was made of its file.
+        name (str): Of its file.
 
     Raises:
         ValueError: For another array.
     """
 
-    def __init__(self, array: np.ndarray, pixel_size: float | None = None, note: str = '') -> None:
+    def __init__(self, array: np.ndarray, pixel_size: float | None = None, note: str = '', name: str = '') -> None:
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
             raise ValueError(f'an image of (H, W, 3) uint8 RGB is needed, not {array.shape} {array.dtype}')
         self.height, self.width = array.shape[:2]
-        self.pixel_size, self.note = pixel_size, note
+        self.pixel_size, self.note, self.name = pixel_size, note, name
         self._array = array
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -58,6 +60,7 @@ class SwappedSource:
     def __init__(self, source: object) -> None:
         self.height, self.width, self.pixel_size = source.height, source.width, source.pixel_size
         self.note = join_notes(source.note, 'red and blue exchanged in the file, put right')
+        self.name = source.name
         self._source = source
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -90,7 +93,7 @@ class OpenSlideSource:
         except (openslide.OpenSlideError, ValueError) as error:
             raise UserError(f'{path}: openslide cannot read it ({error})') from error
         self.pixel_size = checked_pixel_size(x, y)
-        self.note = ''
+        self.note, self.name = '', path.name
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See :meth:`ArraySource.read`.
@@ -181,7 +184,7 @@ def _read_whole(path: Path) -> ArraySource:
     except Exception as error:  # decoders raise many kinds
         raise UserError(f'{path}: is damaged or cut off ({error})') from error
     turned = f'orientation {orientation} not applied' if orientation != 1 else ''
-    return ArraySource(array, note=join_notes(note, turned))
+    return ArraySource(array, note=join_notes(note, turned), name=path.name)
 
 
 def _convert(path: Path, image: Image.Image, has_16_bits: bool) -> tuple:

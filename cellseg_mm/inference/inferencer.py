@@ -12,8 +12,9 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.structures import InstanceData
 
 from cellseg_mm.datasets.stain import channel_order, stain_difference
+from cellseg_mm.datasets.transforms import resized_size
 from cellseg_mm.engine.checkpoint import read_checkpoint
-from cellseg_mm.engine.detector import checkpoint_config, load_detector
+from cellseg_mm.engine.detector import checkpoint_config, input_pipeline, load_detector
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.run_setup import operating_threshold
 from cellseg_mm.structures import Cells
@@ -28,6 +29,8 @@ from .tiles import TileGrid
 TOLERANCE = 1.15
 # Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else tiles at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
+# Of a Resize by a factor, which gives inputs of any size: px a side of a tile's, and the most of a whole image's.
+UNBOUNDED_INPUT = (1024, 4096)
 VIEWS = dict(type='CellTTAModel')  # of checkpoints whose config has no tta_model
 MAX_OVERLAP = 128  # px that tiles share, where a third of them is more
 
@@ -102,11 +105,10 @@ class CellInferencer:
             # mmdet keeps what is above its threshold, here what is at it counts too
             cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(self.score_thr), np.float32(-1)))
             self.max_cells = cfg.model.test_cfg.rcnn.max_per_img
-            steps = [step for step in cfg.test_pipeline if not step.type.startswith('Load')]
+            steps = [step for step in input_pipeline(cfg) if not step.type.startswith('Load')]
             resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
         except (AttributeError, StopIteration) as error:
             raise UserError(f'{config or checkpoint}: is no config of this project ({error!r})') from error
-        self._input_size = sorted(resize.scale)
         self._precision = precision
         model = load_detector(cfg, content, checkpoint, config)
         self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)).eval() if tta else model
@@ -129,6 +131,8 @@ class CellInferencer:
         )
         scaled = dict(type='Resize', scale_factor=self.scale, keep_ratio=True)
         self._fitted = [TRANSFORMS.build(step) for step in steps]
+        self._resize = self._fitted[steps.index(resize)]
+        self._input_size = sorted(self._resize.scale or UNBOUNDED_INPUT)
         self._scaled = [TRANSFORMS.build(scaled if step is resize else step) for step in steps]
 
     def __call__(self, image: object) -> Cells | list:
@@ -176,9 +180,8 @@ class CellInferencer:
         """Whether an image would be fitted at a scale that no training image had."""
         if self._usual_scales is None:
             return True
-        sides = sorted((source.height, source.width))
-        fitted = min(size / side for size, side in zip(self._input_size, sides, strict=True))
-        return not self._usual_scales[0] <= fitted <= self._usual_scales[1]
+        size, fitted = resized_size(self._resize, source.width, source.height)
+        return not self._usual_scales[0] <= fitted <= self._usual_scales[1] or max(size) > self._input_size[1]
 
     def tiling(self, tile_size: int | None = None, overlap: int | None = None) -> dict:
         """Arguments of :func:`predict_tiled`: by default tiles that fill the model's input at :attr:`scale`, and that

@@ -13,14 +13,13 @@ import torch
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
-from cellseg_mm.export import ENDINGS, export_cells
+from cellseg_mm.export import FORMATS, export_cells
 from cellseg_mm.utils import UserError, printable, write_atomically, write_json
 from cellseg_mm.visualization import Overlay
 
 from .image_source import open_image, read_overview
 from .inferencer import CellInferencer
 
-ALL_ENDINGS = dict(ENDINGS, overlay=('_overlay.png',))
 OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview
 
 
@@ -119,13 +118,13 @@ class FilePredictor:
         return self.out_dir / f'{name}_summary.json'
 
     def _outputs(self, name: str, formats: Iterable) -> list:
-        return [self.out_dir / f'{name}{ending}' for entry in formats for ending in ALL_ENDINGS[entry]]
+        return [self.out_dir / f'{name}{ending}' for entry in formats for ending in _endings(entry)]
 
     def _earlier(self, path: Path, name: str) -> tuple:
         """Of an earlier run that finished a file: its summary, its formats, and whether its settings were the same."""
         try:
             report = json.loads(self._summary_path(name).read_text('utf-8'))
-            formats = [entry for entry in ALL_ENDINGS if entry in report['formats']]
+            formats = [entry for entry in ('overlay', *FORMATS) if entry in report['formats']]
             return report['summary'], formats, report['settings'] == self._settings(path)
         except (OSError, ValueError, KeyError, TypeError):
             return None, [], False
@@ -186,6 +185,10 @@ class FilePredictor:
             'as many as the model gives at once: --tile may find more' if full else '',
         ]
         return '; '.join(part for part in parts if part)
+
+
+def _endings(name: str) -> tuple:
+    return ('_overlay.png',) if name == 'overlay' else FORMATS[name].endings
 
 
 def _drawn(stream: Iterable, overlay: Overlay) -> Iterator:

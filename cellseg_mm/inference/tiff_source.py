@@ -45,7 +45,7 @@ class TiffSource:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self.name = path, path.name
         try:
             self._file = tifffile.TiffFile(path)
             pages = tiff_pages(self._file)

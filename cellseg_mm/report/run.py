@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_mm.engine.ablation import epochs_done
+from cellseg_mm.engine.checkpoint import epochs_done
 from cellseg_mm.evaluation import (
     figure_intervals,
     gather_evidence,
@@ -17,7 +17,7 @@ from cellseg_mm.evaluation import (
 from cellseg_mm.evaluation.ablation_summary import FIGURES
 from cellseg_mm.evaluation.error_analysis import analyze_errors, group_by_image
 from cellseg_mm.evaluation.instance_scores import nanmean
-from cellseg_mm.utils import UserError, parse_config_text, read_json
+from cellseg_mm.utils import UserError, parse_config_text, read_json, scored_dataset
 from cellseg_mm.visualization import read_scalars
 
 
@@ -122,7 +122,8 @@ def read_run(folder: Path, name: str) -> Run:
         missing.append(Missing('No log of the test, which says what the predictions are of.', command))
     else:
         try:
-            scored = _score(figures, predictions, _read_config(test_config)['test_dataloader']['dataset'])
+            dataset = scored_dataset(_read_config(test_config)['test_dataloader']['dataset'])
+            scored = _score(figures, predictions, dataset)
         except UserError as error:
             missing.append(Missing(f'No intervals, errors and pictures: {error}'))
     # MMEngine leaves a copy under the name of the config's file; a log's own config may have been trained or tested too

@@ -1,6 +1,14 @@
-from .config import ConfigOptions, diff_configs, load_config, parse_config_text
+from .config import (
+    ConfigOptions,
+    diff_configs,
+    inner_dataset_configs,
+    load_config,
+    parse_config_text,
+    scored_dataset,
+)
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
+from .memory import peak_mib
 from .recent import Recent
 from .table import markdown_table
 from .tiff import tiff_pages
@@ -10,14 +18,17 @@ __all__ = [
     'Recent',
     'UserError',
     'diff_configs',
+    'inner_dataset_configs',
     'load_config',
     'markdown_table',
     'one_line_errors',
     'output_file',
     'output_folder',
     'parse_config_text',
+    'peak_mib',
     'printable',
     'read_json',
+    'scored_dataset',
     'tiff_pages',
     'write_atomically',
     'write_figure',

@@ -46,6 +46,31 @@ def load_config(path: str, options: dict | None = None) -> Config:
     return cfg
 
 
+def inner_dataset_configs(dataset: dict) -> Iterator:
+    """A data set's config, or those that a wrapper (repeated, concatenated) holds."""
+    inner = dataset.get('datasets', [dataset['dataset']] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for entry in inner:
+        yield from inner_dataset_configs(entry)
+
+
+def scored_dataset(dataset: dict) -> dict:
+    """The config of the one data set that a validation or a test scores, whatever is wrapped around it.
+
+    Raises:
+        UserError: If a wrapper holds several, of which the metrics know one annotation file.
+    """
+    found = list(inner_dataset_configs(dataset))
+    if len(found) > 1:
+        names = ', '.join(str(entry.get('ann_file')) for entry in found)
+        raise UserError(
+            f'a validation or test over {len(found)} data sets ({names}): figures are of one annotation file; name '
+            'one, or join them by tools/prepare_data.py'
+        )
+    return found[0]
+
+
 def parse_config_text(text: str) -> dict:
     """The content of a dumped config, such as a checkpoint carries, without running it as a program.
 

@@ -32,20 +32,27 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and text.startswith('DataLoader worker'):
         return (
             f'{text.splitlines()[0].rstrip(".")}: a data worker died, mostly for want of memory; lower '
-            'train_dataloader.num_workers (--cfg-options key=value), and go on by --resume'
+            'train_dataloader.num_workers (--cfg-options key=value), and go on (--resume, where the tool has it)'
         )
     return None
 
 
-def one_line_errors(main: Callable) -> Callable:
-    """Decorator for a tool's ``main``: what :func:`explain` knows is printed as one line, exit status 2, no trace."""
+def one_line_errors(main: Callable | None = None, *, stopped: str = 'stopped') -> Callable:
+    """Decorator for a tool's ``main``: what :func:`explain` knows is printed as one line, exit status 2, no trace.
+
+    Args:
+        main (Callable): The function.
+        stopped (str): What Ctrl-C prints: how the tool goes on, where it can.
+    """
+    if main is None:
+        return functools.partial(one_line_errors, stopped=stopped)
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
         except KeyboardInterrupt:
-            print('stopped; a run goes on from its last checkpoint by --resume', file=sys.stderr)
+            print(stopped, file=sys.stderr)
             sys.exit(130)
         except Exception as error:
             reason = explain(error)

@@ -12,14 +12,13 @@ consep_model = dict(
     backbone=dict(init_cfg=None, frozen_stages=-1, norm_eval=False),
     # a window has 40 cells on average
     train_cfg=dict(rcnn=dict(sampler=dict(num=256))),
-    # The dense preset: room for 2,283 cells an image, and a low score threshold, so that average precision sees the
-    # whole curve. PQ's threshold is chosen on validation.
+    # the dense preset: room for 2,283 cells an image
     test_cfg=dict(
         # of each level: the one of the first row has to do for the five of the others
         rpn=dict(nms_pre=12000, max_per_img=4000),
         # One cell, one class: NMS across the classes. From split_thr boxes on mmcv goes class by class all the same,
         # and with its 10,000 four classes of 4,000 proposals would pass it.
-        rcnn=dict(score_thr=0.05, max_per_img=3000, nms=dict(class_agnostic=True, split_thr=100_000)),
+        rcnn=dict(max_per_img=3000, nms=dict(class_agnostic=True, split_thr=100_000)),
     ),
 )
 

@@ -1,7 +1,6 @@
 # What makes a row of the ablation small enough to train from scratch on two CPU cores in minutes: the input, the heads
 # and the schedule. No config of its own; the rows beside this file take these values.
 small_image_size = (512, 256)  # drawn images and long ones at their own size
-small_epochs = 15
 
 small_model = dict(
     # from scratch, with nothing frozen: the rows' ImageNet weights are of a ResNet-50
@@ -15,12 +14,10 @@ small_model = dict(
         mask_head=dict(num_convs=2, in_channels=128, conv_out_channels=128),
     ),
     train_cfg=dict(rcnn=dict(sampler=dict(num=128))),
-    # a low score threshold, so that average precision sees the whole curve
-    test_cfg=dict(rcnn=dict(score_thr=0.05)),
 )
-small_loop = dict(max_epochs=small_epochs, val_interval=3)
+small_loop = dict(max_epochs=15, val_interval=3)
 small_optim = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=10))
 small_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', T_max=small_epochs, eta_min=5e-6, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=5e-6, by_epoch=True, convert_to_iter_based=True),
 ]

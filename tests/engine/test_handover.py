@@ -19,6 +19,7 @@ from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, INPUT_SCALE, MEAN, POINT, STD, draw, predict, random_detector, tiny_config
 from torch import nn
 
+from cellseg_mm import CellInferencer
 from cellseg_mm.engine import handover, run_setup
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError, parse_config_text
@@ -45,16 +46,35 @@ def best_score(detector: nn.Module, image: np.ndarray) -> float:
     return float(handover.detect(detector, image)[1].max())
 
 
+def masks_of(instances: object) -> np.ndarray:
+    """(N, H, W) bool."""
+    return mask_utils.decode(instances.masks).transpose(2, 0, 1).astype(bool)
+
+
+def once_each(instances: object) -> list:
+    """Indices of the instances of which better ones leave at least half, by bitmaps."""
+    masks, kept = masks_of(instances), []
+    free = np.ones(masks.shape[1:], bool)
+    for index in np.argsort(-instances.scores.numpy(), kind='stable'):
+        if masks[index].any() and (masks[index] & free).sum() >= 0.5 * masks[index].sum():
+            kept.append(index)
+            free &= ~masks[index]
+    return kept
+
+
 @pytest.mark.parametrize('size', [(123, 245), (61, 170)])
 def test_the_runner_of_the_docs_finds_what_the_checkpoint_finds(row, size, tmp_path):
     cfg, detector, content = row
     image = draw(1, *size)
     expected = predict(cfg, detector, image, tmp_path / 'image.png')
-    assert len(expected) > 100 and len(expected.labels.unique()) > 1
+    assert len(expected.labels.unique()) > 1
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     runner = dict(__name__='find_cells')
     exec(RUNNER, runner)
     names, scores, boxes, xs, ys, windows = zip(*runner['find_cells'](session, image), strict=True)
+    kept = once_each(expected)
+    assert 50 < len(kept) < 0.9 * len(expected)  # doubles were there
+    expected = expected[kept]
 
     # scores that are equal but for rounding may stand in another order
     labels, boxes = np.array([CLASSES.index(name) for name in names]), np.array(boxes)
@@ -68,11 +88,11 @@ def test_the_runner_of_the_docs_finds_what_the_checkpoint_finds(row, size, tmp_p
     masks = np.zeros((len(names), *size), bool)
     for mask, index in zip(masks, order, strict=True):
         mask[ys[index] :, xs[index] :][: windows[index].shape[0], : windows[index].shape[1]] = windows[index]
-    truth = mask_utils.decode(expected.masks).transpose(2, 0, 1).astype(bool)
+    truth = masks_of(expected)
     union, differ = (masks | truth).sum((1, 2)), (masks ^ truth).sum((1, 2))
     # in a mask of less than 100 px a single one, of a probability at the threshold, is more than a hundredth
     assert ((differ < 0.01 * union) | (differ <= 1)).all()
-    assert (union > 0).sum() > 100 and (differ > 0).mean() < 0.02
+    assert (union > 0).all() and (differ > 0).mean() < 0.02
 
 
 def test_cells_of_all_classes_suppress_each_other_where_the_config_says_so():
@@ -141,7 +161,11 @@ def test_a_graph_that_does_otherwise_is_refused(row):
             r"model\.test_cfg\.rcnn\.nms\.type is 'soft_nms'.*'nms' or 'sparse_nms' only",
         ),
         ({'model.test_cfg.rcnn.max_per_img': -1}, r'model\.test_cfg\.rcnn\.max_per_img is -1; .* above 0'),
-        ({'test_dataloader.dataset.pipeline': []}, r'no Resize with keep_ratio=True'),
+        ({'test_dataloader.dataset.pipeline': []}, r'no Resize with scale and keep_ratio=True'),
+        (
+            {'test_dataloader.dataset.pipeline': [dict(type='Resize', scale_factor=2.0, keep_ratio=True)]},
+            r'no Resize with scale and keep_ratio=True',
+        ),
     ],
 )
 def test_what_an_onnx_file_cannot_hold_is_named(change, message):
@@ -204,19 +228,21 @@ def test_another_config_takes_over_classes_and_normalisation(tiny_checkpoint, ru
 def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, tmp_path):
     status, out, _ = run_here('export', tiny_checkpoint, '--out', tmp_path / 'model.onnx')
     assert status == 0 and 'of a drawn image' in out and f'operating_point: {json.dumps(POINT)}' in out
-    cv2.imwrite(str(tmp_path / 'image.png'), draw(3, 64, 80)[..., ::-1])
+    cv2.imwrite(str(tmp_path / 'image.png'), draw(3, 128, 128)[..., ::-1])
     absent = ''.join(f'sys.modules[{name!r}] = None\n' for name in ('torch', 'mmcv', 'mmdet', 'mmengine', 'cellseg_mm'))
     (tmp_path / 'find_cells.py').write_text('import sys\n' + absent + RUNNER)
     command = [sys.executable, 'find_cells.py', 'model.onnx', 'image.png']
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
+    # the cells of tools/predict.py
+    assert len(lines) == len(CellInferencer(tiny_checkpoint)(draw(3, 128, 128)))
     assert len(lines) > 10 and all(re.fullmatch(r'[abc] \d\.\d{3} at \d+, \d+, \d+ px', line) for line in lines)
 
     # printed is what validation's threshold keeps, without one what 0.5 keeps; find_cells gives all
     session, runner = onnxruntime.InferenceSession(tmp_path / 'model.onnx'), dict(__name__='find_cells')
     exec(RUNNER, runner)
-    scores = [cell[1] for cell in runner['find_cells'](session, draw(3, 64, 80))]
+    scores = [cell[1] for cell in runner['find_cells'](session, draw(3, 128, 128))]
     assert len(lines) == sum(score >= POINT['score_thr'] for score in scores) < len(scores)
     model = onnx.load(tmp_path / 'model.onnx')
     next(entry for entry in model.metadata_props if entry.key == 'operating_point').value = 'null'

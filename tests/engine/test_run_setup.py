@@ -3,10 +3,11 @@ import json
 import pytest
 import torch
 from conftest import ROOT, read_json
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
-from cellseg_mm.engine import run_setup
-from cellseg_mm.utils import UserError
+from cellseg_mm.engine import checkpoint, run_setup
+from cellseg_mm.evaluation import read_tested
+from cellseg_mm.utils import UserError, scored_dataset
 
 FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
 
@@ -23,6 +24,30 @@ def test_data_root_goes_everywhere(cfg, prepared):
         assert cfg[f'{split}_dataloader'].dataset.data_root == f'{prepared}/'
     assert cfg.val_evaluator.ann_file == str(prepared / 'annotations/val.json')
     assert cfg.test_evaluator.ann_file == str(prepared / 'annotations/test.json')
+
+
+def wrap(cfg, split, *ann_files):
+    """Put the data set of a split, or of each annotation file one, into a wrapper."""
+    loader = cfg[f'{split}_dataloader']
+    inner = scored_dataset(loader.dataset).to_dict()
+    datasets = [dict(inner, ann_file=ann_file) for ann_file in ann_files] or [inner]
+    wrapper = dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=datasets))
+    loader.dataset = ConfigDict(wrapper)
+
+
+def test_wrapped_data_sets_are_validated_and_tested_on(cfg, prepared):
+    cfg.data_root = str(prepared)
+    for split in ('train', 'val', 'test'):
+        wrap(cfg, split)
+    run_setup.fill_from_prepared_data(cfg)
+    assert cfg.val_evaluator.ann_file == str(prepared / 'annotations/val.json')
+    assert cfg.test_evaluator.ann_file == str(prepared / 'annotations/test.json')
+    assert run_setup.check_test_labels(cfg, prepared)
+    tested = read_tested(cfg.test_dataloader.dataset)
+    assert tested['images'] == read_json(prepared / 'annotations/test.json')['images']
+    wrap(cfg, 'test', 'annotations/val.json', 'annotations/test.json')
+    with pytest.raises(UserError, match=r'over 2 data sets \(annotations/val\.json, annotations/test\.json\)'):
+        run_setup.set_data_root(cfg)
 
 
 def test_data_root_relative_to_the_current_directory(cfg, prepared, monkeypatch):
@@ -122,6 +147,16 @@ def test_no_network_names_the_switches(cfg, tmp_path, monkeypatch):
     run_setup.fetch_backbone_weights(cfg)  # cached: nothing to fetch
 
 
+def test_one_process_of_a_machine_fetches_for_all(cfg, tmp_path, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(checkpoint, '_download', lambda url, path: fetched.append(path))
+    for rank, count in (('1', 0), ('0', 1)):
+        monkeypatch.setenv('LOCAL_RANK', rank)
+        run_setup.fetch_backbone_weights(cfg)
+        assert len(fetched) == count
+
+
 @pytest.mark.parametrize('meta', [{}, dict(cfg='import os', dataset_meta=dict(classes=['a']))])
 def test_checkpoints_without_a_config(meta):
     with pytest.raises(UserError, match=r'carries no config of tools/train\.py'):
@@ -171,7 +206,8 @@ def test_labels_of_other_classes(cfg, prepared, tmp_path):
         run_setup.check_test_labels(cfg, prepared)
 
 
-def test_a_threshold_below_what_the_model_returns(cfg):
+def test_a_threshold_below_what_the_model_returns():
+    cfg = Config.fromfile(ROOT / 'configs/maskrcnn_r50_fpn_cbam_report.py')
     option = r'add to --cfg-options: model\.test_cfg\.rcnn\.score_thr=0\.3$'
     with pytest.raises(UserError, match=rf'--score-thr 0\.3: .* no detection below 0\.5; {option}'):
         run_setup.set_operating_threshold(cfg, {}, 0.3)

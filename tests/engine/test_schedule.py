@@ -42,11 +42,17 @@ def test_the_slowest_row_decides():
         epochs_within(29, paces, val_interval=1)
 
 
-@pytest.mark.parametrize('name', [ROWS[2], f'consep/{ROWS[2]}'])
-def test_the_learning_rate_ends_with_the_last_epoch(name):
+def with_epochs(cfg, epochs):
+    """As by ``--cfg-options train_cfg.max_epochs=7``."""
+    cfg.merge_from_dict({'train_cfg.max_epochs': epochs})
+
+
+@pytest.mark.parametrize('change', [set_epochs, with_epochs])
+@pytest.mark.parametrize('name', [ROWS[2], 'demo/maskrcnn_r18_fpn_cbam', f'consep/{ROWS[2]}'])
+def test_the_learning_rate_ends_with_the_last_epoch(name, change):
     """MMEngine's own scheduler, stepped to its end, has come down the whole cosine but for its last step."""
     cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
-    set_epochs(cfg, 7)
+    change(cfg, 7)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
     settings = dict(end=cfg.train_cfg.max_epochs, **cfg.param_scheduler[-1])  # the end is put in by the Runner
     cosine, steps = PARAM_SCHEDULERS.get(settings.pop('type')), 7

@@ -70,6 +70,14 @@ def test_ground_truth_and_input_in_one_geometry(cfg):
     assert resized
 
 
+def test_a_wrapped_data_set(cfg):
+    plain = copy.deepcopy(cfg.val_dataloader)
+    wrapped = copy.deepcopy(plain)
+    wrapped.dataset = dict(type='ConcatDataset', datasets=[plain.dataset])
+    (found,), expected = loss_dataloader(wrapped).dataset.datasets, loss_dataloader(plain).dataset
+    assert found.pipeline == expected.pipeline != plain.dataset.pipeline
+
+
 def test_the_model_stays_as_it_is(cfg):
     model = MODELS.build(cfg.model).train()
     before = copy.deepcopy(model.state_dict())

@@ -56,6 +56,17 @@ def test_figures_of_samples_are_those_of_their_results(data, tmp_path, as_bitmap
     np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=1e-12)
 
 
+def test_an_image_that_a_wrapper_repeats_counts_once(data, tmp_path):
+    ground_truth, results = data
+    (tmp_path / 'gt.json').write_text(json.dumps(ground_truth))
+    config = dict(type='CellMetric', ann_file=str(tmp_path / 'gt.json'), score_thr=0.3)
+    samples, dump = samples_of(ground_truth, results), dict(type='DumpCocoResults', path=str(tmp_path / 'x.json'))
+    once, twice = run(config, samples), run(config, samples * 2)
+    np.testing.assert_array_equal(list(once.values()), list(twice.values()))
+    run(dump, samples * 2)
+    assert len(read_results(tmp_path / 'x.json')) == len(results)
+
+
 def test_images_that_were_not_predicted_are_left_out(data, tmp_path):
     """As when `dataset.indices` takes a part of the set."""
     ground_truth, results = data

@@ -21,6 +21,7 @@ from cellseg_mm.evaluation import (
     monusac_pq,
     panoptic_counts,
 )
+from cellseg_mm.evaluation.figures import instance_figures
 from cellseg_mm.structures import encode_instances
 
 NUM_CLASSES = 3
@@ -70,7 +71,7 @@ def test_shifted_discs(shift):
     assert foreground_dice(scene) == pytest.approx(lens / (math.pi * radius**2), abs=0.01)
     pq, dq, sq = panoptic_counts([scene]).quality()
     assert dq[0] == (iou > 0.5) and pq[0] == pytest.approx(iou if iou > 0.5 else 0, abs=0.01)
-    assert np.isnan(sq[0]) if iou < 0.5 else sq[0] == pq[0]
+    assert sq[0] == pq[0]  # 0 without a match
     assert detection_f1([scene], 1, radius=12)[0] == (shift <= 12)
 
 
@@ -291,6 +292,90 @@ def test_ignored_regions():
     assert panoptic_counts([scene]).quality()[0] == [1.0] and len(scene.labels) == 2
     strict = make_ground_truth(shape, annotations[:1])
     assert panoptic_counts(make_scenes(strict, results)).quality()[0] == [1 / 1.5]
+
+
+def test_ignored_pixels_leave_the_union():
+    """A prediction of 21 px on a cell of 10, the rest ignored: PQ is 1, as panopticapi gives it."""
+    shape = (10, 30)
+    cell, found = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    cell[2, :10] = 1
+    found[2, :21] = 1
+    annotations = [annotation(1, 0, encode(cell)), annotation(1, 0, encode(1 - cell), iscrowd=1)]
+    scene = make_scenes(make_ground_truth(shape, annotations), [annotation(1, 0, encode(found), score=0.9)])[0]
+    assert [value[0] for value in panoptic_counts([scene]).quality()] == [1, 1, 1]
+    assert aggregated_jaccard(scene) == foreground_dice(scene) == 1.0
+
+
+def panoptic_api(cells, found, ignored):
+    """(iou_sum, tp, fp, fn) of one class by the rules of panopticapi's evaluation.py, prediction by prediction; void
+    is what is ignored and no cell."""
+    void = ignored & (cells == 0)
+    ids, found_ids = (np.unique(ids)[1:] for ids in (np.append(0, cells), np.append(0, found)))
+    matched = {}
+    for one in ids:
+        for other in found_ids:
+            own, prediction = cells == one, found == other
+            both = (own & prediction).sum()
+            iou = both / (own.sum() + prediction.sum() - both - (void & prediction).sum())
+            if iou > 0.5:
+                matched[other] = iou
+    spurious = [other for other in found_ids if other not in matched]
+    spurious = [other for other in spurious if (void & (found == other)).sum() / (found == other).sum() <= 0.5]
+    return sum(matched.values()), len(matched), len(spurious), len(ids) - len(matched)
+
+
+def test_ignored_regions_equal_the_panoptic_api():
+    """Regions over a part of cells and of predictions."""
+    left_out = 0
+    for seed in range(8):
+        cells, labels, found, found_labels = random_maps(seed)
+        ignored = np.zeros(cells.shape, bool)
+        for x, y in np.random.default_rng(seed).uniform(0, (150, 120), (12, 2)):
+            ignored |= disc(cells.shape, (x, y), 14) > 0
+        codes = [*encode_instances(cells, len(labels)), encode(ignored)]
+        found_codes = encode_instances(found, len(found_labels))
+        is_region, scores = np.arange(len(codes)) == len(labels), np.linspace(1, 0.5, len(found_labels))
+        scene = make_scene(cells.shape, codes, [*labels, 0], is_region, found_codes, found_labels, scores)
+        iou_sum, matched, spurious, missed = panoptic_api(cells, found, ignored)
+        counts = panoptic_counts([scene])
+        assert (counts.matched, counts.predicted, counts.actual) == (matched, matched + spurious, matched + missed)
+        assert counts.iou_sum[0] == pytest.approx(iou_sum, abs=1e-9)
+        left_out += len(found_labels) - matched - spurious
+    assert left_out > 5
+
+
+def monusac_script(cells, labels, found, found_labels):
+    """PQ of each class that the image has, by the protocol of MoNuSAC's script, pixel by pixel."""
+    values = []
+    for label in np.unique(labels):
+        own, own_found = (np.flatnonzero(of == label) + 1 for of in (labels, found_labels))
+        iou = np.zeros((len(own), len(own_found)))
+        for row, column in np.ndindex(iou.shape):
+            one, other = cells == own[row], found == own_found[column]
+            iou[row, column] = (one & other).sum() / (one | other).sum()
+        matched = iou[iou > 0.5]
+        values.append(matched.sum() / (len(own) / 2 + len(own_found) / 2))
+    return values
+
+
+def test_monusac_pq_equals_its_script(random_set):
+    maps, scenes = random_set
+    expected = np.concatenate([monusac_script(*entry) for entry in maps])
+    assert monusac_pq(panoptic_counts(scenes, NUM_CLASSES)) == pytest.approx(expected.mean(), abs=1e-12)
+
+
+def test_segmentation_quality_of_images_without_a_match_is_zero():
+    """As in HoVer-Net's get_fast_pq: the mean of an exact image and one of misses is 0.5; a blank image has none."""
+    shape = (40, 40)
+    cell, blank = disc(shape, (15, 15), 6).astype(np.int32), np.zeros(shape, np.int32)
+    elsewhere = disc(shape, (30, 30), 6).astype(np.int32)
+    scenes = [scene_of_maps(cell, [0], found, [0]) for found in (cell, elsewhere)]
+    scenes.append(scene_of_maps(blank, [], blank, []))
+    pq, dq, sq = panoptic_counts(scenes).quality()
+    np.testing.assert_array_equal(sq, [1, 0, np.nan])
+    np.testing.assert_array_equal(pq, dq * sq)
+    figures = instance_figures(scenes, ['cell'], 0.5)
+    assert figures['SQ'] == figures['DQ'] == 0.5 and figures['SQ_cell'] == 1
 
 
 def test_masks_without_a_pixel_are_left_out():

@@ -48,4 +48,5 @@ def make_source(image: np.ndarray | None = None, pixel_size: float | None = None
         windows_read.append((window_width, window_height))
         return image[y : y + window_height, x : x + window_width]
 
-    return SimpleNamespace(height=height, width=width, read=read, pixel_size=pixel_size, windows_read=windows_read)
+    size = dict(height=height, width=width, pixel_size=pixel_size)
+    return SimpleNamespace(**size, read=read, name='image 1.tif', windows_read=windows_read)

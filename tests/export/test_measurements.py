@@ -17,7 +17,14 @@ def test_measurements_are_those_of_regionprops_on_full_bitmaps(block, monkeypatc
     for index, mask in enumerate(masks):
         (region,) = regionprops(mask.astype(np.uint8), colors)
         centroid_y, centroid_x = region.centroid
-        expected = [centroid_x, centroid_y, region.area, region.perimeter, region.eccentricity, region.solidity]
+        expected = [
+            centroid_x + 0.5,
+            centroid_y + 0.5,
+            region.area,
+            region.perimeter,
+            region.eccentricity,
+            region.solidity,
+        ]
         expected += region.intensity_mean.tolist()
         assert [values[index] for values in measured.values()] == pytest.approx(expected, rel=1e-9, abs=1e-9)
 

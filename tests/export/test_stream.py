@@ -11,7 +11,8 @@ from drawn_cells import CLASSES, HEIGHT, WIDTH, draw_masks, make_cells, make_sou
 from matplotlib.path import Path as Outline
 from pycocotools.coco import COCO
 
-from cellseg_mm.export import ENDINGS, FORMATS, export_cells, geojson, measure_cells
+from cellseg_mm.datasets.formats import coco as coco_format
+from cellseg_mm.export import FORMATS, export_cells, geojson, label_image, measure_cells
 from cellseg_mm.export.label_image import LabelImageWriter
 from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
@@ -48,7 +49,7 @@ def rasterise(geometry: dict) -> np.ndarray:
 @pytest.mark.parametrize('name', FORMATS)
 def test_a_formats_files_are_those_it_is_said_to_have(name, tmp_path):
     export(tmp_path, [], [name])
-    assert {path.name for path in tmp_path.iterdir()} == {f'cut{ending}' for ending in ENDINGS[name]}
+    assert {path.name for path in tmp_path.iterdir()} == {f'cut{ending}' for ending in FORMATS[name].endings}
 
 
 def test_geojson_has_the_masks(exported):
@@ -58,6 +59,10 @@ def test_geojson_has_the_masks(exported):
         geometry = shapely.from_geojson(json.dumps(feature['geometry']))
         assert shapely.is_valid(geometry) and shapely.area(geometry) == mask.sum()
         assert np.array_equal(rasterise(feature['geometry']), mask)
+        names = [f'centroid_{axis}_{unit}' for unit in ('px', 'um') for axis in 'xy']
+        center = shapely.get_coordinates(shapely.centroid(geometry))[0]
+        centroid = [feature['properties']['measurements'][name] for name in names]
+        assert centroid == pytest.approx([*center, *(center * 0.5)], abs=5.1e-5)  # 0.5 um a px
     kinds = [feature['geometry']['type'] for feature in content['features']]
     assert kinds == ['Polygon'] * 3 + ['MultiPolygon'] * 2 + ['Polygon'] * 3 + ['MultiPolygon']
     assert len(content['features'][2]['geometry']['coordinates']) == 2  # with its hole
@@ -93,7 +98,7 @@ def test_csv_has_a_row_a_cell(exported):
 def test_coco_is_a_data_set_and_its_annotations_are_results(exported):
     out, cells = exported
     coco = COCO(str(out / 'cut_coco.json'))
-    assert coco.loadImgs(1) == [dict(id=1, file_name='cut', height=HEIGHT, width=WIDTH)]
+    assert coco.loadImgs(1) == [dict(id=1, file_name='image 1.tif', height=HEIGHT, width=WIDTH)]
     assert [entry['name'] for entry in coco.loadCats(coco.getCatIds())] == list(CLASSES)
     results = coco.loadRes(read_json(out / 'cut_coco.json')['annotations'])
     for index, mask in enumerate(draw_masks()):
@@ -106,12 +111,42 @@ def test_coco_is_a_data_set_and_its_annotations_are_results(exported):
         assert np.array_equal(results.annToMask(results.loadAnns(index + 1)[0]), mask)
 
 
+@pytest.mark.parametrize('place', ['images/image 1.tif', 'found/image 1.tif'])
+def test_coco_beside_the_image_or_its_folder_is_read_back_by_the_converter(place, tmp_path):
+    image, masks = make_source().read(0, 0, WIDTH, HEIGHT), draw_masks()[:4]
+    (tmp_path / place).parent.mkdir()
+    tifffile.imwrite(tmp_path / place, image, photometric='rgb')
+    export(tmp_path / 'found', [make_cells(masks)], formats=['coco'])
+    (sample,), classes = coco_format.find_samples(tmp_path / 'found/cut_coco.json', None)
+    instances = sample.read_instances((HEIGHT, WIDTH))
+    assert sample.image == tmp_path / place and classes == CLASSES
+    masks_read = [(instances.layers == number).any(axis=0) for number in range(1, len(masks) + 1)]
+    assert np.array_equal(masks_read, masks) and instances.labels.tolist() == [1, 2, 3, 4]
+
+
 def test_label_images_are_the_instance_map_and_its_classes(exported):
     out, cells = exported
     labels, classes = (tifffile.imread(out / f'cut_{name}.tif') for name in ('labels', 'classes'))
     assert (labels.dtype, classes.dtype) == (np.uint16, np.uint8)
     assert np.array_equal(labels, cells.instance_map())
     assert np.array_equal(classes, np.append(0, cells.labels + 1)[labels])
+
+
+@pytest.mark.parametrize('in_strips', [True, False])
+@pytest.mark.parametrize('height', [1, 63, 64, 65, 128, 129, 700])
+def test_label_images_of_any_height_are_in_strips_until_they_are_too_large(height, in_strips, tmp_path, monkeypatch):
+    """ImageJ opens no tiles, and version 1.53 no two strips of few bytes."""
+    if not in_strips:
+        monkeypatch.setattr(label_image, 'MAX_STRIPPED', 3 * height - 1)  # of classes; labels have twice the bytes
+    mask = np.random.default_rng(0).random((1, height, 3)) < 0.5
+    source = make_source(np.zeros((height, 3, 3), np.uint8))
+    export_cells([make_cells(mask)], source, tmp_path, 'cut', ['labels'], CLASSES)
+    for name in ('labels', 'classes'):
+        with tifffile.TiffFile(tmp_path / f'cut_{name}.tif') as file:
+            (page,) = file.pages
+            assert page.is_tiled != in_strips and page.compression == 8
+            assert in_strips is False or len(page.dataoffsets) != 2
+            assert np.array_equal(page.asarray(), mask[0])
 
 
 def test_parts_give_the_files_of_the_whole(exported, tmp_path, monkeypatch):

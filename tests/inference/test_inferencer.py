@@ -31,11 +31,26 @@ def same(cells: Cells, others: Cells) -> bool:
     return (masks != other_masks).sum(axis=(0, 1)).max(initial=0) <= 2
 
 
-def test_the_cells_are_those_of_mmdets_test_path_each_once(detector, tiny_checkpoint, tmp_path):
-    image = draw(1, 128, 140)
-    cells = detector(image)
-    content = read_checkpoint(str(tiny_checkpoint))
+@pytest.fixture
+def doubling(tiny_checkpoint, tmp_path):
+    """A checkpoint that is tested with a Resize by a factor of its own, while ``test_pipeline`` stays as it was."""
+    content, path = read_checkpoint(str(tiny_checkpoint)), tmp_path / 'doubling.pth'
     cfg = checkpoint_config(content, str(tiny_checkpoint))
+    resize = dict(type='Resize', scale_factor=2.0, keep_ratio=True)
+    steps = [resize if step.type == 'Resize' else step for step in cfg.test_pipeline]
+    cfg.test_dataloader.dataset.pipeline = steps
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize('checkpoint', ['tiny_checkpoint', 'doubling'])
+def test_the_cells_are_those_of_mmdets_test_path_each_once(checkpoint, request, tmp_path):
+    image, checkpoint = draw(1, 128, 140), request.getfixturevalue(checkpoint)
+    detector = CellInferencer(checkpoint, channel_order='rgb')
+    cells = detector(image)
+    content = read_checkpoint(str(checkpoint))
+    cfg = checkpoint_config(content, str(checkpoint))
     model = random_detector(cfg)
     model.load_state_dict(content['state_dict'])
     found = predict(cfg, model, image, tmp_path / 'image.png')
@@ -133,6 +148,13 @@ def test_images_that_would_be_shown_at_another_size_than_in_training_go_through_
     wide = np.tile(image, (1, 4, 1))
     cells = detector(wide)
     assert cells.width == 512 and len(cells) > 2 * len(detector(image)) and cells.boxes()[:, 2].max() > 400
+
+
+def test_a_resize_by_a_factor_sends_large_images_through_in_tiles(doubling):
+    detector = CellInferencer(doubling)
+    blank = np.zeros((2049, 60, 3), np.uint8)
+    assert [detector.needs_tiles(ArraySource(blank[:height])) for height in (60, 2048, 2049)] == [False, False, True]
+    assert detector.tiling() == dict(tile_size=512, overlap=128)
 
 
 def test_tiles_fill_the_models_input_unless_told_otherwise(detector, tiny_checkpoint):

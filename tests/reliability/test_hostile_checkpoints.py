@@ -172,6 +172,7 @@ def test_nothing_runs_through_a_tool(command, hostile, prepared, tmp_path, run_h
     [
         ('model.backbone', dict(type='os.mkdir', path='{trace}')),
         ('tta_model', dict(type='os.mkdir', path='{trace}')),
+        ('test_dataloader.dataset.pipeline', [dict(type='os.mkdir', path='{trace}')]),
         ('model.test_cfg.rcnn.nms.type', MAKE_TRACE),
         ('model.test_cfg.rcnn.nms.type', 'getattr(__import__("os"),"mkdir")("{trace}")'),
         ('model.train_cfg.rpn.assigner', dict(type='CameraMotionCompensation', warp_mode=MAKE_TRACE)),

@@ -148,7 +148,7 @@ def test_killed_at_each_kind_of_place(point, start_run, whole):
 def test_stopped_by_ctrl_c(point, start_run, whole):
     run = start_run('ctrl_c_' + point.replace(' ', '_'))
     assert run.start(die=POINTS[point], how=signal.SIGINT) == 130
-    assert run.work_dir.with_suffix('.log').read_text().splitlines()[-1].startswith('stopped; a run goes on')
+    assert run.work_dir.with_suffix('.log').read_text().splitlines()[-1].startswith('stopped; --resume goes on')
     assert not list(run.work_dir.rglob('*.partial'))
     finish_and_compare(run, whole)
 

@@ -27,6 +27,7 @@ def results(prepared, tmp_path):
     ]
     path = tmp_path / 'results.json'
     path.write_text(json.dumps(entries))
+    (tmp_path / 'test_metrics.json').write_text(json.dumps({'cells/score_thr': 0.5}))
     return path
 
 
@@ -89,6 +90,18 @@ def test_mistakes(prepared, results, error_line, tmp_path):
     results.write_text(json.dumps(entries))
     assert 'results.json: image' in error_line(results, annotations, *out)
     assert not (tmp_path / 'out').exists()
+
+
+def test_the_threshold_is_that_of_the_test(prepared, results, run_here, error_line, tmp_path):
+    annotations, out = prepared / 'annotations/test.json', tmp_path / 'out'
+    for score_thr in (0.9, 0.25):
+        (tmp_path / 'test_metrics.json').write_text(json.dumps({'cells/score_thr': score_thr}))
+        run_here(results, annotations, '--out', out)
+        assert read_json(out / 'errors.json')['score_thr'] == score_thr
+    for content in ('{}', '[]', '{"cells/score_thr": null}', ''):
+        (tmp_path / 'test_metrics.json').write_text(content)
+        line = error_line(results, annotations, '--out', out)
+        assert 'test_metrics.json: does not say the score threshold of the test; give --score-thr' in line
 
 
 def test_older_pictures_go_and_missing_images_are_told(prepared, results, run_here, capsys, tmp_path):

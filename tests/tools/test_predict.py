@@ -16,6 +16,7 @@ from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, draw
 
 from cellseg_mm import CellInferencer
+from cellseg_mm.export import FORMATS
 from cellseg_mm.inference import open_image, predict_files
 from cellseg_mm.structures import Cells
 from cellseg_mm.visualization import draw_cells
@@ -168,6 +169,34 @@ def test_a_rewrite_that_was_stopped_is_never_taken_for_the_run_before_it(predict
         assert predict(*settings, '--score-thr', '0.5')[0] == 130
     assert len(table(out / 'x.csv')) < len(rows) and not (out / 'x_summary.json').exists()
     assert predict(*settings, '--resume')[0] == 0 and table(out / 'x.csv') == rows
+
+
+class CountWriter:
+    """A format of someone else's."""
+
+    endings = ('_count.txt',)
+    measured = False
+
+    def __init__(self, folder: Path, stem: str, source: object, classes: tuple) -> None:
+        self.path, self.count = folder / f'{stem}_count.txt', 0
+
+    def write(self, cells: Cells, measurements: dict) -> None:
+        self.count += len(cells)
+
+    def __enter__(self) -> 'CountWriter':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.path.write_text(str(self.count))
+
+
+def test_a_new_format_is_one_entry_and_its_files_are_kept_by_resume(predict, tmp_path, monkeypatch):
+    path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
+    settings = path, '--channel-order', 'rgb', '--formats', 'count,csv'
+    monkeypatch.setitem(FORMATS, 'count', CountWriter)
+    assert predict(*settings)[0] == 0 and int((out / 'x_count.txt').read_text()) == len(table(out / 'x.csv'))
+    monkeypatch.setattr(CellInferencer, '_detect', None)
+    assert predict(*settings, '--resume')[0] == 0
 
 
 @pytest.mark.parametrize('lost', ['x.csv', 'x_classes.tif'])

@@ -1,4 +1,5 @@
 import pytest
+from conftest import ROOT
 from torch.utils.data import DataLoader
 
 from cellseg_mm.utils import UserError, one_line_errors
@@ -24,15 +25,22 @@ def test_one_line_wherever_the_mistake_is_met(capsys, workers):
     assert capsys.readouterr().err == 'error: x.tif: broken; mend it\n'
 
 
-def test_ctrl_c(capsys):
-    @one_line_errors
+@pytest.mark.parametrize('said', [dict(), dict(stopped='stopped; --resume goes on')])
+def test_ctrl_c(capsys, said):
+    @one_line_errors(**said)
     def main():
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 130
-    assert capsys.readouterr().err == 'stopped; a run goes on from its last checkpoint by --resume\n'
+    assert capsys.readouterr().err == said.get('stopped', 'stopped') + '\n'
+
+
+def test_only_tools_that_have_resume_advise_it():
+    for path in (ROOT / 'tools').glob('*.py'):
+        text = path.read_text('utf-8')
+        assert ('stopped; --resume' in text) == ("'--resume'" in text), path
 
 
 def test_other_errors_keep_their_trace():

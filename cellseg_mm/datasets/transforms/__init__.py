@@ -1,6 +1,7 @@
 from .geometric import ApplyAffine, RandomQuarterTurn, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
 from .loading import LoadCellAnnotations, LoadRecentImage
 from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
+from .resized_size import resized_size
 
 __all__ = [
     'ApplyAffine',
@@ -15,4 +16,5 @@ __all__ = [
     'RandomRotation',
     'RandomWindow',
     'RandomZoom',
+    'resized_size',
 ]

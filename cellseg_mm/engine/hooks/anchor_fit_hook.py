@@ -1,8 +1,6 @@
 import math
 
-import numpy as np
 import torch
-from mmcv import rescale_size
 from mmdet.datasets.transforms import Resize
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -10,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from cellseg_mm.datasets import inner_datasets
+from cellseg_mm.datasets.transforms import resized_size
 from cellseg_mm.models.task_modules import best_anchor_iou
 
 
@@ -65,11 +64,8 @@ def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
         boxes = torch.tensor(cells, dtype=torch.float32)
         if not len(boxes):
             continue
-        size = new_size = info['width'], info['height']
-        if resize is not None:
-            scale = resize.scale or tuple(map(round, np.multiply(size, resize.scale_factor)))
-            new_size = rescale_size(size, scale) if resize.keep_ratio else scale
-        (width, height), (new_width, new_height) = size, new_size
+        width, height = info['width'], info['height']
+        (new_width, new_height), _ = resized_size(resize, width, height)
         boxes = boxes * torch.tensor([new_width / width, new_height / height] * 2)
         sizes = [(math.ceil(new_height / y), math.ceil(new_width / x)) for x, y in prior_generator.strides]
         anchors = [level.cpu().float() for level in prior_generator.base_anchors]

@@ -1,11 +1,11 @@
 import numpy as np
-from mmcv import rescale_size
 from mmdet.datasets.transforms import Resize
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from cellseg_mm.datasets import inner_datasets
+from cellseg_mm.datasets.transforms import resized_size
 
 
 @HOOKS.register_module()
@@ -32,9 +32,5 @@ class InputScaleHook(Hook):
 
 def _scales(dataset: object) -> list:
     resize = next((step for step in dataset.pipeline.transforms if isinstance(step, Resize)), None)
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    if resize is None:
-        return [1.0] * len(infos)
-    if resize.scale is None:
-        return [resize.scale_factor[0]] * len(infos)
-    return [rescale_size((info['width'], info['height']), resize.scale, return_scale=True)[1] for info in infos]
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    return [resized_size(resize, info['width'], info['height'])[1] for info in infos]

@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from cellseg_mm.engine.precision import training_precision
-from cellseg_mm.engine.run_setup import dataset_configs
+from cellseg_mm.utils import inner_dataset_configs, scored_dataset
 
 WINDOW_SHARE = 0.1  # windows a validation loss takes, of those that an epoch trains on
 UNAUGMENTED = ('LoadImageFromFile', 'LoadRecentImage', 'LoadCellAnnotations', 'RandomWindow', 'ApplyAffine', 'Resize')
@@ -42,7 +42,8 @@ def loss_dataloader(val_dataloader: dict) -> dict:
     """
     loader = copy.deepcopy(val_dataloader)
     loader.update(persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
-    loader.dataset.pipeline = sorted(loader.dataset.pipeline, key=lambda step: not step.type.startswith('Load'))
+    for dataset in inner_dataset_configs(loader.dataset):
+        dataset.pipeline = sorted(dataset.pipeline, key=lambda step: not step.type.startswith('Load'))
     return loader
 
 
@@ -56,8 +57,9 @@ def window_dataloader(val_dataloader: dict, train_dataloader: dict, count: int) 
     """
     loader = loss_dataloader(val_dataloader)
     loader.batch_size = train_dataloader.batch_size
-    pipeline = [step for step in next(dataset_configs(train_dataloader.dataset)).pipeline if step.type in UNAUGMENTED]
-    loader.dataset = dict(type='RedrawDataset', times=count, dataset=dict(loader.dataset, pipeline=pipeline))
+    steps = next(inner_dataset_configs(train_dataloader.dataset)).pipeline
+    images = dict(scored_dataset(loader.dataset), pipeline=[step for step in steps if step.type in UNAUGMENTED])
+    loader.dataset = dict(type='RedrawDataset', times=count, dataset=images)
     return loader
 
 
@@ -118,7 +120,7 @@ class ValLossHook(Hook):
     def _build(self, runner: Runner) -> tuple:
         """What the losses' names begin with, and the loader."""
         train, val = runner.cfg.train_dataloader, runner.cfg.val_dataloader
-        steps = next(dataset_configs(train.dataset)).pipeline
+        steps = next(inner_dataset_configs(train.dataset)).pipeline
         if not any(step.type == 'RandomWindow' for step in steps):
             return '', runner.build_dataloader(loss_dataloader(val), seed=runner.seed)
         images = len(runner.build_dataloader(val, seed=runner.seed).dataset)
