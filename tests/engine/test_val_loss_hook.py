@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.hooks import val_loss_hook
-from cellseg_mm.engine.hooks.val_loss_hook import loss_dataloader, mean_losses, untouched_randomness
+from cellseg_mm.engine.hooks.val_loss_hook import loss_dataloader, mean_losses, untouched_randomness, window_dataloader
 from cellseg_mm.engine.precision import fit_precision_to_device
 
 
@@ -110,3 +110,19 @@ def test_mean_is_weighted_by_images_over_ranks(monkeypatch):
     monkeypatch.setattr(val_loss_hook, 'all_gather_object', lambda own: [own, (dict(loss=44.0), 4), ({}, 0)])
     batches = [dict(inputs=torch.full((2,), 5.0), data_samples=[0] * 2)]
     assert mean_losses(StubModel(), batches) == dict(loss=(2 * 5 + 4 * 11) / 6)
+
+
+def test_windows_are_the_same_each_time_and_not_augmented(cfg):
+    train = copy.deepcopy(cfg.train_dataloader)
+    load, annotations, resize, pack = train.dataset.dataset.pipeline
+    jitter = dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.15, prob=1.0)
+    window = dict(type='RandomWindow', size=24)
+    train.dataset.dataset.pipeline = [load, annotations, window, dict(type='ApplyAffine'), jitter, resize, pack]
+    loader = Runner.build_dataloader(window_dataloader(cfg.val_dataloader, train, 3), seed=0)
+    inputs = [torch.stack([image for batch in loader for image in batch['inputs']]) for _ in range(2)]
+    assert torch.equal(*inputs) and inputs[0].shape == (6, 3, 128, 128)  # 3 windows of each of 2 images, resized
+    assert len({image.numpy().tobytes() for image in inputs[0]}) == 6
+    assert loader.batch_size == train.batch_size
+    steps = [type(step).__name__ for step in loader.dataset.dataset.pipeline.transforms]
+    expected = ['LoadImageFromFile', 'LoadCellAnnotations', 'RandomWindow', 'ApplyAffine', 'Resize', 'PackDetInputs']
+    assert steps == expected

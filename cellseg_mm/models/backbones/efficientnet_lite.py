@@ -9,6 +9,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cellseg_mm.models.layers import SameConv2d
+
 # Kernel, stride, expansion, output channels and repeats of the blocks, by stage (strides 4, 8, 16 and 32), from
 # https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/lite/efficientnet_lite_builder.py
 STAGES = (
@@ -66,7 +68,7 @@ class EfficientNetLite(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         norm_cfg = norm_cfg or dict(type='BN', eps=1e-3)
-        layer = dict(conv_cfg=dict(type='SameConv2d'), norm_cfg=norm_cfg, act_cfg=dict(type='ReLU6'))
+        layer = dict(conv_cfg=dict(type=SameConv2d), norm_cfg=norm_cfg, act_cfg=dict(type='ReLU6'))
         self.stem = ConvModule(3, STEM_CHANNELS, 3, stride=2, **layer)
         self.blocks = nn.ModuleList()
         self.stage_ends = []  # number of blocks up to the end of each stage

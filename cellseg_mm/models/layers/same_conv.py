@@ -2,11 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 
-@MODELS.register_module()
 class SameConv2d(nn.Conv2d):
     """Conv2d whose output has ``ceil(size / stride)`` px a side, padded on the right and at the bottom first.
 

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.datasets.transforms import RandomFlip
 
-from cellseg_mm.datasets.transforms import ApplyAffine, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
+from cellseg_mm.datasets.transforms import (
+    ApplyAffine,
+    RandomQuarterTurn,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomWindow,
+    RandomZoom,
+)
 from cellseg_mm.datasets.transforms.geometric import crop_matrix, rotation_matrix, to_pixel_indices, zoom_matrix
 from cellseg_mm.structures import InstanceMapMasks
 
@@ -238,3 +245,30 @@ def test_pinned_draws_are_not_shared_between_images():
 
 def test_repr_shows_the_parameters():
     assert repr(RandomRotation(10, 0.2)) == 'RandomRotation(prob=0.2, max_angle=10)'
+
+
+@pytest.mark.parametrize('turns', range(4))
+@pytest.mark.parametrize('window', [None, 24])
+def test_random_quarter_turn_is_that_of_numpy_on_long_images_too(turns, window):
+    results = make_results(40, 64)
+    image, bitmaps = results['img'].copy(), results['gt_masks'].to_ndarray()
+    turn = RandomQuarterTurn()
+    with mock.patch.object(turn, 'draw_turns', return_value=turns):
+        results = turn(results)
+    if window:
+        crop = RandomWindow(window)
+        with mock.patch.object(crop, 'draw_corner', return_value=(5, 7)):
+            results = crop(results)
+    results = ApplyAffine(min_visible=0)(results)
+    place = (slice(7, 31), slice(5, 29)) if window else (slice(None), slice(None))
+    assert np.array_equal(results['img'], np.rot90(image, turns)[place])
+    expected = [np.rot90(bitmap, turns)[place] for bitmap in bitmaps]
+    expected = [bitmap for bitmap in expected if bitmap.any()]
+    assert np.array_equal(results['gt_masks'].to_ndarray(), np.stack(expected))
+    assert results['img_shape'] == results['img'].shape[:2]
+
+
+def test_random_quarter_turns_are_as_likely():
+    turn = RandomQuarterTurn()
+    counts = np.bincount([turn.draw_turns() for _ in range(DRAWS)], minlength=4)
+    assert len(counts) == 4 and (abs(counts / DRAWS - 0.25) < 0.02).all()

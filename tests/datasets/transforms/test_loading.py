@@ -3,9 +3,10 @@ import copy
 import numpy as np
 import pytest
 from conftest import build_dataset
+from mmcv.transforms import LoadImageFromFile
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.datasets.transforms import LoadCellAnnotations
+from cellseg_mm.datasets.transforms import LoadCellAnnotations, LoadRecentImage
 from cellseg_mm.datasets.transforms.loading import masks_from_coco
 from cellseg_mm.utils import UserError
 
@@ -58,3 +59,22 @@ def test_a_broken_or_foreign_map_is_named(infos, tmp_path):
     info = dict(infos[1], height=infos[1]['height'] + 1)
     with pytest.raises(UserError, match='its image has'):
         LoadCellAnnotations()(info)
+
+
+def test_recent_images_are_read_once_and_cannot_be_written_to(infos):
+    load, plain = LoadRecentImage(keep=1), LoadImageFromFile()
+    first = load(copy.deepcopy(infos[0]))
+    assert np.array_equal(first['img'], plain(copy.deepcopy(infos[0]))['img'])
+    assert first['img_shape'] == first['ori_shape'] == first['img'].shape[:2]
+    assert load(copy.deepcopy(infos[0]))['img'] is first['img']
+    with pytest.raises(ValueError, match='read-only'):
+        first['img'][0, 0] = 0
+    load(copy.deepcopy(infos[1]))
+    assert load(copy.deepcopy(infos[0]))['img'] is not first['img']
+
+
+def test_recent_maps_are_read_once(infos):
+    load = LoadCellAnnotations(keep=2)
+    info = next(info for info in infos if info['instances'])
+    first, second = (load(copy.deepcopy(info))['gt_masks'] for _ in range(2))
+    assert first.layers is second.layers
