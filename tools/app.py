@@ -13,7 +13,7 @@ import numpy as np
 from cellseg_mm import CellInferencer
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.inference.input_files import find_images
-from cellseg_mm.utils import one_line_errors
+from cellseg_mm.utils import keep_freed_memory, one_line_errors
 
 try:
     from cellseg_mm.app import LOWEST_SCORE, build_app, serve
@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    keep_freed_memory()
     detector = CellInferencer(
         args.checkpoint, args.config, args.device, score_thr=LOWEST_SCORE, channel_order=args.channel_order
     )

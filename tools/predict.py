@@ -21,7 +21,7 @@ from cellseg_mm.export import FORMATS, write_summary
 from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
-from cellseg_mm.utils import UserError, one_line_errors, output_folder
+from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors, output_folder
 
 ALL_FORMATS = ('overlay', *FORMATS)
 ORDER_FILES = 4  # of which the channel order is told
@@ -110,6 +110,7 @@ def choose_channel_order(choice: str, detector: CellInferencer, paths: list) -> 
 @one_line_errors(stopped='stopped; --resume keeps the files and tiles that are done')
 def main() -> None:
     args = parse_args()
+    keep_freed_memory()
     paths = find_images(args.inputs)
     if any(path.resolve().parent == args.out.resolve() for path in paths):
         raise UserError(f'--out {args.out}: holds images that are to be read; choose another folder')

@@ -23,6 +23,7 @@ from cellseg_mm.evaluation import (
 from cellseg_mm.utils import (
     ConfigOptions,
     UserError,
+    keep_freed_memory,
     load_config,
     markdown_table,
     one_line_errors,
@@ -144,6 +145,7 @@ def score(args: argparse.Namespace) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    keep_freed_memory()
     args.run(args)
 
 

@@ -13,6 +13,7 @@ from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.utils import (
     ConfigOptions,
     UserError,
+    keep_freed_memory,
     load_config,
     one_line_errors,
     output_file,
@@ -62,6 +63,7 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    keep_freed_memory()
     cfg = load_config(args.config, args.cfg_options)
     run_setup.set_work_dir(cfg, args.work_dir, args.config)
     run_setup.set_launcher(cfg, args.launcher, args.local_rank)

@@ -13,7 +13,7 @@ from cellseg_mm.engine import run_setup
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
 from cellseg_mm.engine.precision import PRECISIONS, fit_precision_to_device, resume_precision
 from cellseg_mm.engine.provenance import record_provenance
-from cellseg_mm.utils import ConfigOptions, UserError, one_line_errors, output_folder
+from cellseg_mm.utils import ConfigOptions, UserError, keep_freed_memory, one_line_errors, output_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,6 +49,7 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors(stopped='stopped; --resume goes on from the last checkpoint')
 def main() -> None:
     args = parse_args()
+    keep_freed_memory()
     cfg = run_setup.training_config(
         args.config,
         args.cfg_options,

@@ -8,7 +8,7 @@ from .config import (
 )
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
-from .memory import peak_mib
+from .memory import keep_freed_memory, peak_mib
 from .recent import Recent
 from .table import markdown_table
 from .tiff import tiff_pages
@@ -19,6 +19,7 @@ __all__ = [
     'UserError',
     'diff_configs',
     'inner_dataset_configs',
+    'keep_freed_memory',
     'load_config',
     'markdown_table',
     'one_line_errors',

@@ -1,3 +1,5 @@
+import ctypes
+import os
 import sys
 
 
@@ -8,3 +10,26 @@ def peak_mib(usage: object) -> float:
         usage (struct_rusage): Or what has its ``ru_maxrss``.
     """
     return usage.ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+
+
+# mallopt's parameters, of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc keep freed memory for the next allocation, in place of giving large pieces back to the kernel.
+
+    torch frees and allocates its large tensors with every operation. Each page that comes back from the kernel has to be
+    filled with zeros: on the CPU that can take more time than the network itself. A user's own ``MALLOC_*`` variables
+    are left alone.
+
+    Returns:
+        bool: Whether that is set; it is not on other systems than Linux with glibc.
+    """
+    if not sys.platform.startswith('linux') or any(name.startswith('MALLOC_') for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,10 +1,11 @@
 import resource
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from cellseg_mm.utils import peak_mib
+from cellseg_mm.utils import keep_freed_memory, peak_mib
 
 
 @pytest.mark.parametrize('platform, unit', [('linux', 2**10), ('darwin', 2**20)])
@@ -15,3 +16,33 @@ def test_the_unit_is_that_of_the_system(platform, unit, monkeypatch):
 
 def test_this_process():
     assert 20 < peak_mib(resource.getrusage(resource.RUSAGE_SELF)) < 10**5
+
+
+FAULTS = """
+import resource, sys
+import torch
+from cellseg_mm.utils import keep_freed_memory
+print(keep_freed_memory() if sys.argv[1] == 'keep' else None)
+torch.set_num_threads(1)
+for number in range(40):
+    if number == 20:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**23).sum()  # 32 MiB, 8,192 pages
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='a setting of glibc')
+def test_freed_memory_is_used_again():
+    faults = {}
+    for way in ('keep', 'give back'):
+        result = subprocess.run([sys.executable, '-c', FAULTS, way], capture_output=True, text=True, check=True)
+        is_set, count = result.stdout.split()[-2:]
+        faults[way] = int(count)
+        assert is_set == str(True if way == 'keep' else None)
+    assert faults['keep'] < 0.1 * faults['give back']
+
+
+def test_the_users_own_settings_stay(monkeypatch):
+    monkeypatch.setenv('MALLOC_ARENA_MAX', '2')
+    assert keep_freed_memory() is False
