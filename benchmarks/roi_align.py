@@ -61,9 +61,9 @@ def assert_close(ours: Callable, stock: Callable) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--sizes', type=int, nargs='+', default=(1000, 2000), help='of the images to infer, in px')
+    parser.add_argument('--sizes', type=int, nargs='+', default=(1000,), help='of the images to infer, in px')
     parser.add_argument('--proposals', type=int, default=1000, help='RoIs for boxes to infer; for masks six in ten')
-    parser.add_argument('--repeats', type=int, default=5, help='timed calls of mmcv; of ours four times as many')
+    parser.add_argument('--repeats', type=int, default=3, help='timed calls of mmcv; of ours twice as many')
     args = parser.parse_args()
     scenes = [
         ('infer', bins, False, 1, size, num, 256)
@@ -76,7 +76,7 @@ def main() -> None:
         for memory in (torch.contiguous_format, torch.channels_last):
             ours, stock = (pooling(layer, bins, train, *scene, memory) for layer in ('SparseRoIAlign', 'RoIAlign'))
             measure(functools.partial(assert_close, ours, stock))
-            fast, slow = measure(ours, 4 * args.repeats, warm_up=2), measure(stock, args.repeats, warm_up=1)
+            fast, slow = measure(ours, 2 * args.repeats, warm_up=1), measure(stock, args.repeats)
             shown = [f'{1000 * fast[0]:.1f}', f'{1000 * slow[0]:.1f}', f'{slow[0] / fast[0]:.1f}']
             shown += [f'{fast[1]:.0f}', f'{slow[1]:.0f}']
             memory_name = 'contiguous' if memory == torch.contiguous_format else 'channels_last'

@@ -2,8 +2,9 @@
 """A training step (forward, backward, optimizer) on dense scenes: batch 2, images at their own size.
 
 Three ways, with the same weights and the same draws. ours: a config of this project, masks as one id map. stock: the
-same with mmdet's MaxIoUAssigner, mmcv's nms and one bitmap a cell. floor: ours, in which assignment, ground-truth
-copies and mask targets are constants that the first step stored. The learning rate is 0, so that all steps are alike.
+same with mmdet's MaxIoUAssigner, mmcv's nms and RoIAlign, and one bitmap a cell. floor: ours, in which assignment,
+ground-truth copies and mask targets are constants that the first step stored. The learning rate is 0, so that all steps
+are alike.
 The second table says where the last step of the last scene spent its time.
 """
 
@@ -97,6 +98,8 @@ class TrainingStep:
         if self.way == 'stock':
             cfg.train_cfg.rpn.assigner.type = cfg.train_cfg.rcnn.assigner.type = 'MaxIoUAssigner'
             cfg.train_cfg.rpn_proposal.nms.type = 'nms'
+            for extractor in (cfg.roi_head.bbox_roi_extractor, cfg.roi_head.mask_roi_extractor):
+                extractor.roi_layer.type = 'RoIAlign'
             loading = dict(type='LoadAnnotations', with_mask=True)
         torch.manual_seed(0)
         model = MODELS.build(cfg).train()

@@ -30,6 +30,11 @@ def test_nms():
     assert [row[1].strip() for row in table[2::2]] == ['train, early', 'train, late', 'dense', 'cells']
 
 
+def test_roi_align():
+    table = last_lines('roi_align', '--sizes', 64, '--proposals', 20, '--repeats', 1)  # fails if results differ
+    assert [row[1].strip() for row in table[2:]] == ['infer'] * 4 + ['train'] * 4
+
+
 def test_train_step():
     small = ROOT / 'configs/demo/maskrcnn_r18_fpn.py'
     table = last_lines('train_step', '--config', small, '--sizes', 64, '--cells', 4, '--repeats', 1)

@@ -19,9 +19,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> bool:
     """Have glibc keep freed memory for the next allocation, in place of giving large pieces back to the kernel.
 
-    torch frees and allocates its large tensors with every operation. Each page that comes back from the kernel has to be
-    filled with zeros: on the CPU that can take more time than the network itself. A user's own ``MALLOC_*`` variables
-    are left alone.
+    torch frees and allocates its large tensors with every operation. Each page that comes back from the kernel has to
+    be filled with zeros: on the CPU that can take more time than the network itself. A user's own ``MALLOC_*``
+    variables are left alone.
 
     Returns:
         bool: Whether that is set; it is not on other systems than Linux with glibc.
