@@ -22,10 +22,14 @@ consep_model = dict(
     ),
 )
 
+# For windows of 128 px, which show ten cells on average: candidates of a level, proposals and RoI samples that fit them.
+small_window_train_cfg = dict(rpn_proposal=dict(nms_pre=400, max_per_img=200), rcnn=dict(sampler=dict(num=96)))
+
 # Table 1 of the report on the whole image, of which a window is kept before its pixels are worked on
 consep_train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadCellAnnotations'),
+    # the images are few and large: each worker keeps their pixels
+    dict(type='LoadRecentImage', keep=32),
+    dict(type='LoadCellAnnotations', keep=32),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='RandomFlip', prob=0.3, direction='vertical'),
     dict(type='RandomRotation', max_angle=15, prob=0.4),

@@ -22,10 +22,7 @@ model = dict(
             num_convs=2, in_channels=channels, conv_out_channels=64, class_agnostic=True, norm_cfg=dict(type='BN')
         ),
     ),
-    train_cfg=dict(
-        rpn_proposal=dict(nms_pre=400, max_per_img=200),
-        rcnn=dict(sampler=dict(num=96)),
-    ),
+    train_cfg=_base_.small_window_train_cfg,
     test_cfg=_base_.consep_model['test_cfg'],
 )
 train_pipeline = [
@@ -51,9 +48,10 @@ train_dataloader = dict(
     dataset=dict(_base_.consep_windows, dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline)),
 )
 train_dataloader['num_workers'] = 1
+train_dataloader['dataset']['times'] = 32
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=27, val_interval=9)
+train_cfg = dict(max_epochs=30, val_interval=10)
 auto_scale_lr = dict(base_batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.02), clip_grad=dict(max_norm=10))
 param_scheduler = _base_.consep_scheduler

@@ -3,7 +3,7 @@ _base_ = ['../demo/maskrcnn_r18_fpn_cbam.py', './consep.py']
 
 data_root = 'data/consep/'
 model = dict(_base_.consep_model, rpn_head=dict(anchor_generator=dict(scales=[4, 4 * 2**0.5])))
-model['train_cfg'] = dict(rcnn=dict(sampler=dict(num=128)))
+model['train_cfg'] = _base_.small_window_train_cfg
 train_pipeline = [
     dict(step, size=128) if step['type'] == 'RandomWindow' else step for step in _base_.consep_train_pipeline
 ]

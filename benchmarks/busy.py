@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""A training step beside one busy process, as tools/train.py has it by default, over that of the fastest quiet setting.
+
+Settings: the default, and one thread, and as many as cores with threads that spin (GNU OpenMP's own default) or sleep
+while they wait. Seconds are the tool's own, medians of several runs.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from common import print_table
+from cpu import ROOT, TRAINED, step_seconds
+
+from cellseg_mm.datasets import make_sample_data, prepare
+
+CORES = str(os.cpu_count())
+SETTINGS = {
+    'default': {},
+    'one thread': dict(OMP_NUM_THREADS='1'),
+    'all cores, spinning': dict(OMP_NUM_THREADS=CORES, OMP_WAIT_POLICY='ACTIVE'),
+    'all cores, sleeping': dict(OMP_NUM_THREADS=CORES, OMP_WAIT_POLICY='PASSIVE'),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', default=TRAINED, help='a path in the project (default: %(default)s)')
+    parser.add_argument('--steps', type=int, default=60)
+    parser.add_argument('--rounds', type=int, default=3)
+    args = parser.parse_args()
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / 'cells'
+        make_sample_data(Path(folder) / 'drawn', num_images=12, size=512, seed=0)
+        prepare(Path(folder) / 'drawn', data, workers=1)
+        for _ in range(args.rounds):
+            for neighbour in ('quiet', 'busy'):
+                other = None
+                if neighbour == 'busy':
+                    other = subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+                for name, environment in SETTINGS.items():
+                    found = step_seconds(ROOT, args.config, data, args.steps, environment)
+                    seconds.setdefault((name, neighbour), []).append(found)
+                if other:
+                    other.kill()
+                    other.wait()
+    medians = {key: statistics.median(found) for key, found in seconds.items()}
+    rows = [[name, *(f'{medians[name, neighbour]:.2f}' for neighbour in ('quiet', 'busy'))] for name in SETTINGS]
+    print_table(['setting', 'quiet s', 'beside a busy process s'], rows)
+    fastest = min(medians[name, 'quiet'] for name in SETTINGS)
+    print(f'ratio {medians["default", "busy"] / fastest:.2f}')
+
+
+if __name__ == '__main__':
+    main()
