@@ -9,10 +9,10 @@ from types import ModuleType
 
 from cellseg_mm.utils import UserError
 
-from . import cellpose, coco, geojson, hovernet, monusac, task
+from . import asap, cellpose, coco, geojson, hovernet, monusac, task
 from .sample import Instances, Sample
 
-FORMATS = dict(task=task, monusac=monusac, hovernet=hovernet, cellpose=cellpose, coco=coco, geojson=geojson)
+FORMATS = dict(task=task, monusac=monusac, hovernet=hovernet, cellpose=cellpose, coco=coco, geojson=geojson, asap=asap)
 
 __all__ = ['FORMATS', 'Instances', 'Sample', 'find_format']
 

@@ -1,13 +1,16 @@
 """What every format gives: samples, each of which reads its own image and its own instances."""
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tifffile
+from PIL import Image
+from skimage import measure
 
 from cellseg_mm.utils import UserError, tiff_pages
 
@@ -19,6 +22,15 @@ IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.jp2', '.we
 SPLIT_NAMES = dict(
     train='train', training='train', val='val', valid='val', validation='val', test='test', testing='test'
 )
+# Of a cell that nothing is wrong with, counting those of MIN_PART_AREA px and of a quarter of the largest one's area.
+MAX_PARTS = 4
+MIN_PART_AREA = 10
+PARTS_NOTE = f'cells in more than {MAX_PARTS} separate parts'
+# Ids of fewer than MIN_PART_AREA px of a map.
+MAX_SPECKS = 5
+# Of Pillow's formats and of tifffile's compressions.
+LOSSY_FORMATS = ('JPEG', 'MPO', 'WEBP', 'JPEG2000', 'AVIF')
+LOSSLESS = ('NONE', 'CCITTRLE', 'CCITT_T4', 'CCITT_T6', 'LZW', 'ADOBE_DEFLATE', 'DEFLATE', 'PACKBITS', 'LZMA', 'ZSTD')
 # Of an image that is read whole, about 10,000 x 10,000; what is larger is a slide, or a header that lies.
 MAX_PIXELS = 100_000_000
 
@@ -32,12 +44,14 @@ class Instances:
         labels: (N,) int64 class numbers from 1 on; 0 is a region of every class, which must be ignored.
         is_ignored: (N,) bool, True for a region that counts neither way in scoring (COCO's ``iscrowd``).
         left_out: Outlines without a pixel, which are none of the N.
+        notes: What was decided about objects of the file, in words, and of how many.
     """
 
     layers: np.ndarray
     labels: np.ndarray
     is_ignored: np.ndarray
     left_out: int = 0
+    notes: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class Sample:
         classes: Class names as the format's ``find_samples`` was given or found them.
         image_id: The id that the source gives it, or None.
         group: The patient or slide that the format tells, or None.
+        part: Of cells whose nucleus has an outline of its own, ``'cell'`` or ``'nucleus'``.
     """
 
     name: str
@@ -61,6 +76,7 @@ class Sample:
     classes: tuple
     image_id: int | None = None
     group: str | None = None
+    part: str = 'cell'
 
     def read_image(self) -> tuple:
         """The image.
@@ -78,6 +94,23 @@ class Sample:
         check_size(self.image, source.height, source.width)
         return source.read(0, 0, source.width, source.height), source.note
 
+    def read_labels(self, shape: tuple) -> Instances:
+        """The labels, see :meth:`read_instances`, if they are those of cells.
+
+        Raises:
+            UserError: If most of the cells are in many separate parts, which are cells themselves.
+        """
+        instances = self.read_instances(shape)
+        parts = count_parts(instances.layers, np.flatnonzero(~instances.is_ignored) + 1)
+        scattered = parts > MAX_PARTS
+        if scattered.sum() > len(parts) / 2:
+            raise UserError(
+                f'{labels_file(self)}: {scattered.sum()} of its {len(parts)} cells are in more than {MAX_PARTS} '
+                f'separate parts, one in {parts.max()}; each cell needs an id or outline of its own'
+            )
+        notes = {PARTS_NOTE: int(scattered.sum()), **instances.notes}
+        return replace(instances, notes={note: count for note, count in notes.items() if count})
+
     def read_instances(self, shape: tuple) -> Instances:
         """The labels, of an image that has some.
 
@@ -88,6 +121,34 @@ class Sample:
             UserError: If they are broken or of another size; it names the file.
         """
         raise NotImplementedError
+
+
+def labels_file(sample: Sample) -> Path:
+    """The file to name where something is wrong with the labels of a sample; its image where they have several."""
+    source = sample.source[0] if isinstance(sample.source, tuple) else sample.source
+    return source if isinstance(source, Path) else sample.image
+
+
+def count_parts(layers: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(K,) separate parts of each instance, which touch at no pixel and no corner.
+
+    A part counts if it has :data:`MIN_PART_AREA` px and a quarter of the largest one's area.
+
+    Args:
+        layers (ndarray): (L, H, W) int32 id layers.
+        ids (ndarray): (K,) ids in them.
+    """
+    counts = np.zeros(max(layers.max(initial=0), ids.max(initial=0)) + 1, np.int64)
+    for layer in layers:
+        pieces = measure.label(layer, background=0, connectivity=2)  # of equal ids, however they touch others
+        areas = np.bincount(pieces.ravel())
+        owner, largest = np.zeros(len(areas), np.int64), np.zeros(len(counts), np.int64)
+        owner[pieces.ravel()] = layer.ravel()
+        areas[0] = 0
+        np.maximum.at(largest, owner, areas)
+        is_part = areas >= np.maximum(MIN_PART_AREA, largest[owner] / 4)
+        np.add.at(counts, owner[is_part], 1)
+    return counts[ids]
 
 
 def check_size(path: Path, height: int, width: int) -> None:
@@ -127,15 +188,16 @@ def subfolder(folder: Path, name: str) -> Path:
     return next((path for path in visible(folder) if path.name.lower() == name.lower()), folder / name)
 
 
-def by_stem(files: Iterable, ending: str = '') -> dict:
-    """Files by their stem, without an ending (in lower case) where it has it.
+def by_stem(files: Iterable, *endings: str) -> dict:
+    """Files by their stem, without the first of some endings (in lower case) that it has.
 
     Raises:
         UserError: If two have the same.
     """
     found = {}
     for path in files:
-        name = path.stem[: -len(ending)] if ending and path.stem.lower().endswith(ending) else path.stem
+        ending = next((ending for ending in endings if path.stem.lower().endswith(ending)), '')
+        name = path.stem[: len(path.stem) - len(ending)]
         other = found.setdefault(name, path)
         if other is not path:
             raise UserError(f'{path}: {other.name} beside it has the same name, {name}; keep one of them')
@@ -205,13 +267,15 @@ def load_json(path: Path) -> object:
 def read_mask(path: Path, shape: tuple) -> np.ndarray:
     """An id map in an image file: (H, W) whole numbers from 0 on, of an integer dtype.
 
+    Of an image with a palette these are its indices, whatever their colours.
+
     Args:
         path (Path): The mask's file.
         shape (tuple): (H, W) of the image that it belongs to.
 
     Raises:
-        UserError: If it cannot be read, has another size or several pages, or holds anything but whole numbers from 0
-            on.
+        UserError: If it cannot be read, has another size or several pages, was compressed with loss, or holds anything
+            but whole numbers from 0 on.
     """
     mask = _read_stored(path)
     if mask is None:
@@ -223,7 +287,7 @@ def _read_stored(path: Path) -> np.ndarray | None:
     """The only page as stored, or None.
 
     tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV does not
-    know; OpenCV reads LZW, for which tifffile needs a further package.
+    know; OpenCV reads LZW, for which tifffile needs a further package. Neither reads every palette, which Pillow does.
     """
     try:
         with tifffile.TiffFile(path) as file:
@@ -232,15 +296,44 @@ def _read_stored(path: Path) -> np.ndarray | None:
             if pages > 1:
                 raise UserError(f'{path}: has {pages} pages, a mask has one; save it with one page alone')
             check_size(path, page.imagelength, page.imagewidth)
+            if page.compression.name not in LOSSLESS:
+                raise UserError(_lossy(path, page.compression.name))
             if page.is_memmappable or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
                 return page.asarray()
+            is_palette = page.photometric.name == 'PALETTE'
     except tifffile.TiffFileError:
-        pass
+        kind, is_palette = _kind_of_image(path)
+        if kind in LOSSY_FORMATS:
+            raise UserError(_lossy(path, kind)) from None
     except UserError:
         raise
     except Exception:  # of many kinds where tags are damaged
         return None
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if not is_palette:
+        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except Exception:  # of many kinds
+        return None
+
+
+def _lossy(path: Path, kind: str) -> str:
+    return f'{path}: is compressed as {kind}, which changes ids; save masks as PNG, or as TIFF with LZW or zlib'
+
+
+def _kind_of_image(path: Path) -> tuple:
+    """Pillow's name of the format, and whether the image has a palette; (None, False) of what is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                check_size(path, image.height, image.width)
+                return image.format, image.mode == 'P'
+    except UserError:
+        raise
+    except Exception:  # of many kinds
+        return None, False
 
 
 def check_ids(mask: np.ndarray, shape: tuple, path: Path) -> np.ndarray:
@@ -255,7 +348,20 @@ def check_ids(mask: np.ndarray, shape: tuple, path: Path) -> np.ndarray:
         raise UserError(f'{path}: ids must be whole numbers, found {mask.dtype}')
     if mask.min(initial=0) < 0:
         raise UserError(f'{path}: ids must not be negative, found {mask.min()}')
+    _check_areas(mask, path)
     return mask
+
+
+def _check_areas(mask: np.ndarray, path: Path) -> None:
+    """Raise :class:`UserError` where most ids have a few pixels, as between two ids after a resize or a JPEG."""
+    areas = np.bincount(mask.ravel()) if mask.max(initial=0) < 2**24 else np.unique(mask, return_counts=True)[1]
+    areas = areas[1:][areas[1:] > 0] if len(areas) > 1 else areas[:0]
+    few = np.count_nonzero(areas < MIN_PART_AREA)
+    if few > max(MAX_SPECKS, len(areas) / 2):
+        raise UserError(
+            f'{path}: {few} of its {len(areas)} ids have fewer than {MIN_PART_AREA} px, as ids that were resized with '
+            'interpolation or compressed with loss; make it anew from the original'
+        )
 
 
 def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
