@@ -179,6 +179,25 @@ def write_geojson(root: Path, scenes: list) -> None:
         (folder / f'{scene.name}.geojson').write_text(json.dumps(dict(type='FeatureCollection', features=features)))
 
 
+def write_asap(root: Path, scenes: list) -> None:
+    """As ASAP writes it; the rectangle of a class of its own is drawn around the cells."""
+    for scene in scenes:
+        folder = root / scene.split
+        folder.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / f'{scene.name}.tif', scene.image)
+        root_element = ElementTree.Element('ASAP_Annotations')
+        annotations = ElementTree.SubElement(root_element, 'Annotations')
+        frame = np.array([[1, 1], [WIDTH - 1, 1], [WIDTH - 1, HEIGHT - 1], [1, HEIGHT - 1]])
+        for number, (name, points) in enumerate([*scene.cells, ('tissue', frame), ('Ignore*', scene.ignored)]):
+            annotation = ElementTree.SubElement(annotations, 'Annotation', Name=str(number), Type='Polygon')
+            annotation.set('PartOfGroup', name)
+            coordinates = ElementTree.SubElement(annotation, 'Coordinates')
+            for order, (x, y) in enumerate(points.tolist()):
+                ElementTree.SubElement(coordinates, 'Coordinate', Order=str(order), X=str(x), Y=str(y))
+        ElementTree.SubElement(root_element, 'AnnotationGroups')
+        ElementTree.ElementTree(root_element).write(folder / f'{scene.name}.xml')
+
+
 # Of each format: how it is written, what --classes says, and the classes that come out.
 WRITTEN = dict(
     task=(write_task, CLASSES, CLASSES),
@@ -187,4 +206,5 @@ WRITTEN = dict(
     cellpose=(write_cellpose, None, ('cell',)),
     coco=(write_coco, None, CLASSES),
     geojson=(write_geojson, None, CLASSES),
+    asap=(write_asap, None, CLASSES),
 )

@@ -293,7 +293,7 @@ def _find_class_property(paths: list) -> str | None:
 def survey(features: list) -> Contents:
     """What the objects of a file enclose; only what is no detection may enclose others as a region does."""
     return survey_outlines(
-        [(feature.name, feature.outline()) for feature in features],
+        [(f'{feature.kind} {feature.name}', feature.outline()) for feature in features],  # kinds are judged apart
         _is_ignored,
         [feature.kind in ('', 'annotation') for feature in features],
     )

@@ -5,6 +5,7 @@ the field that was annotated is an annotation as its cells are, or of a class to
 cells is a region, and what is decided of a class is decided for the whole set.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,7 +35,7 @@ class Contents(NamedTuple):
     """The N outlines of one image.
 
     Attributes:
-        names: N class names.
+        names: N class names, or other names of what is judged together.
         is_ignored: (N,) bool, whether the file marks them as regions to ignore.
         areas: (N,) int64 px.
         enclosed: (N,) int64, how many others each encloses as a region does; 0 for cells.
@@ -133,7 +134,7 @@ def find_rules(images: Sequence) -> RegionRules:
 def _is_region_class(name: str, total: int, regions: int) -> bool:
     bare = name.casefold()
     if bare.endswith('*') and not any(word in bare for word in IGNORE_WORDS):
-        return regions > 0 or bare.startswith('region')
+        return regions > 0 or re.search(r'\bregion', bare) is not None
     return regions > total / 2
 
 
