@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cellseg_mm.structures import instance_extents, read_layers
 from cellseg_mm.utils import UserError, markdown_table
 
-from .formats.sample import MAX_PARTS, count_parts
+from .formats.sample import MAX_COVER, MAX_PARTS, count_parts
 from .prepare import SPLITS
 
 THUMBNAIL_SIDE = 32
@@ -41,8 +41,6 @@ MIN_SPREAD = 0.1
 MAX_OVERLAP = 0.5
 # Of an image's pixels that regions to ignore cover.
 MAX_IGNORED_SHARE = 0.5
-# Of an image's pixels that one cell covers.
-MAX_COVER = 0.5
 # Of a table, and of a list of warnings of one kind.
 MAX_ROWS = 20
 

@@ -30,12 +30,13 @@ from .formats import Instances, Sample, find_format
 from .formats.sample import labels_file
 from .source_state import is_prepared, record_source
 from .splits import group_names, stratified_split
-from .stain import channel_order, stain_difference
+from .stain import channel_order, label_correlation, misplaced_labels, stain_difference
 
 SPLITS = ('train', 'val', 'test')
 FOLDERS = ('images', 'instances', 'annotations')
 WRITTEN = (*FOLDERS, 'statistics.json', 'source.json')
 JUNK = ('.DS_Store', '.directory', 'Thumbs.db', 'desktop.ini')  # which file managers leave behind them
+MISPLACED_NOTE = 'cells that look like their surroundings: are these outlines or ids those of this image, in its px?'
 # Share of the pixels of a split's labelled images that may be ignored.
 MAX_IGNORED = 0.95
 # Of a file name without its ending, in bytes; file systems allow 255, and other endings come to it.
@@ -246,6 +247,11 @@ def _count_label_notes(samples: list, labels: list) -> list:
             entry = found.setdefault(note, dict(note=note, objects=0, images=0, first=labels_file(sample).name))
             entry['objects'] += count
             entry['images'] += 1
+    misplaced = misplaced_labels([label['correlation'] for label in labels])
+    if len(misplaced):
+        cells = sum(len(labels[index]['labels']) for index in misplaced)
+        first = labels_file(samples[misplaced[0]]).name
+        found[MISPLACED_NOTE] = dict(note=MISPLACED_NOTE, objects=cells, images=len(misplaced), first=first)
     return list(found.values())
 
 
@@ -322,13 +328,14 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
     height, width = image.shape[:2]
     entry = dict(file_name=f'{sample.name}.png', height=height, width=width)
     result = dict(split=sample.split, image=entry, annotations=[], labels=np.zeros(0, int), ignored=0, left_out=0)
-    result.update(label_notes={}, ignored_pixels=0, labelled_pixels=0)
+    result.update(label_notes={}, ignored_pixels=0, labelled_pixels=0, correlation=())
     difference = None
     if sample.source is not None:
         instances = sample.read_labels((height, width))
         entry['instance_map'] = f'{sample.name}.tif'
         write_layers(out / 'instances' / entry['instance_map'], instances.layers)
-        difference = stain_difference(image, instances.layers.any(axis=0))
+        in_cells = instances.layers.any(axis=0)
+        difference = stain_difference(image, in_cells)
         result.update(
             annotations=_annotations(instances, num_classes),
             labels=instances.labels[~instances.is_ignored],
@@ -337,6 +344,7 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
             label_notes=instances.notes,
             ignored_pixels=_count_ignored(instances),
             labelled_pixels=height * width,
+            correlation=label_correlation(image, in_cells),
         )
     order = channel_order([difference])[0] if order == 'auto' else order
     _write_image(out / 'images' / entry['file_name'], image, order)

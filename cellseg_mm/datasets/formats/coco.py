@@ -13,7 +13,8 @@ pixels is said in :mod:`.outlines`; pycocotools differs in a few pixels along sl
 
 A crowd (``iscrowd``) is a region in which nothing of its class is scored. But one of a cell's size is a cell, for the
 brush of CVAT writes each of its cells as a crowd; in prepared sets, whose annotations have an ``instance_id``, a crowd
-is always one. Annotations that enclose cells are regions, see :mod:`.regions`.
+is always one. An annotation with ``ignore`` is a region to ignore of whatever size. Annotations that enclose cells are
+regions around them, see :mod:`.regions`.
 """
 
 import re
@@ -180,7 +181,7 @@ def _read_runs(sample: 'COCOSample') -> Runs:
 
 
 def _is_crowd(entry: dict) -> bool:
-    return entry.get('iscrowd') in (1, '1')
+    return entry.get('iscrowd') in (1, '1') or bool(entry.get('ignore'))
 
 
 def _survey(sample: 'COCOSample', runs: Runs) -> Contents:
@@ -204,7 +205,7 @@ def _find_rules(samples: list) -> tuple:
     cells, crowds = defaultdict(list), []
     for sample, content in zip(labelled, surveys, strict=True):
         for entry, area, ignored in zip(sample.source[2], content.areas.tolist(), content.is_ignored, strict=True):
-            if ignored and 'instance_id' not in entry:
+            if ignored and 'instance_id' not in entry and not entry.get('ignore'):
                 crowds.append(area)
             elif not ignored and entry['category'] not in rules.classes:
                 cells[entry['category']].append(area)
@@ -253,7 +254,7 @@ class COCOSample(Sample):
     def _is_cell(self, entry: dict, area: int) -> bool:
         """Whether a crowd is of a cell's size."""
         limit = self.crowd_limits.get(entry['category'], self.crowd_limits.get(None, 0))
-        return 'instance_id' not in entry and 0 < area <= limit
+        return 'instance_id' not in entry and not entry.get('ignore') and 0 < area <= limit
 
 
 def _to_polygon(polygon: object, where: str) -> np.ndarray:

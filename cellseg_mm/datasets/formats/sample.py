@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 from skimage import measure
 
+from cellseg_mm.structures import relabel
 from cellseg_mm.utils import UserError, tiff_pages
 
 # a broken file is told in our own one line, not in OpenCV's several
@@ -26,7 +27,11 @@ SPLIT_NAMES = dict(
 MAX_PARTS = 4
 MIN_PART_AREA = 10
 PARTS_NOTE = f'cells in more than {MAX_PARTS} separate parts'
-# Ids of fewer than MIN_PART_AREA px of a map.
+# Of the image's pixels that one cell covers.
+MAX_COVER = 0.5
+COVER_NOTE = f'cells that cover more than {MAX_COVER:.0%} of their image'
+# Pieces of an id on the average, and pieces more than ids, of a map in which ids still mean cells.
+MAX_PIECES = 2.5
 MAX_SPECKS = 5
 # Of Pillow's formats and of tifffile's compressions.
 LOSSY_FORMATS = ('JPEG', 'MPO', 'WEBP', 'JPEG2000', 'AVIF')
@@ -108,7 +113,9 @@ class Sample:
                 f'{labels_file(self)}: {scattered.sum()} of its {len(parts)} cells are in more than {MAX_PARTS} '
                 f'separate parts, one in {parts.max()}; each cell needs an id or outline of its own'
             )
-        notes = {PARTS_NOTE: int(scattered.sum()), **instances.notes}
+        areas = np.bincount(instances.layers.ravel(), minlength=len(instances.labels) + 1)[1:]
+        is_cover = (areas > MAX_COVER * shape[0] * shape[1]) & ~instances.is_ignored
+        notes = {PARTS_NOTE: int(scattered.sum()), COVER_NOTE: int(is_cover.sum()), **instances.notes}
         return replace(instances, notes={note: count for note, count in notes.items() if count})
 
     def read_instances(self, shape: tuple) -> Instances:
@@ -348,20 +355,26 @@ def check_ids(mask: np.ndarray, shape: tuple, path: Path) -> np.ndarray:
         raise UserError(f'{path}: ids must be whole numbers, found {mask.dtype}')
     if mask.min(initial=0) < 0:
         raise UserError(f'{path}: ids must not be negative, found {mask.min()}')
-    _check_areas(mask, path)
+    _check_pieces(mask, path)
     return mask
 
 
-def _check_areas(mask: np.ndarray, path: Path) -> None:
-    """Raise :class:`UserError` where most ids have a few pixels, as between two ids after a resize or a JPEG."""
-    areas = np.bincount(mask.ravel()) if mask.max(initial=0) < 2**24 else np.unique(mask, return_counts=True)[1]
-    areas = areas[1:][areas[1:] > 0] if len(areas) > 1 else areas[:0]
-    few = np.count_nonzero(areas < MIN_PART_AREA)
-    if few > max(MAX_SPECKS, len(areas) / 2):
+def _check_pieces(mask: np.ndarray, path: Path) -> None:
+    """Raise :class:`UserError` where ids are strewn, as between two cells after a resize or a JPEG, or as classes are."""
+    id_map, ids = relabel(mask)
+    labels = measure.label(id_map, background=0, connectivity=2)
+    areas = np.bincount(labels.ravel())[1:]
+    pieces = len(areas)
+    if (pieces > MAX_PIECES * ids and pieces > ids + MAX_SPECKS) or (ids > MAX_SPECKS and _are_specks(id_map)):
         raise UserError(
-            f'{path}: {few} of its {len(areas)} ids have fewer than {MIN_PART_AREA} px, as ids that were resized with '
-            'interpolation or compressed with loss; make it anew from the original'
+            f'{path}: its {ids} ids are in {pieces} separate pieces, of {np.median(areas):.0f} px at the median; each '
+            'cell needs an id of its own, and no resize with interpolation or compression with loss keeps them'
         )
+
+
+def _are_specks(id_map: np.ndarray) -> bool:
+    """Whether most ids have fewer than :data:`MIN_PART_AREA` px."""
+    return bool(np.median(np.bincount(id_map.ravel())[1:]) < MIN_PART_AREA)
 
 
 def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
