@@ -302,7 +302,7 @@ KINDS = {
     'map of classes': (maps(lambda path, ids: cv2.imwrite(f'{path}.png', (1 + ids % 2) * (ids > 0))), STREWN),
     'map of one id': (
         maps(lambda path, ids: cv2.imwrite(f'{path}.png', (ids > 0) * 255)),
-        'are in more than 4 separate',
+        STREWN,
     ),
     'map whose background is 255': (
         maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(ids, ids, 255))),
