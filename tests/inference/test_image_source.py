@@ -294,7 +294,8 @@ def write_leica(path, bounds, canvas):
         return (
             f'<image name="{name}" uuid="{ifd}"><creationDate>2013-01-01T00:00:00.00Z</creationDate>'
             '<device model="Leica SCN400;Leica SCN" version="1.5"/>'
-            f'<pixels {size}><dimension {size} r="0" ifd="{ifd}"/></pixels><view {view}/><scanSettings><objectiveSettings><objective>{40 if ifd else 1}</objective>'
+            f'<pixels {size}><dimension {size} r="0" ifd="{ifd}"/></pixels>'
+            f'<view {view}/><scanSettings><objectiveSettings><objective>{40 if ifd else 1}</objective>'
             '</objectiveSettings><illuminationSettings><illuminationSource>brightfield</illuminationSource>'
             '</illuminationSettings></scanSettings></image>'
         )
