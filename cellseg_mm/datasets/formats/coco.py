@@ -38,7 +38,17 @@ from cellseg_mm.utils import UserError
 
 from .outlines import lay_instances, rasterize, to_ring
 from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, look_inside, region_notes
-from .sample import SPLIT_NAMES, Instances, Sample, class_number, load_json, split_folders, subfolder, visible
+from .sample import (
+    MAX_COVER,
+    SPLIT_NAMES,
+    Instances,
+    Sample,
+    class_number,
+    load_json,
+    split_folders,
+    subfolder,
+    visible,
+)
 
 OTHER_TASKS = ('captions_', 'image_info_', 'labels_', 'panoptic_', 'person_keypoints_', 'stuff_')
 
@@ -280,6 +290,7 @@ class COCOSample(Sample):
     def _is_cell(self, entry: dict, area: int) -> bool:
         """Whether a crowd is of a cell's size."""
         limit = self.crowd_limits.get(entry['category'], self.crowd_limits.get(None, 0))
+        limit = min(limit, MAX_COVER * np.prod(self.source[1]))
         return 'instance_id' not in entry and not entry.get('ignore') and 0 < area <= limit
 
 

@@ -117,9 +117,9 @@ class HoverNetSample(Sample):
         if 'type_map' not in content:
             others = [name for name in _shapes(self.source) if re.search('class|type|label|categor', name.lower())]
             if others or (count and len(set(self.classes)) > 1):
-                found = f'{", ".join(others)}, ' if others else ''
+                found = f'{", ".join(others)}, but ' if others else ''
                 raise UserError(
-                    f'{self.source}: has {found}but no inst_type and no type_map, which hold the types of HoVer-Net; '
+                    f'{self.source}: has {found}no inst_type and no type_map, which hold the types of HoVer-Net; '
                     'without any of these all are one class'
                 )
             return np.ones(count)

@@ -46,7 +46,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem`, :func:`pair_labels`, :func:`one_class` and :func:`.monusac.read_regions`.
     """
-    classes = one_class(classes, 'MoNuSeg')
+    classes = one_class(classes, 'XML in which no layer, attribute or region names a class')
     samples = []
     for split, folder in _split_folders(src):
         for images, labels in _places(split, folder):

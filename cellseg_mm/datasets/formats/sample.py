@@ -29,6 +29,7 @@ SPLIT_NAMES = dict(
 # Of a cell that nothing is wrong with, counting those of MIN_PART_AREA px and of a quarter of the largest one's area.
 MAX_PARTS = 4
 MIN_PART_AREA = 10
+MAX_MEAN_PARTS = 2.5  # of all cells of an image
 PARTS_NOTE = f'cells in more than {MAX_PARTS} separate parts'
 # Of the image's pixels that one cell covers.
 MAX_COVER = 0.5
@@ -111,10 +112,10 @@ class Sample:
         instances = self.read_instances(shape)
         parts = count_parts(instances.layers, np.flatnonzero(~instances.is_ignored) + 1)
         scattered = parts > MAX_PARTS
-        if scattered.sum() > len(parts) / 2:
+        if scattered.sum() > len(parts) / 2 or (len(parts) > 1 and parts.mean() > MAX_MEAN_PARTS):
             raise UserError(
-                f'{labels_file(self)}: {scattered.sum()} of its {len(parts)} cells are in more than {MAX_PARTS} '
-                f'separate parts, one in {parts.max()}; each cell needs an id or outline of its own'
+                f'{labels_file(self)}: its {len(parts)} cells are in {parts.sum()} separate parts, one in '
+                f'{parts.max()}; each cell needs an id or outline of its own'
             )
         areas = np.bincount(instances.layers.ravel(), minlength=len(instances.labels) + 1)[1:]
         is_cover = (areas > MAX_COVER * shape[0] * shape[1]) & ~instances.is_ignored
@@ -421,7 +422,7 @@ def check_ids(mask: np.ndarray, shape: tuple, path: Path, are_ids: bool = True) 
 
 
 def _check_pieces(mask: np.ndarray, path: Path) -> None:
-    """Raise :class:`UserError` where ids are strewn, as after a resize or a JPEG between two cells, or as classes."""
+    """Raise :class:`UserError` where ids are strewn, as between two cells after a resize, or as classes are."""
     id_map, ids = relabel(mask)
     labels = measure.label(id_map, background=0, connectivity=2)
     areas = np.bincount(labels.ravel())[1:]
