@@ -252,6 +252,8 @@ def test_label_masks_of_nuinsseg_are_read_where_no_others_are(copied):
         place.rename(place.with_name('mask binary_vague'))
     assert [sample.read_instances((HEIGHT, WIDTH)).labels.tolist() for sample in find(root)[0]] == expected
     assert all(labels == [1] * 6 + [0] for labels in expected)
+    layers = [sample.read_instances((HEIGHT, WIDTH)).layers[0] for sample in find(root)[0]]
+    assert all(set(np.unique(layer)) == set(range(8)) for layer in layers)  # the vague area covers one nucleus
     for place in root.glob('*/*/vague areas'):
         shutil.rmtree(place)
     assert all(not sample.read_instances((HEIGHT, WIDTH)).is_ignored.any() for sample in find(root)[0])
