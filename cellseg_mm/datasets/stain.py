@@ -8,8 +8,8 @@ import numpy as np
 
 # An image whose difference is smaller votes for neither order.
 MIN_DIFFERENCE = 1.0
-# Of a mask of the cells with the image: 0.08 at least, and 0.6 at the median, of CoNSeP's 41; 0.33 and 0.79 of 107 of the
-# Data Science Bowl. More is asked for where the median is below WEAK_CORRELATION, for labels that lie elsewhere by chance.
+# Of a mask of the cells with the image: at least 0.08, and 0.6 at the median, of the 41 images of CoNSeP; 0.33 and 0.79
+# of 107 of the Data Science Bowl. More is asked for where the median is below WEAK_CORRELATION.
 MIN_CORRELATION = 0.06
 MIN_CORRELATION_IF_WEAK = 0.1
 WEAK_CORRELATION = 0.2
