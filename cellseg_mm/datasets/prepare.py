@@ -27,6 +27,7 @@ from cellseg_mm.structures import encode_instances, instance_extents, write_laye
 from cellseg_mm.utils import UserError
 
 from .formats import Instances, Sample, find_format
+from .formats.geojson import PART_NOTES
 from .formats.sample import labels_file
 from .source_state import is_prepared, record_source
 from .splits import group_names, stratified_split
@@ -100,6 +101,9 @@ def prepare(
         for folder in FOLDERS:
             (partial / folder).mkdir(parents=True)
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
+        notes = [entry['note'] for entry in statistics.get('label_notes', [])]
+        if part == 'nucleus' and PART_NOTES['nucleus'] not in notes:
+            raise UserError(f'{src}: no cell in it has an outline of its nucleus, which --part nucleus would take')
         record_source(src, partial, [sample.image for sample in samples])
         if out.exists():
             _remove(old)

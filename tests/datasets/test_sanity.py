@@ -400,6 +400,12 @@ def test_the_part_of_a_cell_is_chosen(tmp_path):
     assert areas[1] / areas[0] == pytest.approx(0.49, abs=0.03)
 
 
+def test_a_part_that_no_cell_has_is_told(tmp_path):
+    with pytest.raises(UserError, match='no cell in it has an outline of its nucleus'):
+        convert(tmp_path, maps(lambda path, ids: cv2.imwrite(f'{path}.png', ids)), part='nucleus')
+    assert not (tmp_path / 'cells').exists()
+
+
 def test_an_ellipse_has_the_pixels_of_one(tmp_path):
     """pi / 4 of the rectangle's."""
     areas = []
