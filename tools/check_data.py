@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Look for what may be wrong with a prepared set: shared images, missing classes, absurd cells, lost files, anchors."""
+"""Look for what may be wrong with a prepared set: shared images, missing classes, absurd or doubled cells, anchors."""
 
 import argparse
 import contextlib

@@ -27,6 +27,10 @@ def summary(statistics: dict, out: Path) -> str:
         if statistics['test_groups_in_training']:
             notes.append(f'groups of test that train or val have too: {statistics["test_groups_in_training"]:,}')
     notes += describe_notes(statistics.get('notes', []))
+    notes += [
+        f'note on {entry["objects"]:,} {entry["note"]} (in {entry["images"]:,} images, {entry["first"]} first)'
+        for entry in statistics.get('label_notes', [])
+    ]
     height, wide = statistics['height'], statistics['width']
     rows += [
         f'cells in all: {sum(totals):,}',
@@ -87,6 +91,12 @@ def main() -> None:
         'barcode, else the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient); '
         'after SOURCE',
     )
+    parser.add_argument(
+        '--part',
+        choices=['cell', 'nucleus'],
+        default='cell',
+        help="of QuPath's cells, which have an outline of both (default: cell)",
+    )
     parser.add_argument('--workers', type=int, help='processes (default: one a processor)')
     args = parser.parse_args()
     statistics = prepare(
@@ -99,6 +109,7 @@ def main() -> None:
         args.workers,
         args.format,
         args.groups,
+        args.part,
     )
     print(summary(statistics, args.out))
 

@@ -69,6 +69,7 @@ def main() -> None:
         checkpoint = run_setup.read_checkpoint(cfg.load_from)
         if 'optimizer' not in checkpoint:
             raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
+        run_setup.check_same_classes(cfg, checkpoint, cfg.load_from)
         resume_precision(cfg, checkpoint)
     fit_precision_to_device(cfg, args.precision)
     runner = Runner.from_cfg(cfg)
@@ -78,7 +79,9 @@ def main() -> None:
         run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
         epochs = max(epochs - checkpoint['meta']['epoch'], 0)
     elif cfg.load_from:
-        run_setup.check_starting_weights(runner.model, cfg.load_from)
+        hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.type == 'NewClassHeadsHook']
+        left_out = [name for hook in hooks for name in hook.weights]
+        run_setup.check_starting_weights(runner.model, cfg.load_from, left_out)
     check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1), epochs)
     record_provenance(runner.log_dir)
     runner.train()

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_mm.structures import read_layers
+from cellseg_mm.structures import instance_extents, read_layers
 from cellseg_mm.utils import UserError, markdown_table
 
+from .formats.sample import MAX_COVER, MAX_PARTS, count_parts
 from .prepare import SPLITS
 
 THUMBNAIL_SIDE = 32
@@ -36,6 +37,10 @@ MIN_AREA = 10
 MAX_DEVIATION = 5
 # The least that counts as a standard deviation, about a tenth of the area: cells of a class may be all but equal.
 MIN_SPREAD = 0.1
+# Of the smaller of two cells; more overlap than this is one cell drawn twice, or a nucleus in its cell.
+MAX_OVERLAP = 0.5
+# Of an image's pixels that regions to ignore cover.
+MAX_IGNORED_SHARE = 0.5
 # Of a table, and of a list of warnings of one kind.
 MAX_ROWS = 20
 
@@ -93,6 +98,78 @@ class Cells(NamedTuple):
         """(M,) bool, whether the box reaches the image's edge."""
         ends = self.boxes[:, :2] + self.boxes[:, 2:]
         return ((self.boxes[:, :2] <= 0) | (ends >= images.sizes[self.images, ::-1])).any(axis=1)
+
+
+class Maps(NamedTuple):
+    """What the id maps of N images show.
+
+    Attributes:
+        overlaps: (P, 3) int64: index of the image, and two ids in its map, cells that share more than
+            :data:`MAX_OVERLAP` of the smaller.
+        parts: (Q, 3) int64: index of the image, id of a cell in more than :data:`MAX_PARTS` separate parts, and parts.
+        ignored: (N,) float64, share of the image's pixels that regions to ignore cover and no cell.
+    """
+
+    overlaps: np.ndarray
+    parts: np.ndarray
+    ignored: np.ndarray
+
+
+def read_maps(root: Path, images: Images) -> Maps:
+    """Look into the id maps of a prepared set; one that is missing or not readable shows nothing.
+
+    Raises:
+        UserError: See :func:`read_annotations`.
+    """
+    overlaps, parts, ignored = [], [], np.zeros(len(images.names))
+    regions = _ignored_ids(root, images)
+    for index in np.flatnonzero(images.maps != ''):
+        try:
+            layers = read_layers(Path(root) / 'instances' / images.maps[index]).astype(np.int64)
+        except OSError:
+            continue
+        is_region = np.isin(layers, regions[index])
+        cells = np.where(is_region, 0, layers)
+        ignored[index] = (is_region.any(axis=0) & ~cells.any(axis=0)).mean()
+        overlaps += [(index, *pair) for pair in overlapping_pairs(cells)]
+        ids = np.unique(cells[cells > 0])
+        counts = count_parts(cells, ids)
+        parts += [(index, ids[place], counts[place]) for place in np.flatnonzero(counts > MAX_PARTS)]
+    return Maps(np.array(overlaps, int).reshape(-1, 3), np.array(parts, int).reshape(-1, 3), ignored)
+
+
+def _ignored_ids(root: Path, images: Images) -> list:
+    """Of each image the ids of its regions to ignore."""
+    found = [[] for _ in images.names]
+    first = 0
+    for split_name in SPLITS:
+        content = json.loads((Path(root) / 'annotations' / f'{split_name}.json').read_text('utf-8'))
+        index_of = {entry['id']: index for index, entry in enumerate(content['images'], start=first)}
+        first += len(content['images'])
+        for entry in content['annotations']:
+            if entry['iscrowd'] and 'instance_id' in entry:
+                found[index_of[entry['image_id']]].append(entry['instance_id'])
+    return found
+
+
+def overlapping_pairs(layers: np.ndarray) -> list:
+    """Ids of each two instances that share more than :data:`MAX_OVERLAP` of the smaller one's pixels.
+
+    Args:
+        layers (ndarray): (L, H, W) id layers.
+    """
+    if len(layers) < 2:
+        return []
+    ids = np.arange(layers.max(initial=0) + 1)
+    areas = np.sum([instance_extents(layer, ids)[1] for layer in layers], axis=0)
+    found = {}
+    for lower in range(len(layers)):
+        for upper in range(lower + 1, len(layers)):
+            both = (layers[lower] > 0) & (layers[upper] > 0)
+            pairs = np.stack([layers[lower][both], layers[upper][both]], axis=1)
+            for (one, other), shared in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
+                found[one, other] = found.get((one, other), 0) + shared
+    return [(int(a), int(b)) for (a, b), shared in found.items() if shared > MAX_OVERLAP * min(areas[a], areas[b])]
 
 
 def read_annotations(root: Path) -> tuple:
@@ -296,6 +373,61 @@ def check_empty(images: Images, cells: Cells) -> Check:
     return Check(f'{empty.sum():,} of {labelled.sum():,} labelled images are without a cell', _capped(warnings))
 
 
+def check_overlaps(images: Images, maps: Maps) -> Check:
+    """Cells over one another: drawn twice, by two annotators, or nuclei within cells."""
+    counts = np.bincount(maps.overlaps[:, 0], minlength=len(images.names))
+    return Check(
+        f'pairs of cells that share more than {MAX_OVERLAP:.0%} of the smaller: {len(maps.overlaps):,} in '
+        f'{np.count_nonzero(counts):,} images',
+        ['is each cell there once, or twice, as by two annotators, or with its nucleus?'] if counts.any() else [],
+        _image_table(images, counts, 'pairs'),
+    )
+
+
+def check_parts(images: Images, maps: Maps) -> Check:
+    """Cells in many separate parts: several cells of one id, or all of a class."""
+    counts = np.bincount(maps.parts[:, 0], minlength=len(images.names))
+    return Check(
+        f'cells in more than {MAX_PARTS} separate parts: {len(maps.parts):,} in {np.count_nonzero(counts):,} images, '
+        f'at most {maps.parts[:, 2].max(initial=0)} parts',
+        ['are they several cells of one id or outline?'] if counts.any() else [],
+        _image_table(images, counts, 'cells'),
+    )
+
+
+def check_ignored(images: Images, maps: Maps) -> Check:
+    """How much of the labelled images is ignored, so that nothing there counts."""
+    labelled = images.maps != ''
+    pixels = images.sizes.prod(axis=1)
+    share = np.average(maps.ignored[labelled], weights=pixels[labelled]) if labelled.any() else 0
+    many = maps.ignored > MAX_IGNORED_SHARE
+    return Check(
+        f'{share:.1%} of the pixels of labelled images are in regions to ignore; {np.count_nonzero(many):,} images of '
+        f'more than {MAX_IGNORED_SHARE:.0%}',
+        ['there nothing is learnt or scored; are these regions meant to be ignored?'] if many.any() else [],
+        _image_table(images, np.where(many, maps.ignored, 0), 'ignored share'),
+    )
+
+
+def check_cover(images: Images, cells: Cells) -> Check:
+    """Cells that cover most of their image: its frame, or the region that was annotated."""
+    covers = cells.areas > MAX_COVER * images.sizes.prod(axis=1)[cells.images]
+    counts = np.bincount(cells.images[covers], minlength=len(images.names))
+    return Check(
+        f'cells that cover more than {MAX_COVER:.0%} of their image: {np.count_nonzero(covers):,} in '
+        f'{np.count_nonzero(counts):,} images',
+        ['are they cells, or the field that was annotated?'] if covers.any() else [],
+        _image_table(images, counts, 'cells'),
+    )
+
+
+def _image_table(images: Images, values: np.ndarray, title: str) -> str:
+    """A table of the images with a value, the largest first."""
+    order = np.argsort(-values, kind='stable')
+    places = images.places()
+    return _capped_table(['image', title], [[places[index], values[index].item()] for index in order if values[index]])
+
+
 def check_anchors(best_iou: np.ndarray, labels: np.ndarray, classes: list, iou_thr: float, max_share: float) -> Check:
     """Which training cells no anchor of a config fits, so that they cannot be learnt.
 
@@ -336,6 +468,7 @@ def check_prepared_set(root: Path) -> dict:
     """
     images, cells, classes = read_annotations(root)
     thumbnails, digests, problems = read_files(root, images)
+    maps = read_maps(root, images)
     return {
         'files': check_files(images, problems),
         'duplicates': check_duplicates(images, thumbnails, digests),
@@ -343,6 +476,10 @@ def check_prepared_set(root: Path) -> dict:
         'border': check_border(images, cells),
         'sizes': check_sizes(images, cells, classes),
         'empty images': check_empty(images, cells),
+        'overlaps': check_overlaps(images, maps),
+        'parts': check_parts(images, maps),
+        'ignored': check_ignored(images, maps),
+        'cover': check_cover(images, cells),
     }
 
 

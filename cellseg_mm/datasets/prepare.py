@@ -12,6 +12,7 @@
 import json
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -26,14 +27,19 @@ from cellseg_mm.structures import encode_instances, instance_extents, write_laye
 from cellseg_mm.utils import UserError
 
 from .formats import Instances, Sample, find_format
+from .formats.geojson import PART_NOTES
+from .formats.sample import labels_file
 from .source_state import is_prepared, record_source
 from .splits import group_names, stratified_split
-from .stain import channel_order, stain_difference
+from .stain import channel_order, label_correlation, misplaced_labels, stain_difference
 
 SPLITS = ('train', 'val', 'test')
 FOLDERS = ('images', 'instances', 'annotations')
 WRITTEN = (*FOLDERS, 'statistics.json', 'source.json')
 JUNK = ('.DS_Store', '.directory', 'Thumbs.db', 'desktop.ini')  # which file managers leave behind them
+MISPLACED_NOTE = 'cells that look like their surroundings: are these outlines or ids those of this image, in its px?'
+# Share of the pixels of a split's labelled images that may be ignored.
+MAX_IGNORED = 0.95
 # Of a file name without its ending, in bytes; file systems allow 255, and other endings come to it.
 MAX_NAME = 200
 
@@ -48,6 +54,7 @@ def prepare(
     workers: int | None = None,
     source_format: str = 'auto',
     groups: str | None = None,
+    part: str = 'cell',
 ) -> dict:
     """Convert ``src`` into the prepared set ``out``, which appears whole or not at all; an older one is replaced.
 
@@ -65,6 +72,7 @@ def prepare(
         source_format (str): Of :data:`cellseg_mm.datasets.formats.FORMATS`, or ``'auto'``.
         groups (str | None): What keeps training images on one side of the split, see :func:`group_names`; if None, the
             patients where the format tells them (MoNuSAC), else each image is on its own.
+        part (str): Of cells whose nucleus has an outline of its own (QuPath's), ``'cell'`` or ``'nucleus'``.
 
     Returns:
         dict: What was written to ``statistics.json``.
@@ -81,10 +89,11 @@ def prepare(
     samples, classes = find_format(src, source_format).find_samples(src, classes)
     if len({name.casefold() for name in classes}) != len(classes) or not all(classes):
         raise UserError(f'--classes {" ".join(classes)}: each class needs a name of its own')
-    _check_samples(src, samples)
     if groups is not None:
         named = group_names([sample.name for sample in samples], groups)
         samples = [replace(sample, group=group) for sample, group in zip(samples, named, strict=True)]
+    samples = [replace(sample, part=part) for sample in with_own_names(samples)]
+    _check_samples(src, samples)
 
     partial, old = (out.with_name(f'.{out.name}.{kind}') for kind in ('partial', 'old'))
     shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
@@ -92,6 +101,9 @@ def prepare(
         for folder in FOLDERS:
             (partial / folder).mkdir(parents=True)
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
+        notes = [entry['note'] for entry in statistics.get('label_notes', [])]
+        if part == 'nucleus' and PART_NOTES['nucleus'] not in notes:
+            raise UserError(f'{src}: no cell in it has an outline of its nucleus, which --part nucleus would take')
         record_source(src, partial, [sample.image for sample in samples])
         if out.exists():
             _remove(old)
@@ -129,6 +141,19 @@ def _remove(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
+
+
+def with_own_names(samples: list) -> list:
+    """Samples whose name is in several splits, as ``image_00`` of train and of test, with the split before it."""
+    splits = defaultdict(set)
+    for sample in samples:
+        splits[sample.name.casefold()].add(sample.split)
+    return [
+        replace(sample, name=f'{sample.split}_{sample.name}', group=sample.group or sample.name)
+        if len(splits[sample.name.casefold()]) > 1
+        else sample
+        for sample in samples
+    ]
 
 
 def _check_samples(src: Path, samples: list) -> None:
@@ -170,6 +195,7 @@ def _convert(
     if 'val' not in splits:
         splits[train[stratified_split(counts[train], val_fraction, seed, groups[train])]] = 'val'
 
+    _check_ignored(labels, splits)
     ids = _image_ids(samples)
     for split in SPLITS:
         chosen = [(labels[index], ids[index]) for index in np.flatnonzero(splits == split)]
@@ -201,6 +227,9 @@ def _convert(
     notes = _count_notes(samples, [label['note'] for label in labels])
     if notes:  # without any the file is as it ever was: an ablation knows its set by it
         statistics['notes'] = notes
+    label_notes = _count_label_notes(samples, labels)
+    if label_notes:
+        statistics['label_notes'] = label_notes
     _write_json(out / 'statistics.json', statistics)
     return statistics
 
@@ -212,6 +241,38 @@ def _count_notes(samples: list, notes: list) -> list:
         if note:
             found.setdefault(note, dict(note=note, images=0, first=sample.image.name))['images'] += 1
     return list(found.values())
+
+
+def _count_label_notes(samples: list, labels: list) -> list:
+    """Each different note on labels with the number of objects and of images, and the labels' file of the first."""
+    found = {}
+    for sample, label in zip(samples, labels, strict=True):
+        for note, count in label['label_notes'].items():
+            entry = found.setdefault(note, dict(note=note, objects=0, images=0, first=labels_file(sample).name))
+            entry['objects'] += count
+            entry['images'] += 1
+    misplaced = misplaced_labels([label['correlation'] for label in labels])
+    if len(misplaced):
+        cells = sum(len(labels[index]['labels']) for index in misplaced)
+        first = labels_file(samples[misplaced[0]]).name
+        found[MISPLACED_NOTE] = dict(note=MISPLACED_NOTE, objects=cells, images=len(misplaced), first=first)
+    return list(found.values())
+
+
+def _check_ignored(labels: list, splits: np.ndarray) -> None:
+    """Raise :class:`UserError` for a split in which all but nothing is left to score."""
+    for split in SPLITS:
+        chosen = [label for label, own in zip(labels, splits, strict=True) if own == split]
+        ignored = sum(label['ignored_pixels'] for label in chosen)
+        pixels = sum(label['labelled_pixels'] for label in chosen)
+        cells = sum(len(label['labels']) for label in chosen)
+        if ignored and (ignored > MAX_IGNORED * pixels or not cells):
+            first = next(label for label in chosen if label['ignored_pixels'])['image']['file_name']
+            raise UserError(
+                f'{split}: {ignored / pixels:.1%} of its labelled images, {first} first, are marked to be ignored, and '
+                f'{cells} cells are left: nothing to learn or score. Check the marks: iscrowd of COCO, classes with * '
+                'of QuPath, Ambiguous of MoNuSAC'
+            )
 
 
 def _coco(chosen: list, classes: tuple) -> dict:
@@ -271,22 +332,37 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
     height, width = image.shape[:2]
     entry = dict(file_name=f'{sample.name}.png', height=height, width=width)
     result = dict(split=sample.split, image=entry, annotations=[], labels=np.zeros(0, int), ignored=0, left_out=0)
+    result.update(label_notes={}, ignored_pixels=0, labelled_pixels=0, correlation=())
     difference = None
     if sample.source is not None:
-        instances = sample.read_instances((height, width))
+        instances = sample.read_labels((height, width))
         entry['instance_map'] = f'{sample.name}.tif'
         write_layers(out / 'instances' / entry['instance_map'], instances.layers)
-        difference = stain_difference(image, instances.layers.any(axis=0))
+        in_cells = instances.layers.any(axis=0)
+        difference = stain_difference(image, in_cells)
         result.update(
             annotations=_annotations(instances, num_classes),
             labels=instances.labels[~instances.is_ignored],
             ignored=int(instances.is_ignored.sum()),
             left_out=instances.left_out,
+            label_notes=instances.notes,
+            ignored_pixels=_count_ignored(instances),
+            labelled_pixels=height * width,
+            correlation=label_correlation(image, in_cells),
         )
     order = channel_order([difference])[0] if order == 'auto' else order
     _write_image(out / 'images' / entry['file_name'], image, order)
     histogram = np.stack([cv2.calcHist([image], [channel], None, [256], [0, 256])[:, 0] for channel in range(3)])
     return dict(result, stain_difference=difference, order=order, histogram=histogram.astype(np.int64), note=note)
+
+
+def _count_ignored(instances: Instances) -> int:
+    """Pixels of regions to ignore that no cell has."""
+    is_ignored = np.append(False, instances.is_ignored)
+    if not is_ignored.any():
+        return 0
+    in_cell = (~is_ignored[instances.layers] & (instances.layers > 0)).any(axis=0)
+    return int(np.count_nonzero(is_ignored[instances.layers].any(axis=0) & ~in_cell))
 
 
 def _annotations(instances: Instances, num_classes: int) -> list:

@@ -4,9 +4,12 @@ The configs hold none of it, for they must load without data, and a config that 
 """
 
 import os
+from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
@@ -315,6 +318,9 @@ def use_backbone_weights(cfg: Config, path: str) -> None:
 def start_from_checkpoint(cfg: Config, path: str) -> None:
     """Fine-tune: all weights from a checkpoint, so that the backbone's own are not fetched.
 
+    Where its classes are not those of the data, also where they are as many, the weights that belong to single classes
+    are not taken over: see :class:`NewClassHeadsHook`.
+
     Raises:
         UserError: See :func:`read_checkpoint`.
     """
@@ -322,17 +328,45 @@ def start_from_checkpoint(cfg: Config, path: str) -> None:
     classes = (next(inner_dataset_configs(cfg.train_dataloader.dataset)).get('metainfo') or {}).get('classes')
     if trained_on and classes and list(trained_on) != list(classes):
         print(f'{path}: was trained on {", ".join(trained_on)}; heads of other classes start anew', flush=True)
+        hook = dict(type='NewClassHeadsHook', weights=class_weights(cfg.model, len(classes)))
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     cfg.load_from = str(path)
     cfg.model.backbone.init_cfg = None
 
 
-def check_starting_weights(model: torch.nn.Module, path: str) -> None:
+def class_weights(model: Config, num_classes: int) -> list:
+    """Names of the weights of a model, by its config, that belong to single classes: with one class more they grow."""
+    shapes = []
+    for count in (num_classes, num_classes + 1):
+        copy = deepcopy(model)
+        _set_everywhere(copy, 'num_classes', count)
+        shapes.append({name: value.shape for name, value in MODELS.build(copy).state_dict().items()})
+    return [name for name, shape in shapes[0].items() if shape != shapes[1].get(name)]
+
+
+def check_same_classes(cfg: Config, checkpoint: dict, path: str) -> None:
+    """Refuse to go on with a run whose classes are not those of the data.
+
+    Raises:
+        UserError: Naming both.
+    """
+    trained_on = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
+    classes = (cfg.train_dataloader.dataset.get('metainfo') or {}).get('classes')
+    if trained_on and classes and list(trained_on) != list(classes):
+        raise UserError(
+            f'{path}: was trained on {", ".join(trained_on)}, the data has {", ".join(classes)}; prepare it with '
+            '--classes as for that run, or fine-tune by --load-from'
+        )
+
+
+def check_starting_weights(model: torch.nn.Module, path: str, left_out: Sequence = ()) -> None:
     """Refuse a checkpoint of which the model takes nothing over, where mmengine would train random weights; else say
     how much it takes. Heads of other classes may start anew.
 
     Args:
         model (Module): Of the run.
         path (str): ``load_from``: a file or an address.
+        left_out (Sequence[str]): Names of weights that are not taken over.
 
     Raises:
         UserError: If no weight has the name and the shape of one in the model; see :func:`read_checkpoint`.
@@ -341,7 +375,7 @@ def check_starting_weights(model: torch.nn.Module, path: str) -> None:
     content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     given, expected = content.get('state_dict', content), model.state_dict()
     shapes = {name.removeprefix('module.'): getattr(value, 'shape', None) for name, value in given.items()}
-    taken = sum(shapes.get(name) == value.shape for name, value in expected.items())
+    taken = sum(shapes.get(name) == value.shape for name, value in expected.items() if name not in left_out)
     if not taken:
         raise UserError(
             f"{path}: none of its {len(given)} weights has the name and the shape of one of the model's; a detector of "

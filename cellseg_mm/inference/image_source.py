@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from cellseg_mm.utils import UserError
 
 from .pixel_values import SAMPLE_SIDE, describe_values, full_scale, join_notes, to_rgb
-from .tiff_source import TiffSource, checked_pixel_size
+from .tiff_source import TiffSource, UnknownTiffError, checked_pixel_size
 
 TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 WHOLE_FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'BMP', 'WEBP')  # of Pillow's; some of its others run programs
@@ -54,6 +54,31 @@ class ArraySource:
         return self._array[y : y + height, x : x + width]
 
 
+def as_source(image: object) -> object:
+    """An image in memory as a source: an array of (H, W, 3) uint8 RGB, an image of Pillow, or a source itself.
+
+    Raises:
+        UserError: If it is none of these, or smaller than 8 px a side.
+    """
+    if isinstance(image, Image.Image):
+        if any('16' in part or part in ('I', 'F') for part in (image.mode,)):
+            raise UserError(f'an image of mode {image.mode}: 8 bits a channel are needed; give its file instead')
+        image = ArraySource(np.array(image.convert('RGB')), note=PALETTE_NOTES.get(image.mode, ''))
+    elif isinstance(image, np.ndarray):
+        try:
+            image = ArraySource(image)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    elif not all(hasattr(image, name) for name in ('read', 'height', 'width')) or isinstance(image, type):
+        raise UserError(
+            f'an image of type {type(image).__name__}: a path, an array of (H, W, 3) uint8 RGB, an image of Pillow or '
+            'a source of open_image is needed'
+        )
+    if min(image.height, image.width) < MIN_SIDE:
+        raise UserError(f'{image.width}x{image.height} px; at least {MIN_SIDE} a side are needed')
+    return image
+
+
 class SwappedSource:
     """A source whose file has red and blue exchanged, put right."""
 
@@ -70,6 +95,9 @@ class SwappedSource:
 
 class OpenSlideSource:
     """A slide by openslide, an optional package; what the scanner left out is white.
+
+    It is cut to the region that the scanner recorded (``openslide.bounds-x`` and so on), where it names one, as QuPath
+    and other viewers show it: that region's upper left corner is (0, 0), and its area counts.
 
     Args:
         path (Path): The file.
@@ -88,12 +116,11 @@ class OpenSlideSource:
         self._path, self._error = path, openslide.OpenSlideError
         try:
             self._slide = openslide.OpenSlide(path)
-            self.width, self.height = self._slide.dimensions
+            self._left, self._top, self.width, self.height, self.note = _bounds(self._slide)
             x, y = (float(self._slide.properties.get(f'openslide.mpp-{axis}', 'nan')) for axis in 'xy')
         except (openslide.OpenSlideError, ValueError) as error:
             raise UserError(f'{path}: openslide cannot read it ({error})') from error
-        self.pixel_size = checked_pixel_size(x, y)
-        self.note, self.name = '', path.name
+        self.pixel_size, self.name = checked_pixel_size(x, y), path.name
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See :meth:`ArraySource.read`.
@@ -102,18 +129,49 @@ class OpenSlideSource:
             UserError: If the file is damaged there.
         """
         try:
-            window = self._slide.read_region((x, y), 0, (width, height))
+            window = self._slide.read_region((self._left + x, self._top + y), 0, (width, height))
         except self._error as error:
             raise UserError(f'{self._path}: cannot be decoded at x {x}, y {y}, damaged? ({error})') from error
         white = Image.new('RGBA', window.size, 'white')
         return np.array(Image.alpha_composite(white, window).convert('RGB'))
 
 
+def _is_slide(path: Path) -> bool:
+    """Whether openslide is there and knows a file as one of a scanner, and not as any TIFF in tiles."""
+    try:
+        from openslide import OpenSlide
+    except ImportError:
+        return False
+    return OpenSlide.detect_format(path) not in (None, 'generic-tiff')
+
+
+def _bounds(slide: object) -> tuple:
+    """x, y, width and height of the region that a slide shows, in px of its full canvas, and what to say about it.
+
+    Raises:
+        ValueError: If it names a region that is not one of the canvas.
+    """
+    names = [f'openslide.bounds-{name}' for name in ('x', 'y', 'width', 'height')]
+    full_width, full_height = slide.dimensions
+    if not all(name in slide.properties for name in names):
+        return 0, 0, full_width, full_height, ''
+    x, y, width, height = (int(slide.properties[name]) for name in names)
+    width, height = min(width, full_width - x), min(height, full_height - y)
+    if x < 0 or y < 0 or width < 1 or height < 1:
+        raise ValueError(f'its bounds {x}, {y}, {width}, {height} are not in its {full_width}x{full_height} px')
+    if (width, height) == (full_width, full_height):
+        return 0, 0, width, height, ''
+    note = (
+        f'the scanned region, as viewers show it: (0, 0) is at x {x}, y {y} of the full {full_width}x{full_height} px'
+    )
+    return x, y, width, height, note
+
+
 def open_image(path: str | Path, channel_order: str = 'rgb') -> object:
     """An image file as a source.
 
     TIFF and SVS are read by windows, see :class:`TiffSource`; PNG, JPEG, JPEG 2000, BMP and WebP whole, by Pillow;
-    other slide formats by openslide where it is installed.
+    other slide formats, and TIFF of a kind that is none of TiffSource's, by openslide where it is installed.
 
     Args:
         path (str | Path): The file.
@@ -139,7 +197,14 @@ def _open(path: Path) -> object:
         raise UserError(f'{path}: is empty')
     if path.suffix.lower() in SLIDE_SUFFIXES:  # before TIFF, which some of them are underneath
         return OpenSlideSource(path)
-    return TiffSource(path) if start in TIFF_STARTS else _read_whole(path)
+    if start not in TIFF_STARTS:
+        return _read_whole(path)
+    try:
+        return TiffSource(path)
+    except UnknownTiffError:
+        if _is_slide(path):
+            return OpenSlideSource(path)
+        raise
 
 
 def read_overview(source: object, max_side: int) -> tuple:

@@ -20,7 +20,7 @@ from cellseg_mm.engine.run_setup import operating_threshold
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
-from .image_source import ArraySource, SwappedSource, open_image
+from .image_source import SwappedSource, as_source, open_image
 from .pixel_values import sample_windows
 from .tiled import predict_tiled
 from .tiles import TileGrid
@@ -139,22 +139,19 @@ class CellInferencer:
         """The cells of an image, or of each of several.
 
         Args:
-            image (str | Path | ndarray | object | list): A file, see :meth:`open`; an array of (H, W, 3) uint8 RGB; a
-                source, see :func:`open_image`; or a list of these.
+            image (str | Path | ndarray | Image | object | list | tuple): A file, see :meth:`open`; an array of
+                (H, W, 3) uint8 RGB; an image of Pillow; a source, see :func:`open_image`; or a list of these.
 
         Returns:
             Cells | list[Cells]: Those of the image, of :attr:`score_thr` and above; of a list, what each entry alone
             gives.
 
         Raises:
-            UserError: If a file cannot be read.
+            UserError: If a file cannot be read, or it is nothing of these.
         """
-        if isinstance(image, list):
+        if isinstance(image, (list, tuple)):
             return [self(entry) for entry in image]
-        if isinstance(image, np.ndarray):
-            image = ArraySource(image)
-        elif isinstance(image, (str, Path)):
-            image = self.open(image)
+        image = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
         with tempfile.TemporaryDirectory() as folder:
             parts = self.stream(image, folder, {}, self.needs_tiles(image), **self.tiling(), alone=True)
             return Cells.concatenate([Cells.from_codes([], [], [], image.height, image.width), *parts])

@@ -32,6 +32,10 @@ MICROMETERS = {'µm': 1, 'μm': 1, 'um': 1, 'micron': 1, 'microns': 1, '\\u00B5m
 logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what matters comes as an error
 
 
+class UnknownTiffError(UserError):
+    """The file may be whole, but is of a kind that :class:`TiffSource` does not read."""
+
+
 class TiffSource:
     """The largest page of a TIFF file, which is a slide's full resolution; of equal ones the first.
 
@@ -41,7 +45,8 @@ class TiffSource:
         path (Path): The file.
 
     Raises:
-        UserError: If it is no whole TIFF, or its pixels are of a kind that is no image.
+        UserError: If it is no whole TIFF, or its pixels are of a kind that is no image
+            (:class:`UnknownTiffError`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,22 +58,26 @@ class TiffSource:
             self._kind = page.photometric.name
             self._is_jpeg = page.compression in JPEG
         except Exception as error:  # of many kinds where tags are damaged
-            raise UserError(f'{path}: is no whole TIFF ({error})') from error
+            raise UnknownTiffError(f'{path}: is no whole TIFF ({error})') from error
         self.height, self.width = page.imagelength, page.imagewidth
         self._check_kind()
-        self._planes = page.samplesperpixel if page.planarconfig == 2 else 1
+        self._pages = self._color_pages(pages)
+        if len(self._pages) > 1:
+            self._kind = 'RGB'
+        self._channels = page.samplesperpixel * len(self._pages)
+        self._planes = self._channels if page.planarconfig == 2 or len(self._pages) > 1 else 1
         strip = min(page.rowsperstrip, self.height), self.width
         self._segment_shape = (page.tilelength, page.tilewidth) if page.is_tiled else strip
         self._grid = math.ceil(self.height / self._segment_shape[0]), math.ceil(self.width / self._segment_shape[1])
         self._check_segments()
-        segment_bytes = math.prod(self._segment_shape) * page.samplesperpixel * page.dtype.itemsize
+        segment_bytes = math.prod(self._segment_shape) * self._channels * page.dtype.itemsize
         self._segment = functools.lru_cache(max(1, CACHE_BYTES // segment_bytes))(self._decode)
         self._scale = self._find_scale()
         self.pixel_size = _pixel_size(self._file, page)
-        values_note = describe_values(page.samplesperpixel, page.dtype, page.bitspersample, self._scale)
+        values_note = describe_values(self._channels, page.dtype, page.bitspersample, self._scale)
         orientation = int(page.tags.valueof('Orientation', default=1))
         self.note = join_notes(
-            f'page {page.index + 1} of {len(pages)}' if len(pages) > 1 else '',
+            _page_note(self._pages, pages),
             KIND_NOTES.get(self._kind, values_note),
             f'orientation {orientation} not applied' if orientation != 1 else '',
         )
@@ -93,25 +102,52 @@ class TiffSource:
         unconverted = self._kind == 'YCBCR' and not self._is_jpeg
         if page.is_bif or page.compression == 33003 or unconverted:
             # overlapping tiles of Ventana; YCbCr that comes out of its codec as it is, the first of Aperio
-            raise UserError(f'{self._path}: a kind of TIFF that is not read; save it as a plain RGB TIFF')
+            raise UnknownTiffError(f'{self._path}: a kind of TIFF that is not read; save it as a plain RGB TIFF')
         if page.dtype is None or page.dtype.kind not in 'buif' or page.imagedepth > 1 or 0 in page.shape:
-            raise UserError(f'{self._path}: holds no plane of numbers')
+            raise UnknownTiffError(f'{self._path}: holds no plane of numbers')
         if not channels or not channels <= page.samplesperpixel <= channels + 1:
-            raise UserError(
+            raise UnknownTiffError(
                 f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB or CMYK, and '
                 'alpha, can be read'
             )
 
+    def _color_pages(self, pages: list) -> list:
+        """The pages of red, green and blue where a grey page is one of three channels (ImageJ, OME); else the page.
+
+        Raises:
+            UserError: For three grey pages of which the file does not say what they are.
+        """
+        page = self._page
+        alike = [other for other in pages if other.shape == page.shape and other.dtype == page.dtype]
+        if self._kind not in ('MINISBLACK', 'MINISWHITE') or page.samplesperpixel != 1 or len(alike) < 3:
+            return [page]
+        if self._file.is_imagej or self._file.is_ome:
+            series = max(self._file.series, key=lambda series: math.prod(series.shape))
+            sizes = dict(zip(series.axes, series.shape, strict=True))
+            if sizes.get('C') != 3 or len(series.pages) != math.prod(series.shape) // math.prod(page.shape):
+                return [page]
+            others = [(axis, size) for axis, size in sizes.items() if axis not in 'YXS']
+            step = math.prod([size for axis, size in others[[axis for axis, _ in others].index('C') + 1 :]])
+            found = [series.pages[channel * step] for channel in range(3)]
+            return [page if each is None else each.aspage() for each in found]
+        if len(alike) == 3 == len(pages):
+            raise UserError(
+                f'{self._path}: has three grey pages, which may be colours or a stack; save it as RGB, one page alone, '
+                'or as a composite of ImageJ'
+            )
+        return [page]
+
     def _check_segments(self) -> None:
         page = self._page
         if math.prod(self._segment_shape) > MAX_SEGMENT and not page.is_memmappable:
-            raise UserError(
+            raise UnknownTiffError(
                 f'{self._path}: {self.width}x{self.height} px in strips or tiles that have to be decoded at once, each '
                 f'of more than {MAX_SEGMENT / 1e6:.0f} megapixels; save it as a tiled TIFF'
             )
         size = os.path.getsize(self._path)
-        needed = int(np.add(page.dataoffsets, page.databytecounts, dtype=np.int64).max(initial=0))
-        if size < needed or len(page.dataoffsets) < math.prod(self._grid) * self._planes:
+        ends = [np.add(page.dataoffsets, page.databytecounts, dtype=np.int64).max(initial=0) for page in self._pages]
+        needed, segments = int(max(ends)), min(len(page.dataoffsets) for page in self._pages)
+        if size < needed or segments * len(self._pages) < math.prod(self._grid) * self._planes:
             raise UserError(f'{self._path}: is cut off or damaged ({size:,} bytes, where {needed:,} are needed)')
 
     def _find_scale(self) -> float:
@@ -129,9 +165,10 @@ class TiffSource:
     def _read_stored(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """A window as (height, width, C) of the file's own type."""
         if self._mapped is not None:
-            return self._mapped[y : y + height, x : x + width]
+            parts = [mapped[y : y + height, x : x + width] for mapped in self._mapped]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         (rows, cols), (segment_height, segment_width) = self._grid, self._segment_shape
-        window = np.empty((height, width, self._page.samplesperpixel), self._page.dtype)
+        window = np.empty((height, width, self._channels), self._page.dtype)
         for plane, row, col in itertools.product(
             range(self._planes),
             range(y // segment_height, (y + height - 1) // segment_height + 1),
@@ -145,19 +182,23 @@ class TiffSource:
         return window
 
     @functools.cached_property
-    def _mapped(self) -> np.ndarray | None:
-        """(H, W, C) in the file itself, where its values are neither compressed nor scattered."""
-        page = self._page
-        if not page.is_memmappable:
+    def _mapped(self) -> list | None:
+        """(H, W, C) of each page in the file itself, where its values are neither compressed nor scattered."""
+        if not all(page.is_memmappable for page in self._pages):
             return None
+        return [self._map_page(page) for page in self._pages]
+
+    def _map_page(self, page: tifffile.TiffPage) -> np.ndarray:
         dtype = np.dtype(self._file.byteorder + page.dtype.char)
         stored = np.memmap(self._path, dtype, 'r', page.dataoffsets[0], page.shape)
-        stored = stored.reshape(self._planes, self.height, self.width, -1)
-        return stored[..., 0].transpose(1, 2, 0) if self._planes > 1 else stored[0]
+        planes = page.samplesperpixel if page.planarconfig == 2 else 1
+        stored = stored.reshape(planes, self.height, self.width, -1)
+        return stored[..., 0].transpose(1, 2, 0) if planes > 1 else stored[0]
 
     def _decode(self, index: int) -> np.ndarray:
         """A tile or strip as (h, w, C), or 1 for C in planes."""
-        page = self._page
+        number, index = divmod(index, math.prod(self._grid) * self._planes // len(self._pages))
+        page = self._pages[number]
         offset, count = page.dataoffsets[index], page.databytecounts[index]
         if not count:
             white = 0 if self._kind in ('MINISWHITE', 'SEPARATED') else self._scale
@@ -171,6 +212,13 @@ class TiffSource:
             return page.decode(data, index, **tables)[0][0]
         except Exception as error:  # codecs raise many kinds
             raise UserError(f'{self._path}: cannot be decoded from byte {offset} on, damaged? ({error})') from error
+
+
+def _page_note(chosen: list, pages: list) -> str:
+    if len(chosen) > 1:
+        others = f', the first of {len(pages) // len(chosen)}' if len(pages) > len(chosen) else ''
+        return f'three channels, taken for red, green and blue{others}'
+    return f'page {chosen[0].index + 1} of {len(pages)}' if len(pages) > 1 else ''
 
 
 def _pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:

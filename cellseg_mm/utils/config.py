@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,9 +10,17 @@ from mmengine.config import Config, DictAction
 
 from .errors import UserError
 
+# Keys that name files and folders, whose values are taken as they stand.
+PATH_KEY = re.compile(r'(root|dir|file|path|prefix|img|load_from|checkpoint)$')
+QUOTED = re.compile(r'(["\'])(.*)\1', re.DOTALL)
+
 
 class ConfigOptions(DictAction):
-    """mmengine's action of ``--cfg-options key=value ...``, refusing what is none in one line.
+    """mmengine's action of ``--cfg-options key=value ...``, with spaces kept and paths as they stand.
+
+    mmengine takes all spaces out of a value and splits it at commas, also those of a folder's name, so that another
+    folder is read. Here a text keeps its spaces, and commas split it unless the key is that of a path
+    (:data:`PATH_KEY`) or the value is a file or folder that is there.
 
     Raises:
         UserError: Naming the first such word, most often another argument that the option has taken.
@@ -24,7 +33,31 @@ class ConfigOptions(DictAction):
         wrong = [value for value in values if '=' not in value]
         if wrong:
             raise UserError(f'{option_string} {wrong[0]}: not key=value; other arguments stand before the option')
-        super().__call__(parser, namespace, values, option_string)
+        options = getattr(namespace, self.dest, None) or {}
+        for value in values:
+            key, _, text = value.partition('=')
+            options[key] = parse_value(key, text)
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(key: str, text: str) -> object:
+    """The value of one ``--cfg-options key=text``.
+
+    Raises:
+        UserError: If its brackets do not match.
+    """
+    quoted = QUOTED.fullmatch(text)
+    is_there = '/' in text and Path(text).expanduser().exists()
+    is_list = text[:1] + text[-1:] in ('[]', '()')
+    if is_there or (PATH_KEY.search(key) and not is_list and text != 'None'):
+        return quoted[2] if quoted and not is_there else text
+    try:
+        value = DictAction._parse_iterable(text)
+    except AssertionError as error:
+        raise UserError(f'--cfg-options {key}={text}: its brackets do not match') from error
+    if isinstance(value, str):
+        return quoted[2] if quoted else text
+    return value
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -14,17 +14,19 @@ from cellseg_mm.datasets.check import (
     check_anchors,
     check_border,
     check_class_balance,
+    check_cover,
     check_duplicates,
     check_empty,
     check_files,
     check_prepared_set,
     check_sizes,
     checks_text,
+    overlapping_pairs,
     read_annotations,
     read_files,
 )
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.structures import write_layers
+from cellseg_mm.structures import read_layers, write_layers
 from cellseg_mm.utils import UserError
 
 TRAIN, VAL, TEST = range(3)
@@ -226,6 +228,86 @@ def test_empty_images():
     check = check_empty(images, make_cells((0, 0, 99)))
     assert [line.split(':')[0] for line in check.warnings] == ['train/1.png', 'test/2.png']
     assert check.summary == '2 of 3 labelled images are without a cell'
+
+
+def two_disks(distance):
+    """Two disks of radius 10 px, in layers of their own, and what the second shares of the first."""
+    y, x = np.mgrid[:60, :90]
+    one, other = (np.hypot(x - centre, y - 30) < 10 for centre in (30, 30 + distance))
+    return np.stack([one * 1, other * 2]), (one & other).sum() / one.sum()
+
+
+def test_pairs_that_overlap():
+    assert overlapping_pairs(two_disks(30)[0]) == []
+    assert overlapping_pairs(two_disks(0)[0][:1]) == []
+    for distance in range(1, 20):
+        layers, shared = two_disks(distance)
+        assert overlapping_pairs(layers) == ([(1, 2)] if shared > 0.5 else [])
+    nested = two_disks(0)[0]
+    nested[1, :, 31:] = 0  # a part of the first alone
+    assert overlapping_pairs(nested) == [(1, 2)]
+
+
+def cells_of(root, split='train'):
+    """The first image of a split with two cells at least: its content, its entries and its layers."""
+    path = root / f'annotations/{split}.json'
+    content = read_json(path)
+    for image in content['images']:
+        entries = [entry for entry in content['annotations'] if entry['image_id'] == image['id']]
+        if len(entries) > 2:
+            return path, content, image, entries, read_layers(root / 'instances' / image['instance_map'])
+    raise AssertionError(split)
+
+
+def doubled(root):
+    """A cell a second time, as a further layer."""
+    path, content, image, entries, layers = cells_of(root)
+    number = len(entries) + 1
+    mask = (layers == entries[0]['instance_id']).any(axis=0)
+    write_layers(root / 'instances' / image['instance_map'], np.concatenate([layers, [mask * number]]))
+    content['annotations'].append(dict(entries[0], id=10**6, instance_id=number))
+    path.write_text(json.dumps(content))
+    return image
+
+
+def scattered(root):
+    """Six squares of one id."""
+    _, _, image, entries, layers = cells_of(root)
+    layer = np.zeros_like(layers[0])
+    for place in range(6):
+        layer[5:10, 10 * place + 5 : 10 * place + 10] = entries[0]['instance_id']
+    write_layers(root / 'instances' / image['instance_map'], np.concatenate([layers, [layer]]))
+    return image
+
+
+def ignored(root):
+    """A region over all of the image."""
+    path, content, image, entries, layers = cells_of(root)
+    number = len(entries) + 1
+    layer = np.full_like(layers[0], number)
+    write_layers(root / 'instances' / image['instance_map'], np.concatenate([layers, [layer]]))
+    content['annotations'].append(dict(entries[0], id=10**6, instance_id=number, iscrowd=1))
+    path.write_text(json.dumps(content))
+    return image
+
+
+@pytest.mark.parametrize('title, damage', [('overlaps', doubled), ('parts', scattered), ('ignored', ignored)])
+def test_a_fault_of_the_maps_is_told_with_its_image(altered, title, damage):
+    titles = ('overlaps', 'parts', 'ignored', 'cover')
+    assert not any(check_prepared_set(altered)[name].warnings for name in titles)
+    image = damage(altered)
+    checks = check_prepared_set(altered)
+    assert [name for name in titles if checks[name].warnings] == [title]
+    assert len(checks[title].warnings) == 1 and f'train/{image["file_name"]}' in checks[title].table
+    assert len(checks[title].table.splitlines()) == 3 and ' 1 image' in checks[title].summary
+
+
+def test_a_cell_that_covers_its_image():
+    images = make_images(TRAIN, VAL)
+    assert not check_cover(images, make_cells((0, 0, 5000), (1, 0, 99))).warnings
+    check = check_cover(images, make_cells((0, 0, 99), (1, 0, 5001), (1, 0, 9000)))
+    assert len(check.warnings) == 1 and check.summary.endswith('2 in 1 images')
+    assert check.table.splitlines()[2:] == ['| val/1.png |     2 |']
 
 
 def test_anchors():

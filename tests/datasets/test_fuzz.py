@@ -69,6 +69,7 @@ def labels_of(root: Path, suffixes: tuple) -> list:
         ('coco', ('.json',)),
         ('geojson', ('.geojson', '.json')),
         ('monusac', ('.xml',)),
+        ('asap', ('.xml',)),
         ('cellpose', ('.tif', '.png')),
         ('task', ('.tif',)),
         ('pannuke', ('.npy',)),

@@ -161,6 +161,16 @@ def test_unlabelled_test_images(source, tmp_path):
     assert [image['file_name'] for image in content['images']] == ['x.png'] and not content['annotations']
 
 
+def test_equal_names_of_splits_get_the_split_before_them(source, tmp_path):
+    shutil.copytree(source / 'train' / 'image_0', source / 'test' / 'IMAGE_0')
+    prepare(source, tmp_path / 'out', workers=1)
+    names = {path.stem for path in (tmp_path / 'out/images').iterdir()}
+    assert names == {'train_image_0', 'test_IMAGE_0', *(f'image_{index}' for index in range(1, 6))}
+    shutil.copytree(source / 'train' / 'image_1', source / 'train' / 'train_image_0')
+    with pytest.raises(UserError, match='the name train_image_0 is in train/ too'):
+        prepare(source, tmp_path / 'out', workers=1)
+
+
 def test_running_twice_gives_the_same_files(source, tmp_path):
     prepare(source, tmp_path / 'out', workers=2)
     first = contents(tmp_path / 'out')
@@ -370,9 +380,6 @@ def test_refusals(source, tmp_path):
         prepare(source, tmp_path / 'out', val_fraction=0)
     with pytest.raises(UserError, match='not a prepared set, train is in it'):
         prepare(source, source)
-    shutil.copytree(source / 'train' / 'image_0', source / 'test' / 'image_0')
-    with pytest.raises(UserError, match='in train/ too'):
-        prepare(source, tmp_path / 'out')
     (source / 'test_image_name_to_ids.json').write_text('{"a": 1}')
     with pytest.raises(UserError, match=r'test_image_name_to_ids\.json'):
         prepare(source, tmp_path / 'out')

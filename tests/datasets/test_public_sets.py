@@ -226,15 +226,21 @@ def test_monuseg_unpacked_into_folders_of_the_zips_names_or_renamed(copied):
     assert splits_of(find(root)[0]) == expected
 
 
-def test_xml_that_names_classes_is_not_monusegs(written, tmp_path):
-    """And the other way round: a file with classes beside some without any is refused."""
-    root = shutil.copytree(written['monuseg'], tmp_path / 'source')
-    path = root / 'MoNuSeg 2018 Training Data/Annotations/p2_1.xml'
+def test_xml_that_names_classes_is_not_monusegs(copied):
+    """A file with a class beside some without any is refused; a set in which they have classes is MoNuSAC's."""
+    root = copied('monuseg')
+    paths = sorted(root.rglob('*.xml'))
+    path = next(path for path in paths if path.stem == 'p2_1')
     path.write_text(path.read_text().replace('Name=""', 'Name="Epithelial"', 1))
-    samples, _ = find(root)
-    sample = next(sample for sample in samples if sample.name == 'p2_1')
-    with pytest.raises(UserError, match=r"p2_1.xml: names a class, 'Epithelial'"):
-        sample.read_instances((HEIGHT, WIDTH))
+    with pytest.raises(UserError, match=r"p2_1.xml: class 'Epithelial' is none of cell"):
+        find(root)
+    flat = root / 'flat'
+    flat.mkdir()
+    for path in paths:
+        path.write_text(path.read_text().replace('Name=""', 'Name="Epithelial"', 1))
+        for file in (path, next(root.rglob(f'{path.stem}.tif'))):
+            file.rename(flat / file.name)
+    assert find_format(flat) is FORMATS['monusac']
 
 
 def test_label_masks_of_nuinsseg_are_read_where_no_others_are(copied):
@@ -246,6 +252,8 @@ def test_label_masks_of_nuinsseg_are_read_where_no_others_are(copied):
         place.rename(place.with_name('mask binary_vague'))
     assert [sample.read_instances((HEIGHT, WIDTH)).labels.tolist() for sample in find(root)[0]] == expected
     assert all(labels == [1] * 6 + [0] for labels in expected)
+    layers = [sample.read_instances((HEIGHT, WIDTH)).layers[0] for sample in find(root)[0]]
+    assert all(set(np.unique(layer)) == set(range(8)) for layer in layers)  # the vague area covers one nucleus
     for place in root.glob('*/*/vague areas'):
         shutil.rmtree(place)
     assert all(not sample.read_instances((HEIGHT, WIDTH)).is_ignored.any() for sample in find(root)[0])
@@ -492,7 +500,7 @@ REFUSED = {
     'MoNuSeg of another kind of XML': (
         'monuseg',
         text('MoNuSeg 2018 Training Data/Annotations/p1_1.xml', b'<annotation><object/></annotation>'),
-        'p1_1.xml: has no Annotation with Regions',
+        'p1_1.xml: its root is <annotation>',
     ),
     'MoNuSeg with a hole': (
         'monuseg',

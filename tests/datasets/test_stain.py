@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cellseg_mm.datasets.stain import channel_order, stain_difference
+from cellseg_mm.datasets.stain import channel_order, label_correlation, misplaced_labels, stain_difference
 from cellseg_mm.datasets.synthetic import draw_tissue
 
 
@@ -39,3 +39,26 @@ def test_undecided_says_so(differences):
     order, reason = channel_order(differences)
     assert order == 'rgb'
     assert reason.startswith('undecided, kept as stored')
+
+
+def test_labels_that_do_not_go_with_their_image():
+    """Against numpy's own correlation; of ten images the labels of one are those of another."""
+    rng = np.random.default_rng(0)
+    images, masks, found = [], [], []
+    for _ in range(10):
+        mask = np.kron(rng.random((8, 8)) < 0.3, np.ones((8, 8))) > 0
+        images.append(np.where(mask[..., None], [90, 60, 150], [225, 150, 190]) + rng.integers(-9, 10, (64, 64, 3)))
+        masks.append(mask)
+    images = np.clip(images, 0, 255).astype(np.uint8)
+    for image, mask in zip(images, masks, strict=True):
+        expected = [
+            np.corrcoef(values.ravel(), mask.ravel())[0, 1]
+            for values in (image.sum(axis=2), image[..., 0].astype(int) - image[..., 2])
+        ]
+        assert label_correlation(image, mask) == pytest.approx(expected, abs=1e-4)
+        found.append(label_correlation(image, mask))
+    assert len(misplaced_labels(found)) == 0
+    found[3] = label_correlation(images[3], masks[3][::-1, ::-1] & ~masks[3])
+    found[5] = ()
+    assert misplaced_labels(found).tolist() == [3] and misplaced_labels([(), ()]).tolist() == []
+    assert label_correlation(images[0], masks[0] | True) == () and label_correlation(images[0], masks[0] & False) == ()

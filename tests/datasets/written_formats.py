@@ -46,12 +46,14 @@ def make_scenes() -> list:
     for index, name in enumerate(['p1_1', 'p1_2', 'p2_1', 'p2_2', 'p3_1', 'p3_2', 'p4_1']):
         rng = np.random.default_rng(index)
         stars = []
-        for place in range(7):
+        for place in range(6):
             angles = np.sort(rng.uniform(0, 2 * np.pi, 12))
             row, col = np.array(divmod(place, 4)) * (32, 24) + (16, 12)
             radii = rng.uniform(6, 11, 12)
             stars.append(np.stack([col + radii * np.cos(angles), row + radii * np.sin(angles)], axis=1).round(3))
-        *outlines, ignored = stars
+        outlines = stars
+        corners = np.array([[50, 35], [94, 35], [94, 62], [50, 62]])
+        ignored = (corners + rng.uniform(-2, 2, (4, 2))).round(3)  # larger than a cell
         cells = [(CLASSES[number % 2], points) for number, points in enumerate(outlines)]
         inside = np.any([to_mask(points) for points in outlines], axis=0)
         image = np.where(inside[..., None], [90, 60, 150], [225, 150, 190]) + rng.integers(-9, 10, (HEIGHT, WIDTH, 3))
@@ -177,6 +179,25 @@ def write_geojson(root: Path, scenes: list) -> None:
         (folder / f'{scene.name}.geojson').write_text(json.dumps(dict(type='FeatureCollection', features=features)))
 
 
+def write_asap(root: Path, scenes: list) -> None:
+    """As ASAP writes it; the rectangle of a class of its own is drawn around the cells."""
+    for scene in scenes:
+        folder = root / scene.split
+        folder.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / f'{scene.name}.tif', scene.image)
+        root_element = ElementTree.Element('ASAP_Annotations')
+        annotations = ElementTree.SubElement(root_element, 'Annotations')
+        frame = np.array([[1, 1], [WIDTH - 1, 1], [WIDTH - 1, HEIGHT - 1], [1, HEIGHT - 1]])
+        for number, (name, points) in enumerate([*scene.cells, ('tissue', frame), ('Ignore*', scene.ignored)]):
+            annotation = ElementTree.SubElement(annotations, 'Annotation', Name=str(number), Type='Polygon')
+            annotation.set('PartOfGroup', name)
+            coordinates = ElementTree.SubElement(annotation, 'Coordinates')
+            for order, (x, y) in enumerate(points.tolist()):
+                ElementTree.SubElement(coordinates, 'Coordinate', Order=str(order), X=str(x), Y=str(y))
+        ElementTree.SubElement(root_element, 'AnnotationGroups')
+        ElementTree.ElementTree(root_element).write(folder / f'{scene.name}.xml')
+
+
 # Of each format: how it is written, what --classes says, and the classes that come out.
 WRITTEN = dict(
     task=(write_task, CLASSES, CLASSES),
@@ -185,4 +206,5 @@ WRITTEN = dict(
     cellpose=(write_cellpose, None, ('cell',)),
     coco=(write_coco, None, CLASSES),
     geojson=(write_geojson, None, CLASSES),
+    asap=(write_asap, None, CLASSES),
 )

@@ -1,9 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT, read_json
+from mmdet.registry import HOOKS
 from mmengine.config import Config, ConfigDict
+from tiny_detector import tiny_config
 
 from cellseg_mm.engine import checkpoint, run_setup
 from cellseg_mm.evaluation import read_tested
@@ -187,6 +190,32 @@ def test_weights_to_start_from(tmp_path, capsys):
         torch.save(dict(state_dict=weights), path)
         with pytest.raises(UserError, match=rf'x\.pth: none of its {len(weights)} weights has the name and the shape'):
             run_setup.check_starting_weights(model, path)
+
+
+@pytest.mark.parametrize('classes, is_same', [('a b', True), ('b a', False), ('a c', False), ('a b c', False)])
+def test_class_heads_start_anew_where_classes_are_others(classes, is_same, tmp_path, capsys):
+    """Also where they are as many: what is said is done."""
+    names = run_setup.class_weights(tiny_config('maskrcnn_r18_fpn').model, 2)
+    assert {name.split('.')[2] for name in names} == {'fc_cls', 'fc_reg', 'conv_logits'} and len(names) == 6
+    weights = run_setup.MODELS.build(tiny_config('maskrcnn_r18_fpn').model).state_dict()
+    path = str(tmp_path / 'x.pth')
+    torch.save(dict(state_dict=dict(weights), meta=dict(dataset_meta=dict(classes=['a', 'b']))), path)
+    cfg = tiny_config('maskrcnn_r18_fpn')
+    cfg.custom_hooks = []
+    run_setup.set_data_facts(cfg, [0] * 3, [1] * 3, classes.split())
+    run_setup.start_from_checkpoint(cfg, path)
+    assert ('start anew' in capsys.readouterr().out) != is_same and len(cfg.custom_hooks) == (not is_same)
+    checkpoint = run_setup.read_checkpoint(path)
+    for hook in cfg.custom_hooks:
+        HOOKS.build(hook).after_load_checkpoint(SimpleNamespace(_resume=True), checkpoint)
+        assert checkpoint['state_dict'].keys() == weights.keys()  # a run that is resumed keeps its own
+        HOOKS.build(hook).after_load_checkpoint(SimpleNamespace(_resume=False), checkpoint)
+    assert weights.keys() - checkpoint['state_dict'].keys() == (set() if is_same else set(names))
+    if is_same:
+        run_setup.check_same_classes(cfg, checkpoint, path)
+    else:
+        with pytest.raises(UserError, match='was trained on a, b, the data has'):
+            run_setup.check_same_classes(cfg, checkpoint, path)
 
 
 def test_labels_of_other_classes(cfg, prepared, tmp_path):

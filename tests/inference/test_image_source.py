@@ -16,6 +16,7 @@ from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.inference import ArraySource, open_image, read_overview
 from cellseg_mm.inference.image_source import OpenSlideSource
 from cellseg_mm.inference.pixel_values import full_scale
+from cellseg_mm.inference.tiff_source import CHANNELS
 from cellseg_mm.utils import UserError
 
 HEIGHT, WIDTH = 150, 210
@@ -280,6 +281,89 @@ def test_openslide_gives_what_tifffile_gives(tmp_path, monkeypatch):
     (tmp_path / 'slide.mrxs').write_bytes(b'nothing')
     with pytest.raises(UserError, match='openslide cannot read it'):
         open_image(tmp_path / 'slide.mrxs')
+
+
+def write_leica(path, bounds, canvas):
+    """A slide of Leica whose main image lies at x, y of a canvas of width, height."""
+    (x, y), (width, height) = bounds, canvas
+
+    def image(name, ifd, size, view):
+        view = dict(zip(('sizeX', 'sizeY', 'offsetX', 'offsetY'), (250 * value for value in view), strict=True))
+        view = ' '.join(f'{key}="{value}"' for key, value in view.items())
+        size = f'sizeX="{size[0]}" sizeY="{size[1]}"'
+        return (
+            f'<image name="{name}" uuid="{ifd}"><creationDate>2013-01-01T00:00:00.00Z</creationDate>'
+            '<device model="Leica SCN400;Leica SCN" version="1.5"/>'
+            f'<pixels {size}><dimension {size} r="0" ifd="{ifd}"/></pixels>'
+            f'<view {view}/><scanSettings><objectiveSettings><objective>{40 if ifd else 1}</objective>'
+            '</objectiveSettings><illuminationSettings><illuminationSource>brightfield</illuminationSource>'
+            '</illuminationSettings></scanSettings></image>'
+        )
+
+    macro = np.full((height // 8, width // 8, 3), 240, np.uint8)
+    parts = image('macro', 0, macro.shape[1::-1], (width, height, 0, 0))
+    parts += image('main', 1, (WIDTH, HEIGHT), (WIDTH, HEIGHT, x, y))
+    description = (
+        '<?xml version="1.0"?>\n<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="9">'
+        f'<collection name="c" uuid="8" sizeX="{250 * width}" sizeY="{250 * height}">{parts}</collection></scn>'
+    )
+    options = dict(photometric='rgb', tile=(64, 64), compression='jpeg', metadata=None)
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(macro, description=description, **options)
+        file.write(RGB, compressionargs=dict(level=95), **options)
+
+
+def test_a_slide_is_cut_to_the_region_that_viewers_show(tmp_path):
+    """Coordinates begin at openslide's bounds, and only their area counts."""
+    write_leica(tmp_path / 'slide.scn', (512, 384), (1024, 768))
+    source = open_image(tmp_path / 'slide.scn')
+    assert (source.width, source.height) == (WIDTH, HEIGHT)
+    assert source.note.endswith('(0, 0) is at x 512, y 384 of the full 1024x768 px')
+    assert np.abs(whole(source).astype(int) - RGB).mean() < 6  # of JPEG
+    part = source.read(50, 60, 100, 20)
+    assert np.array_equal(part, whole(source)[60:80, 50:150])
+
+
+def test_a_tiff_that_only_openslide_reads_goes_there(tmp_path, monkeypatch):
+    """Here one whose kind is made unknown; plain TIFF, and files that are cut off, do not."""
+    write_leica(tmp_path / 'slide.tif', (512, 384), (1024, 768))
+    assert open_image(tmp_path / 'slide.tif').note == 'page 2 of 2'
+    monkeypatch.setitem(CHANNELS, 'YCBCR', 9)
+    assert open_image(tmp_path / 'slide.tif').note.startswith('the scanned region')
+    tifffile.imwrite(tmp_path / 'plain.tif', RGB, photometric='rgb', tile=(64, 64), compression='jpeg')
+    with pytest.raises(UserError, match='channels of kind YCBCR'):
+        open_image(tmp_path / 'plain.tif')
+
+
+PLANES = np.ascontiguousarray(RGB.transpose(2, 0, 1))
+STACK = np.stack([PLANES, PLANES[::-1]])  # two planes in depth, of three channels each
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(imagej=True),
+        dict(ome=True),
+        dict(ome=True, compression='zlib'),
+        dict(ome=True, tile=(32, 48), compression='lzw'),
+    ],
+)
+@pytest.mark.parametrize('array, axes, note', [(PLANES, 'CYX', ''), (STACK, 'ZCYX', ', the first of 2')])
+def test_planes_are_colours_where_the_file_calls_them_channels(tmp_path, array, axes, note, options):
+    path = tmp_path / 'x.tif'
+    tifffile.imwrite(path, array, photometric='minisblack', metadata=dict(axes=axes), **options)
+    source = open_image(path)
+    assert np.array_equal(whole(source), RGB)
+    assert np.array_equal(source.read(50, 60, 100, 20), RGB[60:80, 50:150])
+    assert source.note == f'three channels, taken for red, green and blue{note}'
+
+
+def test_three_planes_of_which_nothing_is_said_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / 'x.tif', PLANES, photometric='minisblack')
+    with pytest.raises(UserError, match='three grey pages, which may be colours or a stack'):
+        open_image(tmp_path / 'x.tif')
+    tifffile.imwrite(tmp_path / 'x.tif', PLANES[[0, 1, 2, 0]], photometric='minisblack')
+    assert open_image(tmp_path / 'x.tif').note.startswith('page 1 of 4')
 
 
 def _without_openslide(actual):

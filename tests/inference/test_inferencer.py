@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from pycocotools import mask as mask_utils
 from tiny_detector import draw, predict, random_detector, tiny_config
 
@@ -68,6 +69,31 @@ def test_the_cells_are_those_of_mmdets_test_path_each_once(checkpoint, request, 
     assert np.allclose(cells.scores[order], scores[kept]) and cells.labels[order].tolist() == labels[kept].tolist()
     assert np.array_equal(mask_utils.decode(cells.codes())[..., order], masks[..., kept])
     assert (cells.height, cells.width) == image.shape[:2] and detector.classes == ('a', 'b', 'c')
+
+
+def test_images_of_pillow_and_tuples(detector):
+    image = draw(1, 128, 128)
+    expected = detector(image)
+    for given in (Image.fromarray(image), Image.fromarray(np.dstack([image, image[..., :1]]))):
+        assert same(detector(given), expected)
+    assert [same(cells, expected) for cells in detector((image, Image.fromarray(image)))] == [True, True]
+
+
+@pytest.mark.parametrize(
+    'given, told',
+    [
+        (None, 'an image of type NoneType: a path, an array'),
+        (b'abc', 'an image of type bytes'),
+        (5, 'an image of type int'),
+        (np.zeros((5, 5, 3), np.uint8), '5x5 px; at least 8'),
+        (np.zeros((20, 20), np.uint8), r'not \(20, 20\) uint8'),
+        (np.zeros((20, 20, 3)), r'not \(20, 20, 3\) float64'),
+        (Image.fromarray(np.zeros((20, 20), np.uint16)), 'an image of mode I;16: 8 bits'),
+    ],
+)
+def test_what_is_no_image_is_told(detector, given, told):
+    with pytest.raises(UserError, match=told):
+        detector(given)
 
 
 def test_files_arrays_sources_and_lists_of_them_give_the_same_cells(detector, tmp_path):

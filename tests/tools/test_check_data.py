@@ -11,7 +11,8 @@ from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
 
 CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn.py'
-TITLES = ['files', 'duplicates', 'class balance', 'border', 'sizes', 'empty images', 'anchors']
+TITLES = ['files', 'duplicates', 'class balance', 'border', 'sizes', 'empty images']
+TITLES += ['overlaps', 'parts', 'ignored', 'cover', 'anchors']
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_as_a_user(flawless, run_tool):
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line for line in result.stdout.splitlines() if not line.startswith(' ')]
     assert [line.split(':')[0] for line in lines[:-1]] == [f'ok      {title}' for title in TITLES]
-    assert lines[-1] == '0 of 7 checks warn'
+    assert lines[-1] == '0 of 11 checks warn'
     counts = read_json(flawless / 'statistics.json')['instances']['train']
     assert f'best anchor IoU below 0.3 for 0.0% of {sum(counts.values())} training cells' in result.stdout
     for name, count in counts.items():
@@ -57,7 +58,7 @@ def test_strict_refuses_a_warning(flawless, run_here, tmp_path):
     shutil.copytree(flawless, tmp_path / 'cells')
     next((tmp_path / 'cells/images').iterdir()).unlink()
     status, printed, _ = run_here(tmp_path / 'cells')
-    assert status == 0 and 'WARNING files' in printed and printed.endswith('1 of 6 checks warn\n')
+    assert status == 0 and 'WARNING files' in printed and printed.endswith('1 of 10 checks warn\n')
     assert run_here(tmp_path / 'cells', '--strict') == (1, printed, [])
 
 

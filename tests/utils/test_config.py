@@ -1,9 +1,52 @@
+import argparse
+
 import pytest
 from conftest import ROOT
 from mmengine.config import Config
 
-from cellseg_mm.utils import UserError, diff_configs, load_config, parse_config_text
-from cellseg_mm.utils.config import MISSING, flatten
+from cellseg_mm.utils import ConfigOptions, UserError, diff_configs, load_config, parse_config_text
+from cellseg_mm.utils.config import MISSING, flatten, parse_value
+
+
+@pytest.mark.parametrize(
+    'word, value',
+    [
+        ('a=1', 1),
+        ('a=1e-3', 1e-3),
+        ('a=true', True),
+        ('a=None', None),
+        ('a=1,2', [1, 2]),
+        ('a=[(1, 2), b]', [(1, 2), 'b']),
+        ('a=two words', 'two words'),
+        ('a="two words"', 'two words'),
+        ("a=it's", "it's"),
+        ('data_root=My Drive/cells', 'My Drive/cells'),
+        ('data_root="My Drive/cells"', 'My Drive/cells'),
+        ('data_root=a,b/cells', 'a,b/cells'),
+        ('data_root=(1) cells', '(1) cells'),
+        ('data_root=2024', '2024'),
+        ('data_root=1e5', '1e5'),
+        ('train_dataloader.dataset.ann_file=a, b.json', 'a, b.json'),
+        ('load_from=None', None),
+        ('a.b=x=y', 'x=y'),
+    ],
+)
+def test_options_keep_spaces_and_paths(word, value):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    options = parser.parse_args(['--cfg-options', word, 'other=1']).cfg_options
+    assert options == {word.partition('=')[0]: value, 'other': 1}
+    assert type(options[word.partition('=')[0]]) is type(value)
+
+
+def test_a_file_that_is_there_is_one_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse_value('a', 'x/1,2') == ['x/1', 2]
+    (tmp_path / 'x').mkdir()
+    (tmp_path / 'x/1,2').touch()
+    assert parse_value('a', 'x/1,2') == 'x/1,2'
+    with pytest.raises(UserError, match='brackets do not match'):
+        parse_value('a', '[1,(2]')
 
 
 def test_flatten_opens_dicts_and_lists_of_dicts():

@@ -10,6 +10,7 @@ from types import ModuleType
 from cellseg_mm.utils import UserError
 
 from . import (
+    asap,
     cellpose,
     coco,
     conic,
@@ -33,6 +34,7 @@ FORMATS = dict(
     cellpose=cellpose,
     coco=coco,
     geojson=geojson,
+    asap=asap,
     pannuke=pannuke,
     conic=conic,
     lizard=lizard,

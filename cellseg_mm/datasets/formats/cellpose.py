@@ -3,18 +3,18 @@
 ::
 
     SRC/NAME.tif or NAME_img.tif, NAME_masks.tif      # or .png; also in SRC/train, SRC/val and SRC/test
+    SRC/NAME.tif, NAME_cp_masks.png                   # as Cellpose itself writes it
     SRC/images/NAME.tif, SRC/masks/NAME.tif           # likewise
 
-A map has one channel of whole numbers, of any dtype: 0 is background. Images of ``test`` may come without a map.
+A map has one channel of whole numbers, of any dtype: 0 is background. Images of ``test`` may come without a map. What
+else Cellpose leaves beside an image, such as ``NAME_flows.tif``, is passed over.
 """
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from cellseg_mm.structures import relabel
-from cellseg_mm.utils import UserError
 
 from .sample import (
     IMAGE_SUFFIXES,
@@ -30,10 +30,10 @@ from .sample import (
     visible,
 )
 
-ENDING = '_masks'
+ENDINGS = ('_cp_masks', '_masks')
 FOLDERS = ('images', 'masks')
-# Of the only cell of a map; more are the cells of a map that tells them from the background alone.
-MAX_PARTS = 4
+# Of what Cellpose writes beside an image besides the map: cellpose/io.py (save_masks, save_rgb, _save_flows).
+BY_PRODUCTS = ('_flows', '_flows_cp', '_cp_flows', '_dp', '_dp_cp', '_cp_output', '_outlines', '_cp_outlines', '_seg')
 
 
 def recognises(src: Path) -> bool:
@@ -52,8 +52,10 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     has_folders = any(_has_folders(folder) for _, folder in splits)
     samples = []
     for split, folder in splits:
-        images = by_stem((path for path in images_by_stem(folder).values() if not _is_map(path)), '_img')
-        pairs = pair_labels(images, by_stem(_maps_beside(folder), ENDING), split)
+        stems = {path.stem.lower() for path in visible(folder, *IMAGE_SUFFIXES)}
+        others = [path for path in images_by_stem(folder).values() if not _is_map(path)]
+        images = by_stem((path for path in others if not _is_by_product(path, stems)), '_img')
+        pairs = pair_labels(images, by_stem(_maps_beside(folder), *ENDINGS), split)
         if has_folders:
             pairs += pair_labels(*(images_by_stem(subfolder(folder, name)) for name in FOLDERS), split)
         samples += [CellposeSample(name, split, image, source, classes) for name, image, source in pairs]
@@ -61,7 +63,13 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _is_map(path: Path) -> bool:
-    return path.stem.lower().endswith(ENDING)
+    return path.stem.lower().endswith(ENDINGS)
+
+
+def _is_by_product(path: Path, stems: set) -> bool:
+    """Whether it is named as one, and the image that it would be of is there, too."""
+    stem = path.stem.lower()
+    return any(stem.endswith(ending) and stem.removesuffix(ending) in stems for ending in BY_PRODUCTS)
 
 
 def _maps_beside(folder: Path) -> list:
@@ -78,8 +86,4 @@ class CellposeSample(Sample):
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
         id_map, count = relabel(read_mask(self.source, shape))
-        if count == 1:
-            parts = cv2.connectedComponents(id_map.astype(np.uint8))[0] - 1
-            if parts > MAX_PARTS:
-                raise UserError(f'{self.source}: one id in {parts} separate places; each cell needs an id of its own')
         return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool))

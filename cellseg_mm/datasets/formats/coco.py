@@ -8,12 +8,18 @@
 
 A file whose name has the word train, val or test is that split, or one in a folder that is named so; a single file is
 train. COCO's own files of other tasks (``captions_*`` and the like) are passed over. Images are looked for by their
-``file_name`` beside the file and in ``images/``, there and one folder up, and in a folder there that is named as the
-file without ``instances_``. Classes are the categories in the order of their ids, the same in all files, but for one
-without an annotation that is the supercategory of another: Roboflow writes such a root. Images that Roboflow made of
-one (``NAME.rf.HASH.jpg``) stay on one side of the split. A file of test may have no annotations. A crowd (``iscrowd``)
-is a region in which nothing of its class is scored. How polygons become pixels is said in :mod:`.outlines`; pycocotools
-differs in a few pixels along slanted edges.
+``file_name``, with slashes of either kind, beside the file and in ``images/``, there and one folder up, and in a folder
+there that is named as the file without ``instances_``. Of a name that leads elsewhere, as the upload folders of Label
+Studio do, only the end counts, with or without the eight digits that it puts before the name. Images that Roboflow made
+of one (``NAME.rf.HASH.jpg``) stay on one side of the split. Classes are the categories in the order of their ids, the
+same in all files, but for one without an annotation that is the supercategory of another: Roboflow writes such a root.
+A file of test may have no annotations. How polygons become pixels is said in :mod:`.outlines`; pycocotools differs in a
+few pixels along slanted edges.
+
+A crowd (``iscrowd``) is a region in which nothing of its class is scored. But one of a cell's size is a cell, for the
+brush of CVAT writes each of its cells as a crowd; in prepared sets, whose annotations have an ``instance_id``, a crowd
+is always one. An annotation with ``ignore`` is a region to ignore of whatever size. Annotations that enclose cells are
+regions around them, see :mod:`.regions`.
 
 The layouts are read off ``site/content/en/docs/manual/advanced/formats/format-coco.md`` of cvat-ai/cvat, with
 Datumaro's page on COCO that it names, and the page on dataset formats in the documentation of roboflow/rf-detr.
@@ -21,8 +27,9 @@ Datumaro's page on COCO that it names, and the page on dataset formats in the do
 
 import re
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -30,9 +37,27 @@ from cellseg_mm.structures import Runs, decode_runs
 from cellseg_mm.utils import UserError
 
 from .outlines import lay_instances, rasterize, to_ring
-from .sample import SPLIT_NAMES, Instances, Sample, class_number, load_json, split_folders, subfolder, visible
+from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, look_inside, region_notes
+from .sample import (
+    MAX_COVER,
+    SPLIT_NAMES,
+    Instances,
+    Sample,
+    class_number,
+    load_json,
+    split_folders,
+    subfolder,
+    visible,
+)
 
 OTHER_TASKS = ('captions_', 'image_info_', 'labels_', 'panoptic_', 'person_keypoints_', 'stuff_')
+
+# A crowd of at most so many times the median area of the cells of its category is a cell.
+MAX_CROWD_RATIO = 4
+MIN_CELLS = 5  # of a category; where it has fewer, all cells count
+CROWD_NOTE = "crowds (iscrowd) of a cell's size: cells"
+# Label Studio's, before the name of an uploaded file.
+UPLOAD_PREFIX = re.compile(r'[0-9a-f]{8}-')
 
 
 def recognises(src: Path) -> bool:
@@ -47,7 +72,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         UserError: If a file is none of COCO, names no class or an image that is not there, gives an id twice, or two
             tell one split.
     """
-    samples, found, categories, used = [], {}, [], set()
+    samples, found, categories, files, used = [], {}, [], {}, set()
     for split, path in _find_files(src):
         if split in found:
             raise UserError(f'{path}: {found[split].name} beside it is {split} too; name one train, val or test')
@@ -68,11 +93,15 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
                     raise UserError(f'{path}: {where}: category {entry["category_id"]!r}, which is not listed')
                 annotations[entry['image_id']].append(dict(entry, category=names[entry['category_id']]))
                 used.add(names[entry['category_id']])
-            categories = categories or sorted(content['categories'], key=_id)
+            known = {str(entry['name']) for entry in categories}
+            categories += [entry for entry in sorted(content['categories'], key=_id) if str(entry['name']) not in known]
             for image in content['images']:
                 entries = annotations.pop(image['id'], [])
-                file = _find_image(path, image['file_name'])
-                name = '_'.join(PurePosixPath(image['file_name']).with_suffix('').parts)
+                file, name = _find_image(path, image['file_name'])
+                other = files.setdefault(file, image)
+                if other is not image:
+                    both = f'{other["file_name"]!r} and {image["file_name"]!r}'
+                    raise UserError(f'{path}: images {both} are both {file}; one of them needs another name')
                 size = int(image['height']), int(image['width'])
                 source = (path, size, entries) if is_labelled else None
                 group = name.partition('.rf.')[0] if '.rf.' in name else None
@@ -81,10 +110,12 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
             raise UserError(f'{path}: is no annotation file of COCO ({error!r})') from error
         if annotations:
             raise UserError(f'{path}: annotations of image {next(iter(annotations))!r}, which is not listed')
-    classes = classes or _class_names(categories, used)
+    rules, limits = _find_rules(samples)
+    classes = classes or tuple(name for name in _class_names(categories, used) if name not in rules.classes)
+    samples = [replace(sample, classes=classes, rules=rules, crowd_limits=limits) for sample in samples]
     if not classes:
         raise UserError(f'{src}: no categories in its annotations')
-    return [replace(sample, classes=classes) for sample in samples], classes
+    return samples, classes
 
 
 def _class_names(categories: list, used: set) -> tuple:
@@ -126,55 +157,141 @@ def _split_of(path: Path) -> str:
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), 'train')
 
 
-def _find_image(path: Path, name: str) -> Path:
-    """The file of an image.
+def _find_image(path: Path, name: str) -> tuple:
+    """The file of an image, and the name of its sample.
 
     Raises:
-        UserError: If the name leads out of the folders, or there is none.
+        UserError: If there is none, or its name leads out of the folders and none there has the end of it.
     """
-    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
-    if '..' in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or '\0' in name:
+    parts = PurePosixPath(name.replace('\\', '/')).parts
+    leads_out = '..' in parts or parts[:1] == ('/',) or PureWindowsPath(name).drive or '\0' in name or '://' in name
+    for kept in _possible_names(name, parts) if '\0' not in name else []:
+        for folder in (path.parent, path.parent.parent):
+            for place in (folder, folder / 'images'):
+                for file in (place / kept, place / path.stem.removeprefix('instances_') / kept):
+                    if file.is_file():
+                        return file, '_'.join(PurePosixPath(kept).with_suffix('').parts)
+    if leads_out:
         raise UserError(f'{path}: file_name {name!r} leads out of the folder; names below it are needed')
-    for folder in (path.parent, path.parent.parent):
-        for place in (folder, folder / 'images'):
-            for file in (place / name, place / path.stem.removeprefix('instances_') / name):
-                if file.is_file():
-                    return file
     raise UserError(f'{path}: no image {name!r} beside it or in images/')
 
 
+def _possible_names(name: str, parts: tuple) -> list:
+    """Relative paths that a file_name may mean, the most likely first; none leads out of a folder."""
+    decoded = PurePosixPath(unquote(name.rpartition('?d=')[2]).replace('\\', '/')).parts
+    found = []
+    for words in (parts, decoded):
+        first = max((index + 1 for index, word in enumerate(words) if word in ('..', '/') or ':' in word), default=0)
+        ends = [words[start:] for start in range(first, len(words))]
+        found += ends
+        found += [(*end[:-1], UPLOAD_PREFIX.sub('', end[-1], count=1)) for end in ends]
+    return ['/'.join(end) for end in dict.fromkeys(found) if end]
+
+
+def _read_runs(sample: 'COCOSample') -> Runs:
+    """The pixels of the annotations of an image.
+
+    Raises:
+        UserError: If one has no segmentation, or one that is broken.
+    """
+    path, shape, entries = sample.source
+    rings, owners, parts = [], [], []
+    for index, entry in enumerate(entries):
+        where = f'{path}: annotation {entry.get("id", index)!r}'
+        segmentation = entry.get('segmentation')
+        if segmentation == []:
+            raise UserError(f'{where}: has a box but no outline; export it with polygons or masks')
+        if isinstance(segmentation, dict):
+            runs = read_code(segmentation, shape, where)
+            parts.append(Runs(np.full(len(runs.start), index), runs.start, runs.length))
+        elif isinstance(segmentation, list):
+            polygons = [_to_polygon(polygon, where) for polygon in segmentation]
+            rings += polygons
+            owners += [index] * len(polygons)
+        else:
+            raise UserError(f'{where}: has no segmentation')
+    parts.append(rasterize(rings, owners, [False] * len(rings), *shape))
+    owner, start, length = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.argsort(owner, kind='stable')
+    return Runs(owner[order], start[order], length[order])
+
+
+def _is_crowd(entry: dict) -> bool:
+    return entry.get('iscrowd') in (1, '1') or bool(entry.get('ignore'))
+
+
+def _survey(sample: 'COCOSample', runs: Runs) -> Contents:
+    """What the annotations of an image enclose."""
+    entries, height = sample.source[2], sample.source[1][0]
+    is_crowd = [_is_crowd(entry) for entry in entries]
+    # crowds and cells of a category are judged apart
+    names = [entry['category'] + ('*' if crowd else '') for entry, crowd in zip(entries, is_crowd, strict=True)]
+    return look_inside(runs, names, is_crowd, ['instance_id' not in entry for entry in entries], height)
+
+
+def _find_rules(samples: list) -> tuple:
+    """What a set says about its regions, and the largest area of a crowd that is a cell, by category.
+
+    Where all annotations are crowds they are their own measure.
+    """
+    labelled = [sample for sample in samples if sample.source]
+    surveys = [_survey(sample, _read_runs(sample)) for sample in labelled]
+    rules = find_rules(surveys)
+    rules = rules._replace(classes=frozenset(name for name in rules.classes if not name.endswith('*')))
+    cells, crowds = defaultdict(list), []
+    for sample, content in zip(labelled, surveys, strict=True):
+        for entry, area, ignored in zip(sample.source[2], content.areas.tolist(), content.is_ignored, strict=True):
+            if ignored and 'instance_id' not in entry and not entry.get('ignore'):
+                crowds.append(area)
+            elif not ignored and entry['category'] not in rules.classes:
+                cells[entry['category']].append(area)
+    every = [area for areas in cells.values() for area in areas]
+    every = every if len(every) >= max(MIN_CELLS, len(crowds) / 10) else every + crowds
+    limit = MAX_CROWD_RATIO * np.median(every) if every else 0
+    own = {name: np.median(areas) for name, areas in cells.items() if len(areas) >= MIN_CELLS}
+    limits = {name: MAX_CROWD_RATIO * area for name, area in own.items()}
+    return rules, {None: limit, **limits}
+
+
+@dataclass(frozen=True)
 class COCOSample(Sample):
-    """``source`` is the file, the size (H, W) that it states and the image's annotations."""
+    """``source`` is the file, the size (H, W) that it states and the image's annotations.
+
+    Attributes:
+        rules: What the set says about its regions.
+        crowd_limits: Largest area in px of a crowd that is a cell, by category; under None of all others.
+    """
+
+    rules: RegionRules = NO_RULES
+    crowd_limits: dict = field(default_factory=dict)
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the file's order."""
         path, size, entries = self.source
         if size != shape:
             raise UserError(f'{self.image}: {shape} px, but {size} in {path} (height, width)')
-        rings, owners, parts = [], [], []
-        for index, entry in enumerate(entries):
-            where = f'{path}: annotation {entry.get("id", index)!r}'
-            segmentation = entry.get('segmentation')
-            if segmentation == []:
-                raise UserError(f'{where}: has a box but no outline; export it with polygons or masks')
-            if isinstance(segmentation, dict):
-                runs = read_code(segmentation, shape, where)
-                parts.append(Runs(np.full(len(runs.start), index), runs.start, runs.length))
-            elif isinstance(segmentation, list):
-                polygons = [_to_polygon(polygon, where) for polygon in segmentation]
-                rings += polygons
-                owners += [index] * len(polygons)
-            else:
-                raise UserError(f'{where}: has no segmentation')
-        parts.append(rasterize(rings, owners, [False] * len(rings), *shape))
-        owner, start, length = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        order = np.argsort(owner, kind='stable')
-        labels = [class_number(entry['category'], self.classes, str(path)) for entry in entries]
-        is_ignored = [entry.get('iscrowd') == 1 for entry in entries]
+        runs = _read_runs(self)
+        content = _survey(self, runs)
+        is_cell = np.array(
+            [self._is_cell(entry, area) for entry, area in zip(entries, content.areas, strict=True)], bool
+        )
+        is_cell &= content.is_ignored & (content.enclosed == 0)
+        is_region = find_regions(content, self.rules) & ~is_cell
+        notes = {CROWD_NOTE: int(is_cell.sum()), **region_notes(content, is_region)}
+        kept = np.flatnonzero(~is_region)
+        labels = [class_number(entries[index]['category'], self.classes, str(path)) for index in kept]
+        is_ignored = (content.is_ignored & ~is_cell)[kept].tolist()
         try:
-            return lay_instances(Runs(owner[order], start[order], length[order]), labels, is_ignored, *shape)
+            instances = lay_instances(runs.select(kept, len(entries)), labels, is_ignored, *shape)
         except UserError as error:
             raise UserError(f'{path}: image {self.image.name}: {error}') from error
+        return replace(instances, notes=notes)
+
+    def _is_cell(self, entry: dict, area: int) -> bool:
+        """Whether a crowd is of a cell's size."""
+        limit = self.crowd_limits.get(entry['category'], self.crowd_limits.get(None, 0))
+        limit = min(limit, MAX_COVER * np.prod(self.source[1]))
+        return 'instance_id' not in entry and not entry.get('ignore') and 0 < area <= limit
 
 
 def _to_polygon(polygon: object, where: str) -> np.ndarray:

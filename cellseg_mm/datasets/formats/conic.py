@@ -71,7 +71,7 @@ class CoNICSample(ArraySample):
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
         labels, where = open_array(self.source, 2)[self.index], f'{self.source}: image {self.index}'
-        id_map, count = relabel(check_ids(labels[..., 0], shape, where))
+        id_map, count = relabel(check_ids(labels[..., 0], shape, where, are_ids=False))
         num_types = len(self.classes)
         types = types_by_vote(id_map, check_type_map(labels[..., 1], shape, num_types, where), count, num_types)
         if not types.all():

@@ -87,7 +87,7 @@ class DSBSample(Sample):
 
     @staticmethod
     def _read_mask(path: Path, shape: tuple) -> np.ndarray:
-        mask = read_mask(path, shape)
+        mask = read_mask(path, shape, are_ids=False)
         inside = mask > 0
         if inside.any() and mask[inside].min() != mask.max():
             raise UserError(f'{path}: has several values; a mask of DSB 2018 is one nucleus, 0 and one other value')

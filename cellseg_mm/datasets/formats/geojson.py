@@ -6,19 +6,38 @@
 
 A file is a FeatureCollection, a list of features, or one. Coordinates are px from the image's upper left corner on. A
 class is the classification's name; without --classes all names that occur are taken, in the order of the alphabet, and
-``cell`` for objects without one. As in QuPath, a class whose name ends with ``*`` (``Ignore*``) is one to ignore: its
-objects are regions in which nothing is scored.
+``cell`` for objects without one. In a set without any classification a property that looks like one (``class``,
+``label``, ``cell_type`` ...) takes its place.
 
-Of a file that has detections or cells, annotations without such a class are taken for the regions that they were found
-in and left out; elsewhere annotations are the cells. Images of ``test`` may come without a file.
+What an object is, the whole set decides (see :class:`Plan`):
+
+- Detections and cells are cells. In a set that has some, annotations are regions, but for those of a cell's size that
+  enclose none: cells that were added by hand. In a set without, annotations are the cells.
+- Outlines that enclose cells are regions and left out (see :mod:`.regions`).
+- As in QuPath, a class whose name ends with ``*`` (``Ignore*``) is one to ignore: nothing is scored in its objects. But
+  those that enclose cells, as ``Region*`` does, are the field that was annotated.
+- Of QuPath's cells ``geometry`` is the cell and ``nucleusGeometry`` the nucleus; ``part`` chooses.
+- A MultiPolygon is one cell, unless each class is a single feature in every file, as CellViT writes it: then each of
+  its polygons is a cell.
+
+Images of ``test`` may come without a file.
 """
 
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from cellseg_mm.utils import UserError
 
-from .outlines import instances_from_outlines, to_ring
+from .outlines import instances_from_outlines, survey_outlines, to_ring
+from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, region_notes
 from .sample import (
+    MAX_PARTS,
+    MIN_PART_AREA,
     Instances,
     Sample,
     by_stem,
@@ -33,6 +52,70 @@ from .sample import (
 # of QuPath's kinds of objects, the latter as they are named up to 0.3
 NO_CELLS = ('tile', 'tma_core', 'root', 'pathtileobject', 'tmacoreobject', 'pathrootobject')
 UNCLASSIFIED = 'cell'
+# Of a property that holds a class.
+CLASS_PROPERTY = re.compile(
+    r'(cell|nucle\w+|object|annotation)?[ _-]*(class(es|name|id)?|labels?|category|type|phenotype|group|kind|name)'
+    r'([ _-]*(name|id))?',
+    re.IGNORECASE,
+)
+# An annotation of more than so many times the area of a detection is a region even if it encloses none.
+MAX_RATIO_BY_HAND = 10
+BY_HAND_NOTE = "annotations of a cell's size beside detections: cells"
+EMPTY_REGION_NOTE = 'annotations without a cell in a set whose cells are detections: regions, left out'
+PARTS_NOTE = 'polygons of a single feature for each class: a cell each'
+PART_NOTES = dict(
+    cell='cells that have an outline of their nucleus, too: the cell was taken (--part nucleus takes the nucleus)',
+    nucleus='cells that have an outline of their nucleus, too: the nucleus was taken (--part cell takes the cell)',
+)
+NO_NUCLEUS_NOTE = 'cells without an outline of their nucleus: left out'
+
+
+class Feature(NamedTuple):
+    """One object of a file.
+
+    Attributes:
+        name: Its class.
+        kind: Of QuPath's objects: ``'annotation'``, ``'detection'``, ``'cell'``; ``''`` if the file does not say.
+        where: Its place in the file, for messages.
+        polygons: Of its geometry, each a list of rings (P, 2) float64 px, of which all but the first are holes.
+        nucleus: The same of its nucleus, or None.
+        properties: Those that look like a class, of a feature without a classification.
+    """
+
+    name: str
+    kind: str
+    where: str
+    polygons: list
+    nucleus: list | None
+    properties: dict
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether its class is one to ignore."""
+        return _is_ignored(self.name)
+
+    def outline(self) -> list:
+        """(ring, whether it is a hole) of all polygons."""
+        return [(ring, index > 0) for rings in self.polygons for index, ring in enumerate(rings)]
+
+
+class Plan(NamedTuple):
+    """What the whole set says about the objects of a file.
+
+    Attributes:
+        class_property: Name of the property that holds the class where no feature has a classification, or None.
+        has_detections: Whether there are detections or cells, so that annotations are none.
+        is_by_class: Whether a feature holds all cells of a class.
+        rules: About regions.
+    """
+
+    class_property: str | None = None
+    has_detections: bool = False
+    is_by_class: bool = False
+    rules: RegionRules = NO_RULES
+
+
+NO_PLAN = Plan()
 
 
 def recognises(src: Path) -> bool:
@@ -44,22 +127,22 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: See :func:`by_stem` and :func:`pair_labels`; or if no file has a cell.
+        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_features`; or if no file has a cell.
     """
     found = []
     for split, folder in split_folders(src):
         pairs = pair_labels(images_by_stem(folder), by_stem(visible(folder, '.geojson')), split)
         found += [(name, split, image, source) for name, image, source in pairs]
+    plan, names = make_plan([path for *_, path in found if path])
     if classes is None:
-        names = {name for *_, path in found if path for name, *_ in read_objects(path)}
-        classes = tuple(sorted(name for name in names if not name.endswith('*')))
+        classes = tuple(sorted(names))
         if not classes:
             raise UserError(f'{src}: no cell in its .geojson files')
-    return [GeoJSONSample(*entry, classes) for entry in found], classes
+    return [GeoJSONSample(*entry, classes, plan=plan) for entry in found], classes
 
 
-def read_objects(path: Path) -> list:
-    """Class name, place in the file and geometry of the objects of a file that are cells or regions to ignore.
+def read_features(path: Path, plan: Plan) -> list:
+    """The objects of a file that may be cells or regions.
 
     Raises:
         UserError: If it is no such file.
@@ -69,54 +152,205 @@ def read_objects(path: Path) -> list:
         content = content.get('features', [content])
     if not isinstance(content, list):
         raise UserError(f'{path}: is no GeoJSON; a FeatureCollection or a list of features is needed')
-    objects = []
-    for index, feature in enumerate(content):
+    features = []
+    for index, entry in enumerate(content):
         where = f'{path}: feature {index}'
-        if not isinstance(feature, dict) or not isinstance(feature.get('geometry'), dict):
+        if not isinstance(entry, dict) or not isinstance(entry.get('geometry'), dict):
             raise UserError(f'{where}: has no geometry')
-        properties = feature.get('properties') or {}
+        properties = entry.get('properties') or {}
         classification = properties.get('classification') or {} if isinstance(properties, dict) else None
         if not isinstance(classification, dict):
             raise UserError(f'{where}: its properties or their classification are no JSON object')
         # up to QuPath 0.3 the kind had other names
-        kind = properties.get('objectType', properties.get('object_type', feature.get('id', '')))
-        objects.append((_class_name(classification), str(kind).lower(), where, feature['geometry']))
-    has_detections = any('detection' in kind or 'cell' in kind for _, kind, *_ in objects)
-    return [
-        (name, where, geometry)
-        for name, kind, where, geometry in objects
-        if kind not in NO_CELLS and (name.endswith('*') or not (has_detections and 'annotation' in kind))
-    ]
+        kind = str(properties.get('objectType', properties.get('object_type', entry.get('id', '')))).lower()
+        if kind in NO_CELLS:
+            continue
+        alike = {} if classification else _class_properties(dict(entry, **properties))
+        name = _class_name(classification, where) or str(alike.get(plan.class_property, UNCLASSIFIED))
+        kind = next((known for known in ('annotation', 'detection', 'cell') if known in kind), '')
+        nucleus = entry.get('nucleusGeometry')
+        nucleus = _polygons(nucleus, f'{where}: nucleus') if isinstance(nucleus, dict) else None
+        feature = Feature(name, kind, where, _polygons(entry['geometry'], where), nucleus, alike)
+        is_split = plan.is_by_class and not feature.is_ignored
+        features += [feature._replace(polygons=[rings]) for rings in feature.polygons] if is_split else [feature]
+    return features
 
 
-def _class_name(classification: dict) -> str:
+def _class_name(classification: dict, where: str) -> str:
+    """The name of a classification, ``''`` for none.
+
+    Raises:
+        UserError: If it says something, but no name.
+    """
     names = classification.get('names')
-    return (
-        ': '.join(map(str, names))
-        if isinstance(names, list) and names
-        else str(classification.get('name') or UNCLASSIFIED)
-    )
+    if isinstance(names, list) and names:
+        return ': '.join(map(str, names))
+    if classification and 'name' not in classification and names is None:
+        raise UserError(f'{where}: its classification has {", ".join(map(str, classification))}, but no name')
+    return str(classification.get('name') or '')
 
 
-class GeoJSONSample(Sample):
-    """``source`` is the GeoJSON file."""
+def _class_properties(properties: dict) -> dict:
+    """Text or number of each property whose name is one of a class; of an object its ``name``."""
+    found = {}
+    for key, value in properties.items():
+        value = value.get('name') if isinstance(value, dict) else value
+        is_value = isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != ''
+        if is_value and key not in ('type', 'id', 'objectType', 'object_type') and CLASS_PROPERTY.fullmatch(key):
+            found[key] = value
+    if 'type' in properties and isinstance(properties['type'], str) and properties['type'] != 'Feature':
+        found['type'] = properties['type']  # GeoJSON's own is 'Feature'
+    return found
 
-    def read_instances(self, shape: tuple) -> Instances:
-        """See :meth:`Sample.read_instances`; the instances are in the file's order."""
-        cells = []
-        for name, where, geometry in read_objects(self.source):
-            is_ignored = name.endswith('*')
-            number = 0 if is_ignored else class_number(name, self.classes, where)
-            cells.append((number, is_ignored, _outline(geometry, where)))
-        return instances_from_outlines(cells, *shape, str(self.source))
 
-
-def _outline(geometry: dict, where: str) -> list:
-    """(ring, whether it is a hole) of all polygons of a geometry."""
+def _polygons(geometry: dict, where: str) -> list:
+    """Lists of rings of all polygons of a geometry."""
     kind, polygons = geometry.get('type'), geometry.get('coordinates')
     if kind not in ('Polygon', 'MultiPolygon'):
         raise UserError(f'{where}: is a {kind}; cells are Polygons or MultiPolygons')
     polygons = [polygons] if kind == 'Polygon' else polygons
     if not isinstance(polygons, list) or not all(isinstance(rings, list) for rings in polygons):
         raise UserError(f'{where}: its coordinates are no lists of rings')
-    return [(to_ring(ring, where), index > 0) for rings in polygons for index, ring in enumerate(rings)]
+    return [[to_ring(ring, where) for ring in rings] for rings in polygons]
+
+
+def count_parts(polygons: list) -> int:
+    """Polygons that are large enough to be cells themselves: of 10 px and of a quarter of the largest one's area."""
+    rings = [rings[0] for rings in polygons if rings and len(rings[0])]
+    areas = [abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 for x, y in (ring.T for ring in rings)]
+    return sum(area >= max(MIN_PART_AREA, max(areas) / 4) for area in areas)
+
+
+def make_plan(paths: list) -> tuple:
+    """What the files of a set together say, and the names of the classes of cells in them.
+
+    Raises:
+        UserError: If properties look like classes and it is not clear which are.
+    """
+    plan = Plan(_find_class_property(paths))
+    is_single, kinds, parts = True, set(), []
+    for path in paths:
+        features = [feature for feature in read_features(path, plan) if not feature.is_ignored]
+        kinds |= {feature.kind for feature in features}
+        is_single &= max(Counter(feature.name for feature in features).values(), default=0) <= 1
+        parts += [count_parts(feature.polygons) for feature in features]
+    is_several = np.array(parts, int) > 1
+    has_many_parts = max(parts, default=0) > MAX_PARTS or is_several.sum() > len(parts) / 2
+    plan = plan._replace(has_detections=bool(kinds & {'detection', 'cell'}), is_by_class=is_single and has_many_parts)
+    surveys = [(features, survey(features)) for features in (read_features(path, plan) for path in paths)]
+    contents = [
+        content._replace(areas=np.where(_is_no_region(features, plan), content.areas, 0))
+        for features, content in surveys
+    ]
+    rules = find_rules([content for _, content in surveys])
+    rules = rules._replace(cell_area=find_rules(contents).cell_area)
+    plan = plan._replace(rules=rules)
+    names = set()
+    for features, content in surveys:
+        is_cell, _ = find_cells(features, content, plan)
+        names |= {feature.name for feature, chosen in zip(features, is_cell, strict=True) if chosen}
+    return plan, {name for name in names if not name.endswith('*')}
+
+
+def _is_no_region(features: list, plan: Plan) -> np.ndarray:
+    return np.array([not plan.has_detections or feature.kind != 'annotation' for feature in features], bool)
+
+
+def _find_class_property(paths: list) -> str | None:
+    """The property that takes the place of classifications, or None.
+
+    It repeats in a file, where a number of its own for each object would not.
+    """
+    values, repeats, first = defaultdict(set), set(), None
+    has_class = False
+    for path in paths:
+        features = read_features(path, NO_PLAN)
+        has_class |= any(not feature.properties and feature.name != UNCLASSIFIED for feature in features)
+        counts = defaultdict(Counter)
+        for feature in features:
+            for key, value in feature.properties.items():
+                counts[key][value] += 1
+                first = first or feature
+        for key, counter in counts.items():
+            values[key] |= set(counter)
+            if max(counter.values()) > 1 or len(features) == 1:
+                repeats.add(key)
+    found = sorted(repeats)
+    if len(found) > 1:  # a name and a number for each class
+        found = [key for key in found if any(isinstance(value, str) for value in values[key])] or found
+    if not found:
+        return None
+    told = ', '.join(f'{key} ({", ".join(sorted(map(str, values[key]))[:4])})' for key in found)
+    if has_class and found != ['name']:  # which is an object's own name in QuPath
+        raise UserError(f'{first.where}: has no classification as others have, but {told}; give it one')
+    if has_class:
+        return None
+    if len(found) > 1:
+        raise UserError(f'{first.where}: has no classification, but {told}; name one of them "class" alone')
+    return found[0]
+
+
+def survey(features: list) -> Contents:
+    """What the objects of a file enclose; only what is no detection may enclose others as a region does."""
+    return survey_outlines(
+        [(f'{feature.kind} {feature.name}', feature.outline()) for feature in features],  # kinds are judged apart
+        _is_ignored,
+        [feature.kind in ('', 'annotation') for feature in features],
+    )
+
+
+def _is_ignored(name: str) -> bool:
+    """As in QuPath."""
+    return name.endswith('*')
+
+
+def find_cells(features: list, content: Contents, plan: Plan) -> tuple:
+    """Which of N objects of a file are cells or to be ignored.
+
+    Returns:
+        tuple: (N,) bool, and how many of the others and of unusual ones there are, by what is said of them.
+    """
+    is_region = find_regions(content, plan.rules)
+    by_hand = _is_no_region(features, plan)
+    by_hand = ~by_hand & ~content.is_ignored & ~is_region
+    is_large = content.areas > MAX_RATIO_BY_HAND * plan.rules.cell_area
+    notes = region_notes(content, is_region)
+    notes[EMPTY_REGION_NOTE] = int(np.count_nonzero(by_hand & is_large))
+    notes[BY_HAND_NOTE] = int(np.count_nonzero(by_hand & ~is_large))
+    is_cell = ~is_region & ~(by_hand & is_large)
+    if plan.is_by_class:
+        notes[PARTS_NOTE] = int(np.count_nonzero(is_cell & ~content.is_ignored))
+    return is_cell, notes
+
+
+@dataclass(frozen=True)
+class GeoJSONSample(Sample):
+    """``source`` is the GeoJSON file.
+
+    Attributes:
+        plan: What the set says about it.
+    """
+
+    plan: Plan = NO_PLAN
+
+    def read_instances(self, shape: tuple) -> Instances:
+        """See :meth:`Sample.read_instances`; the instances are in the file's order."""
+        features = read_features(self.source, self.plan)
+        is_cell, notes = find_cells(features, survey(features), self.plan)
+        cells, has_nuclei = [], any(feature.nucleus for feature in features)
+        for feature in (feature for feature, chosen in zip(features, is_cell, strict=True) if chosen):
+            number = 0 if feature.is_ignored else class_number(feature.name, self.classes, feature.where)
+            if not feature.is_ignored and count_parts(feature.polygons) > MAX_PARTS:
+                raise UserError(
+                    f'{feature.where}: has {count_parts(feature.polygons)} separate parts, each of a size of its own; '
+                    'split it (in QuPath: Objects > Annotations > Split annotations), for each cell is a feature'
+                )
+            if feature.nucleus and not feature.is_ignored:
+                notes[PART_NOTES[self.part]] = notes.get(PART_NOTES[self.part], 0) + 1
+                feature = feature._replace(polygons=feature.nucleus if self.part == 'nucleus' else feature.polygons)
+            elif self.part == 'nucleus' and feature.kind == 'cell' and has_nuclei:
+                notes[NO_NUCLEUS_NOTE] = notes.get(NO_NUCLEUS_NOTE, 0) + 1
+                continue
+            cells.append((number, feature.is_ignored, feature.outline()))
+        instances = instances_from_outlines(cells, *shape, str(self.source))
+        return replace(instances, notes={**instances.notes, **notes})

@@ -6,7 +6,8 @@
 
 A MAT file holds ``inst_map`` (H, W) of ids, and the type of each instance from 1 on, in the order of rising ids, as
 ``inst_type``; without it, the type of each pixel as ``type_map``; or the type of each instance as ``class``, in the
-order of the ids in ``id``, which need not rise (Lizard); without any of them there is one class.
+order of the ids in ``id``, which need not rise (Lizard). Without any of them there is one class, and another variable
+that looks like a type is an error.
 
 Types have no names in the files: ``--classes`` gives them in their order. A name given to several types makes them one
 class. What the HoVer-Net paper does with the seven of CoNSeP is
@@ -15,6 +16,7 @@ class. What the HoVer-Net paper does with the seven of CoNSeP is
 """
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,13 @@ class HoverNetSample(Sample):
         if 'class' in content:
             return types_by_id(content, self.source)
         if 'type_map' not in content:
+            others = [name for name in _shapes(self.source) if re.search('class|type|label|categor', name.lower())]
+            if others or (count and len(set(self.classes)) > 1):
+                found = f'{", ".join(others)}, but ' if others else ''
+                raise UserError(
+                    f'{self.source}: has {found}no inst_type and no type_map, which hold the types of HoVer-Net; '
+                    'without any of these all are one class'
+                )
             return np.ones(count)
         type_map = check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
         return types_by_vote(id_map, type_map, count, len(self.classes))

@@ -5,25 +5,32 @@
     SRC/train/SLIDE/SLIDE_1.svs or .tif, SLIDE_1.xml     # one folder a slide, several images in each
     SRC/test/SLIDE/...
 
-``train`` and ``test`` are the two downloads, renamed. In the XML each ``Annotation`` is a class, named by its
-``Attribute``, and each ``Region`` a polygon of ``Vertex`` elements in px from the image's upper left corner on. Regions
-of the class ``Ambiguous``, which the test images have, are ignored in scoring, whatever the class of a prediction.
+``train`` and ``test`` are the two downloads, renamed. In the XML each ``Annotation`` is a layer, and each ``Region`` in
+it has ``Vertex`` elements in px from the image's upper left corner on. The class is the name or the value of an
+``Attribute`` of the layer (MoNuSAC), the layer's ``Name``, or the ``Text`` of a region, whichever is one of the
+classes; two that are two of them are refused. Where a file says nothing of this kind and there is one class only, it is
+of that. Regions of the class ``Ambiguous``, which the test images have, are ignored in scoring, whatever the class of a
+prediction. Regions that enclose cells are none, see :mod:`.regions`. Region types are ImageScope's: 0 a polygon, 1 a
+rectangle, 2 an ellipse (both may be given by two corners); arrows and rulers are refused.
+
 The training images of a patient stay on one side of the split.
 """
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
-from xml.parsers import expat
+
+import numpy as np
 
 from cellseg_mm.utils import UserError
 
 from ..splits import patient_of
-from .outlines import instances_from_outlines, to_ring
+from .outlines import instances_but_regions, survey_outlines, to_ring
+from .regions import NO_RULES, RegionRules, find_rules
 from .sample import (
     Instances,
     Sample,
     by_stem,
-    class_number,
     images_by_stem,
     pair_labels,
     split_folders,
@@ -31,94 +38,160 @@ from .sample import (
     visible,
 )
 from .task import CLASSES
+from .xml_file import ASAP_ROOT, find_xml, parse_xml, root_tag
 
 IGNORED_CLASS = 'ambiguous'
+GENERIC = ('', 'description')  # names that ImageScope gives by itself
+ELLIPSE_POINTS = 64
 
 
 def recognises(src: Path) -> bool:
-    """Whether a folder looks like it."""
-    places = [place for _, folder in split_folders(src) for place in [folder, *subfolders(folder)]]
-    files = [path for place in places for path in visible(place, '.xml')]
-    return bool(files) and not is_without_classes(files)
+    """Whether a folder looks like it: it has XML, none of it ASAP's, which names classes or is empty."""
+    files = find_xml(src)
+    return bool(files) and not any(root_tag(path) == ASAP_ROOT for path in files) and not is_without_classes(files)
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a class is one to ignore."""
+    return name.casefold() == IGNORED_CLASS
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: See :func:`by_stem` and :func:`pair_labels`.
+        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_regions`.
     """
-    samples = []
+    samples, classes = [], classes or CLASSES
     for split, folder in split_folders(src):
         for place in [folder, *subfolders(folder)]:
             for name, image, source in pair_labels(images_by_stem(place), by_stem(visible(place, '.xml')), split):
                 group = patient_of(name if place == folder else place.name)
-                samples.append(MonusacSample(name, split, image, source, classes or CLASSES, group=group))
-    return samples, classes or CLASSES
+                samples.append(MonusacSample(name, split, image, source, classes, group=group))
+    return with_rules(samples), classes
 
 
-def parse_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file without a document type.
-
-    Entities can only be declared in a document type, and ImageScope writes none: without one nothing can be expanded or
-    fetched, and no further package is needed for it.
+def with_rules(samples: list) -> list:
+    """Samples that know what their set says about its regions.
 
     Raises:
-        UserError: If it is broken or has a document type.
+        UserError: See :func:`read_regions`.
     """
-    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
-
-    def refuse(*_: object) -> None:
-        raise UserError(f'{path}: has a document type (DTD), which no file of ImageScope has')
-
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(path.read_bytes(), True)
-        return builder.close()
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
-    except (expat.ExpatError, LookupError, ValueError) as error:
-        raise UserError(f'{path}: is no whole XML ({error})') from error
+    labelled = [sample for sample in samples if sample.source]
+    rules = find_rules([survey_outlines(read_regions(one.source, one.classes), is_ignored) for one in labelled])
+    return [replace(sample, rules=rules) for sample in samples]
 
 
 def is_without_classes(files: list) -> bool:
-    """Whether the first of some files that has a region names no class at all, as those of MoNuSeg do.
+    """Whether the first of some files of ImageScope that has a region says no class at all, as those of MoNuSeg do.
 
     Raises:
         UserError: See :func:`parse_xml`.
     """
     for path in files:
-        layers = [layer for layer in parse_xml(path).iter('Annotation') if layer.find('Regions/Region') is not None]
-        if layers:
-            return not any(map(layer_names, layers))
+        regions = [
+            (layer, one) for layer in parse_xml(path).iter('Annotation') for one in layer.findall('Regions/Region')
+        ]
+        if regions:
+            return not any(_texts(*region) for region in regions)
     return False
 
 
-def layer_names(layer: ElementTree.Element) -> list:
-    """The names that a layer (``Annotation``) and its attributes have, but for ImageScope's own ``Description``."""
-    names = [element.get('Name', '').strip() for element in (layer, *layer.findall('Attributes/Attribute'))]
-    return [name for name in names if name not in ('', 'Description')]
+def read_regions(path: Path, classes: tuple) -> list:
+    """(class name, outline) of each region of a file.
+
+    Raises:
+        UserError: If it is no XML of ImageScope, or a region is of no known class, or is nothing with an area.
+    """
+    root = parse_xml(path)
+    if root.tag != 'Annotations':
+        raise UserError(f'{path}: its root is <{root.tag}>; XML of ImageScope has <Annotations>, with Regions in it')
+    layers = []
+    for number, layer in enumerate(root.iter('Annotation'), start=1):
+        parts = {part.tag for part in layer}
+        if parts and not parts & {'Regions', 'Attributes', 'Plots'}:
+            raise UserError(f'{path}: layer {number} has <{sorted(parts)[0]}>; XML of ImageScope has <Regions> there')
+        layers.append((layer, layer.findall('Regions/Region')))
+    layers = [(layer, regions) for layer, regions in layers if regions]
+    texts = {text for layer, regions in layers for region in regions for text in _texts(layer, region)}
+    found = []
+    for layer, regions in layers:
+        for index, region in enumerate(regions, start=1):
+            name = _class_of(layer, region, classes, is_only=not texts and len(classes) == 1, path=path)
+            where = f'{path}: {name} region {index}'
+            if region.get('NegativeROA') == '1':
+                raise UserError(f'{where}: is a hole (NegativeROA), which cells of MoNuSAC have not')
+            points = [(vertex.get('X'), vertex.get('Y')) for vertex in region.iter('Vertex')]
+            found.append((name, [(_to_outline(to_ring(points, where), region.get('Type', '0'), where), False)]))
+    return found
 
 
+def _texts(layer: ElementTree.Element, region: ElementTree.Element) -> list:
+    """What may be the class of a region, in words."""
+    attributes = [part.get(key, '') for part in layer.findall('Attributes/Attribute') for key in ('Name', 'Value')]
+    texts = [text.strip() for text in [*attributes, layer.get('Name', ''), region.get('Text', '')]]
+    return [text for text in texts if text.casefold() not in GENERIC]
+
+
+def _class_of(
+    layer: ElementTree.Element, region: ElementTree.Element, classes: tuple, is_only: bool, path: Path
+) -> str:
+    """The name of a region's class.
+
+    Raises:
+        UserError: If nothing says one, or several things say several.
+    """
+    if is_only:
+        return classes[0]
+    texts = _texts(layer, region)
+    known = {name.casefold(): name for name in (IGNORED_CLASS, *classes)}
+    found = list(dict.fromkeys(known[text.casefold()] for text in texts if text.casefold() in known))
+    if not texts:
+        raise UserError(
+            f'{path}: no class in the Name of its layers, in their attributes or in the Text of its regions; where all '
+            'are of one class, name it by --classes NAME'
+        )
+    if not found:
+        raise UserError(f'{path}: class {" or ".join(map(repr, texts))} is none of {", ".join(classes)}; see --classes')
+    if len(found) > 1:
+        raise UserError(
+            f'{path}: a region is {" and ".join(found)} at once, by its layer, attributes and Text; keep one'
+        )
+    return found[0]
+
+
+def _to_outline(ring: np.ndarray, kind: str, where: str) -> np.ndarray:
+    """The outline of a region of any type that has an area.
+
+    Raises:
+        UserError: If it has none.
+    """
+    if kind not in ('0', '1', '2'):
+        raise UserError(f'{where}: is of type {kind}, an arrow, ruler or point, which has no area; delete it')
+    if kind == '0' or not len(ring) or (kind == '1' and len(ring) > 2) or len(ring) > 5:
+        return ring
+    (left, top), (right, bottom) = ring.min(axis=0), ring.max(axis=0)
+    if kind == '1':
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    angle = np.arange(ELLIPSE_POINTS) * (2 * np.pi / ELLIPSE_POINTS)
+    x, y = (
+        (left + right) / 2 + (right - left) / 2 * np.cos(angle),
+        (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angle),
+    )
+    return np.stack([x, y], axis=1)
+
+
+@dataclass(frozen=True)
 class MonusacSample(Sample):
-    """``source`` is the XML file."""
+    """``source`` is the XML file.
+
+    Attributes:
+        rules: What the set says about its regions.
+    """
+
+    rules: RegionRules = NO_RULES
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the file's order."""
-        cells = []
-        for annotation in parse_xml(self.source).iter('Annotation'):
-            regions = annotation.findall('Regions/Region')
-            if not regions:
-                continue
-            attribute = annotation.find('Attributes/Attribute')
-            name = (annotation if attribute is None else attribute).get('Name', '').strip()
-            is_ignored = name.casefold() == IGNORED_CLASS
-            number = 0 if is_ignored else class_number(name, self.classes, str(self.source))
-            for index, region in enumerate(regions, start=1):
-                where = f'{self.source}: {name} region {index}'
-                if region.get('NegativeROA') == '1':
-                    raise UserError(f'{where}: is a hole (NegativeROA), which cells of MoNuSAC have not')
-                points = [(vertex.get('X'), vertex.get('Y')) for vertex in region.iter('Vertex')]
-                cells.append((number, is_ignored, [(to_ring(points, where), False)]))
-        return instances_from_outlines(cells, *shape, str(self.source))
+        regions = read_regions(self.source, self.classes)
+        return instances_but_regions(regions, is_ignored, self.rules, self.classes, shape, self.source)

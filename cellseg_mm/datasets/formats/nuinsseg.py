@@ -83,7 +83,7 @@ class NuInsSegSample(Sample):
         id_map, count = relabel(read_mask(mask, shape))
         labels = np.ones(count, np.int64)
         if vague is not None:
-            region = (read_mask(vague, shape) > 0) & (id_map == 0)
+            region = (read_mask(vague, shape, are_ids=False) > 0) & (id_map == 0)
             if region.any():
                 id_map[region] = count + 1
                 labels = np.append(labels, 0)

@@ -11,15 +11,21 @@ of a px first, by which 3 px of 236 differ (2,000 random outlines of 12 vertices
 What a ring runs around more than once, as outlines drawn by hand do where they end, is inside too (the nonzero rule).
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
 from cellseg_mm.structures import Runs
 from cellseg_mm.utils import UserError
 
-from .sample import Instances
+from .regions import Contents, RegionRules, find_regions, look_inside, region_notes
+from .sample import Instances, class_number
 
 # Of cells over one another; more are copies of one, and each needs a map of the image's size.
 MAX_LAYERS = 64
+MAX_SIDE = 2**15  # px; of the raster in which outlines are compared before the image's size is known
 
 
 def to_ring(points: object, where: str) -> np.ndarray:
@@ -94,10 +100,16 @@ def lay_instances(runs: Runs, labels: list, is_ignored: list, height: int, width
         width (int): Likewise.
 
     Raises:
-        UserError: For more than :data:`MAX_LAYERS` instances over one another.
+        UserError: For more than :data:`MAX_LAYERS` instances over one another, or if most have no pixel in the image.
     """
     count = len(labels)
     kept = np.flatnonzero(runs.areas(count))
+    if count and len(kept) <= count / 2:
+        none = count - len(kept)
+        raise UserError(
+            f'{none} of its {count} outlines have no pixel in the image of {width}x{height} px; coordinates are px '
+            'from its upper left corner on'
+        )
     runs = runs.select(kept, count)
     bounds = np.searchsorted(runs.owner, np.arange(len(kept) + 1))
     layers = [np.zeros(height * width, np.int32)]
@@ -118,6 +130,28 @@ def lay_instances(runs: Runs, labels: list, is_ignored: list, height: int, width
     )
 
 
+def survey_outlines(found: list, is_ignored: Callable, may_enclose: list | None = None) -> Contents:
+    """What the N outlines of a file enclose, whatever the size of its image.
+
+    Args:
+        found (list[tuple]): N times (class name, [(ring, is_hole), ...]), see :func:`rasterize`.
+        is_ignored (Callable): Whether a class name is one to ignore.
+        may_enclose (list[bool] | None): N times whether it can be a region; all can if None.
+    """
+    names = [name for name, _ in found]
+    rings, owners, is_hole = _flatten([outline for _, outline in found])
+    corner = np.max([ring.max(axis=0) for ring in rings if len(ring)] or [(1, 1)], axis=0)
+    width, height = np.clip(np.ceil(corner), 1, MAX_SIDE).astype(int).tolist()
+    runs = rasterize(rings, owners, is_hole, height, width)
+    return look_inside(runs, names, [is_ignored(name) for name in names], may_enclose or [True] * len(names), height)
+
+
+def _flatten(outlines: list) -> tuple:
+    """Of all rings the ring, the index of its outline, and whether it is a hole."""
+    rings = [(ring, index, hole) for index, outline in enumerate(outlines) for ring, hole in outline]
+    return tuple(map(list, zip(*rings, strict=True))) if rings else ([], [], [])
+
+
 def instances_from_outlines(cells: list, height: int, width: int, where: str) -> Instances:
     """Instances from outlines.
 
@@ -128,19 +162,33 @@ def instances_from_outlines(cells: list, height: int, width: int, where: str) ->
         where (str): The file, for messages.
 
     Raises:
-        UserError: If there are outlines and all of them lie outside the image, or see :func:`lay_instances`.
+        UserError: See :func:`lay_instances`.
     """
-    rings, owners, is_hole = [], [], []
-    for index, (_, _, outline) in enumerate(cells):
-        for ring, hole in outline:
-            rings.append(ring)
-            owners.append(index)
-            is_hole.append(hole)
+    rings, owners, is_hole = _flatten([outline for *_, outline in cells])
     labels, is_ignored = [cell[0] for cell in cells], [cell[1] for cell in cells]
     try:
-        instances = lay_instances(rasterize(rings, owners, is_hole, height, width), labels, is_ignored, height, width)
+        return lay_instances(rasterize(rings, owners, is_hole, height, width), labels, is_ignored, height, width)
     except UserError as error:
         raise UserError(f'{where}: {error}') from error
-    if cells and not len(instances.labels):
-        raise UserError(f'{where}: none of its {len(cells)} outlines has a pixel in the image of {width}x{height} px')
-    return instances
+
+
+def instances_but_regions(
+    found: list, is_ignored: Callable, rules: RegionRules, classes: tuple, shape: tuple, path: Path
+) -> Instances:
+    """Instances from named outlines of a file, without the regions around cells.
+
+    Args:
+        found (list[tuple]): N times (class name, [(ring, is_hole), ...]).
+        is_ignored (Callable): Whether a class name is one to ignore.
+        rules (RegionRules): What the set says about its regions.
+        classes (tuple[str]): Class names.
+        shape (tuple): (H, W) of the image in px.
+        path (Path): The file, for messages.
+    """
+    content = survey_outlines(found, is_ignored)
+    is_region = find_regions(content, rules)
+    cells = []
+    for index in np.flatnonzero(~is_region):
+        (name, outline), ignored = found[index], content.is_ignored[index]
+        cells.append((0 if ignored else class_number(name, classes, str(path)), ignored, outline))
+    return replace(instances_from_outlines(cells, *shape, str(path)), notes=region_notes(content, is_region))

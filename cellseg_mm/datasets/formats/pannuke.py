@@ -93,6 +93,7 @@ class PanNukeSample(ArraySample):
                 f'{where}: the last channel holds {len(background)} values, but it is the background; the order of the '
                 f'channels is {", ".join(CLASSES)}, background'
             )
-        layers, counts = lay_maps([check_ids(masks[..., place], shape, where) for place in range(CHANNELS - 1)], shape)
+        maps = [check_ids(masks[..., place], shape, where, are_ids=False) for place in range(CHANNELS - 1)]
+        layers, counts = lay_maps(maps, shape)
         labels = np.repeat(np.arange(1, CHANNELS), counts)
         return Instances(layers, labels, np.zeros(len(labels), bool))

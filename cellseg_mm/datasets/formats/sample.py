@@ -4,13 +4,16 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tifffile
+from PIL import Image
+from skimage import measure
 
 from cellseg_mm.structures import relabel, stack_layers
 from cellseg_mm.utils import UserError, tiff_pages
@@ -23,6 +26,20 @@ IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.jp2', '.we
 SPLIT_NAMES = dict(
     train='train', training='train', val='val', valid='val', validation='val', test='test', testing='test'
 )
+# Of a cell that nothing is wrong with, counting those of MIN_PART_AREA px and of a quarter of the largest one's area.
+MAX_PARTS = 4
+MIN_PART_AREA = 10
+MAX_MEAN_PARTS = 2.5  # of all cells of an image
+PARTS_NOTE = f'cells in more than {MAX_PARTS} separate parts'
+# Of the image's pixels that one cell covers.
+MAX_COVER = 0.5
+COVER_NOTE = f'cells that cover more than {MAX_COVER:.0%} of their image'
+# Pieces of an id on the average, and pieces more than ids, of a map in which ids still mean cells.
+MAX_PIECES = 2.5
+MAX_SPECKS = 5
+# Of Pillow's formats and of tifffile's compressions.
+LOSSY_FORMATS = ('JPEG', 'MPO', 'WEBP', 'JPEG2000', 'AVIF')
+LOSSLESS = ('NONE', 'CCITTRLE', 'CCITT_T4', 'CCITT_T6', 'LZW', 'ADOBE_DEFLATE', 'DEFLATE', 'PACKBITS', 'LZMA', 'ZSTD')
 # Of an image that is read whole, about 10,000 x 10,000; what is larger is a slide, or a header that lies.
 MAX_PIXELS = 100_000_000
 
@@ -36,12 +53,14 @@ class Instances:
         labels: (N,) int64 class numbers from 1 on; 0 is a region of every class, which must be ignored.
         is_ignored: (N,) bool, True for a region that counts neither way in scoring (COCO's ``iscrowd``).
         left_out: Outlines without a pixel, which are none of the N.
+        notes: What was decided about objects of the file, in words, and of how many.
     """
 
     layers: np.ndarray
     labels: np.ndarray
     is_ignored: np.ndarray
     left_out: int = 0
+    notes: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,7 @@ class Sample:
         classes: Class names as the format's ``find_samples`` was given or found them.
         image_id: The id that the source gives it, or None.
         group: The patient or slide that the format tells, or None.
+        part: Of cells whose nucleus has an outline of its own, ``'cell'`` or ``'nucleus'``.
     """
 
     name: str
@@ -65,6 +85,7 @@ class Sample:
     classes: tuple
     image_id: int | None = None
     group: str | None = None
+    part: str = 'cell'
 
     def read_image(self) -> tuple:
         """The image.
@@ -82,6 +103,25 @@ class Sample:
         check_size(self.image, source.height, source.width)
         return source.read(0, 0, source.width, source.height), source.note
 
+    def read_labels(self, shape: tuple) -> Instances:
+        """The labels, see :meth:`read_instances`, if they are those of cells.
+
+        Raises:
+            UserError: If most of the cells are in many separate parts, which are cells themselves.
+        """
+        instances = self.read_instances(shape)
+        parts = count_parts(instances.layers, np.flatnonzero(~instances.is_ignored) + 1)
+        scattered = parts > MAX_PARTS
+        if scattered.sum() > len(parts) / 2 or (len(parts) > 1 and parts.mean() > MAX_MEAN_PARTS):
+            raise UserError(
+                f'{labels_file(self)}: its {len(parts)} cells are in {parts.sum()} separate parts, one in '
+                f'{parts.max()}; each cell needs an id or outline of its own'
+            )
+        areas = np.bincount(instances.layers.ravel(), minlength=len(instances.labels) + 1)[1:]
+        is_cover = (areas > MAX_COVER * shape[0] * shape[1]) & ~instances.is_ignored
+        notes = {PARTS_NOTE: int(scattered.sum()), COVER_NOTE: int(is_cover.sum()), **instances.notes}
+        return replace(instances, notes={note: count for note, count in notes.items() if count})
+
     def read_instances(self, shape: tuple) -> Instances:
         """The labels, of an image that has some.
 
@@ -92,6 +132,34 @@ class Sample:
             UserError: If they are broken or of another size; it names the file.
         """
         raise NotImplementedError
+
+
+def labels_file(sample: Sample) -> Path:
+    """The file to name where something is wrong with the labels of a sample; its image where they have several."""
+    source = sample.source[0] if isinstance(sample.source, tuple) else sample.source
+    return source if isinstance(source, Path) else sample.image
+
+
+def count_parts(layers: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(K,) separate parts of each instance, which touch at no pixel and no corner.
+
+    A part counts if it has :data:`MIN_PART_AREA` px and a quarter of the largest one's area.
+
+    Args:
+        layers (ndarray): (L, H, W) int32 id layers.
+        ids (ndarray): (K,) ids in them.
+    """
+    counts = np.zeros(max(layers.max(initial=0), ids.max(initial=0)) + 1, np.int64)
+    for layer in layers:
+        pieces = measure.label(layer, background=0, connectivity=2)  # of equal ids, however they touch others
+        areas = np.bincount(pieces.ravel())
+        owner, largest = np.zeros(len(areas), np.int64), np.zeros(len(counts), np.int64)
+        owner[pieces.ravel()] = layer.ravel()
+        areas[0] = 0
+        np.maximum.at(largest, owner, areas)
+        is_part = areas >= np.maximum(MIN_PART_AREA, largest[owner] / 4)
+        np.add.at(counts, owner[is_part], 1)
+    return counts[ids]
 
 
 def check_size(path: Path, height: int, width: int) -> None:
@@ -143,15 +211,16 @@ def subfolder(folder: Path, name: str) -> Path:
     return next((path for path in visible(folder) if path.name.lower() == name.lower()), folder / name)
 
 
-def by_stem(files: Iterable, ending: str = '') -> dict:
-    """Files by their stem, without an ending (in lower case) where it has it.
+def by_stem(files: Iterable, *endings: str) -> dict:
+    """Files by their stem, without the first of some endings (in lower case) that it has.
 
     Raises:
         UserError: If two have the same.
     """
     found = {}
     for path in files:
-        name = path.stem[: -len(ending)] if ending and path.stem.lower().endswith(ending) else path.stem
+        ending = next((ending for ending in endings if path.stem.lower().endswith(ending)), '')
+        name = path.stem[: len(path.stem) - len(ending)]
         other = found.setdefault(name, path)
         if other is not path:
             raise UserError(f'{path}: {other.name} beside it has the same name, {name}; keep one of them')
@@ -262,28 +331,31 @@ def read_table(path: Path, *columns: str) -> list:
     return table
 
 
-def read_mask(path: Path, shape: tuple) -> np.ndarray:
+def read_mask(path: Path, shape: tuple, are_ids: bool = True) -> np.ndarray:
     """An id map in an image file: (H, W) whole numbers from 0 on, of an integer dtype.
+
+    Of an image with a palette these are its indices, whatever their colours.
 
     Args:
         path (Path): The mask's file.
         shape (tuple): (H, W) of the image that it belongs to.
+        are_ids (bool): Whether each value is one cell, so that many pieces of a value are wrong.
 
     Raises:
-        UserError: If it cannot be read, has another size or several pages, or holds anything but whole numbers from 0
-            on.
+        UserError: If it cannot be read, has another size or several pages, was compressed with loss, or holds anything
+            but whole numbers from 0 on.
     """
     mask = _read_stored(path)
     if mask is None:
         raise UserError(f'{path}: not readable as a mask (truncated, or not an image file?)')
-    return check_ids(mask, shape, path)
+    return check_ids(mask, shape, path, are_ids)
 
 
 def _read_stored(path: Path) -> np.ndarray | None:
     """The only page as stored, or None.
 
     tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV does not
-    know; OpenCV reads LZW, for which tifffile needs a further package.
+    know; OpenCV reads LZW, for which tifffile needs a further package. Neither reads every palette, which Pillow does.
     """
     try:
         with tifffile.TiffFile(path) as file:
@@ -292,18 +364,47 @@ def _read_stored(path: Path) -> np.ndarray | None:
             if pages > 1:
                 raise UserError(f'{path}: has {pages} pages, a mask has one; save it with one page alone')
             check_size(path, page.imagelength, page.imagewidth)
+            if page.compression.name not in LOSSLESS:
+                raise UserError(_lossy(path, page.compression.name))
             if page.is_memmappable or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
                 return page.asarray()
+            is_palette = page.photometric.name == 'PALETTE'
     except tifffile.TiffFileError:
-        pass
+        kind, is_palette = _kind_of_image(path)
+        if kind in LOSSY_FORMATS:
+            raise UserError(_lossy(path, kind)) from None
     except UserError:
         raise
     except Exception:  # of many kinds where tags are damaged
         return None
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if not is_palette:
+        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except Exception:  # of many kinds
+        return None
 
 
-def check_ids(mask: np.ndarray, shape: tuple, path: Path) -> np.ndarray:
+def _lossy(path: Path, kind: str) -> str:
+    return f'{path}: is compressed as {kind}, which changes ids; save masks as PNG, or as TIFF with LZW or zlib'
+
+
+def _kind_of_image(path: Path) -> tuple:
+    """Pillow's name of the format, and whether the image has a palette; (None, False) of what is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                check_size(path, image.height, image.width)
+                return image.format, image.mode == 'P'
+    except UserError:
+        raise
+    except Exception:  # of many kinds
+        return None, False
+
+
+def check_ids(mask: np.ndarray, shape: tuple, path: Path, are_ids: bool = True) -> np.ndarray:
     """See :func:`read_mask`, for an array of any dtype."""
     if mask.ndim != 2:
         raise UserError(f'{path}: a mask has one channel, this has {mask.shape[2:]}')
@@ -315,7 +416,27 @@ def check_ids(mask: np.ndarray, shape: tuple, path: Path) -> np.ndarray:
         raise UserError(f'{path}: ids must be whole numbers, found {mask.dtype}')
     if mask.min(initial=0) < 0:
         raise UserError(f'{path}: ids must not be negative, found {mask.min()}')
+    if are_ids:
+        _check_pieces(mask, path)
     return mask
+
+
+def _check_pieces(mask: np.ndarray, path: Path) -> None:
+    """Raise :class:`UserError` where ids are strewn, as between two cells after a resize, or as classes are."""
+    id_map, ids = relabel(mask)
+    labels = measure.label(id_map, background=0, connectivity=2)
+    areas = np.bincount(labels.ravel())[1:]
+    pieces = len(areas)
+    if (pieces > MAX_PIECES * ids and pieces > ids + MAX_SPECKS) or (ids > MAX_SPECKS and _are_specks(id_map)):
+        raise UserError(
+            f'{path}: its {ids} ids are in {pieces} separate pieces, of {np.median(areas):.0f} px at the median; each '
+            'cell needs an id of its own, and no resize with interpolation or compression with loss keeps them'
+        )
+
+
+def _are_specks(id_map: np.ndarray) -> bool:
+    """Whether most ids have fewer than :data:`MIN_PART_AREA` px."""
+    return bool(np.median(np.bincount(id_map.ravel())[1:]) < MIN_PART_AREA)
 
 
 def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:

@@ -68,7 +68,7 @@ class TNBCSample(Sample):
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`."""
-        id_map, count = relabel(read_mask(self.source, shape))
+        id_map, count = relabel(read_mask(self.source, shape, are_ids=False))
         if count == 1:
             pieces, id_map = cv2.connectedComponents((id_map > 0).astype(np.uint8), connectivity=8)
             count = pieces - 1

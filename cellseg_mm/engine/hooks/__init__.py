@@ -1,6 +1,7 @@
 from .anchor_fit_hook import AnchorFitHook
 from .finite_loss_hook import FiniteLossHook
 from .input_scale_hook import InputScaleHook
+from .new_class_heads_hook import NewClassHeadsHook
 from .operating_point_hook import OperatingPointHook
 from .resume_validation_hook import ResumeValidationHook
 from .seed_hook import SeedHook
@@ -13,6 +14,7 @@ __all__ = [
     'AnchorFitHook',
     'FiniteLossHook',
     'InputScaleHook',
+    'NewClassHeadsHook',
     'OperatingPointHook',
     'ResumeValidationHook',
     'SeedHook',
