@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_mm.structures import instance_extents, read_layers
+from cellseg_mm.structures import read_layers
 from cellseg_mm.utils import UserError, markdown_table
 
-from .formats.sample import MAX_COVER, MAX_PARTS, count_parts
+from .formats.sample import MAX_COVER, MAX_OVERLAP, MAX_PARTS, count_parts, overlapping_pairs
 from .prepare import SPLITS
 
 THUMBNAIL_SIDE = 32
@@ -37,8 +37,6 @@ MIN_AREA = 10
 MAX_DEVIATION = 5
 # The least that counts as a standard deviation, about a tenth of the area: cells of a class may be all but equal.
 MIN_SPREAD = 0.1
-# Of the smaller of two cells; more overlap than this is one cell drawn twice, or a nucleus in its cell.
-MAX_OVERLAP = 0.5
 # Of an image's pixels that regions to ignore cover.
 MAX_IGNORED_SHARE = 0.5
 # Of a table, and of a list of warnings of one kind.
@@ -150,26 +148,6 @@ def _ignored_ids(root: Path, images: Images) -> list:
             if entry['iscrowd'] and 'instance_id' in entry:
                 found[index_of[entry['image_id']]].append(entry['instance_id'])
     return found
-
-
-def overlapping_pairs(layers: np.ndarray) -> list:
-    """Ids of each two instances that share more than :data:`MAX_OVERLAP` of the smaller one's pixels.
-
-    Args:
-        layers (ndarray): (L, H, W) id layers.
-    """
-    if len(layers) < 2:
-        return []
-    ids = np.arange(layers.max(initial=0) + 1)
-    areas = np.sum([instance_extents(layer, ids)[1] for layer in layers], axis=0)
-    found = {}
-    for lower in range(len(layers)):
-        for upper in range(lower + 1, len(layers)):
-            both = (layers[lower] > 0) & (layers[upper] > 0)
-            pairs = np.stack([layers[lower][both], layers[upper][both]], axis=1)
-            for (one, other), shared in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
-                found[one, other] = found.get((one, other), 0) + shared
-    return [(int(a), int(b)) for (a, b), shared in found.items() if shared > MAX_OVERLAP * min(areas[a], areas[b])]
 
 
 def read_annotations(root: Path) -> tuple:

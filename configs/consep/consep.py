@@ -22,7 +22,7 @@ consep_model = dict(
     ),
 )
 
-# For windows of 128 px, which show ten cells on average: candidates of a level, proposals and RoI samples that fit them.
+# For windows of 128 px, which show ten cells on average: candidates of a level, proposals and RoI samples to fit.
 small_window_train_cfg = dict(rpn_proposal=dict(nms_pre=400, max_per_img=200), rcnn=dict(sampler=dict(num=96)))
 
 # Table 1 of the report on the whole image, of which a window is kept before its pixels are worked on

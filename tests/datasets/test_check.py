@@ -21,10 +21,10 @@ from cellseg_mm.datasets.check import (
     check_prepared_set,
     check_sizes,
     checks_text,
-    overlapping_pairs,
     read_annotations,
     read_files,
 )
+from cellseg_mm.datasets.formats.sample import overlapping_pairs
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.structures import read_layers, write_layers
 from cellseg_mm.utils import UserError

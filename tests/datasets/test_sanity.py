@@ -245,6 +245,11 @@ KINDS = {
         BOTH,
         '30 cells that have an outline of their nucleus',
     ),
+    'QuPath: every cell twice': (
+        geojson(lambda index, cells: [feature(own, 'annotation', name) for name, own in [*cells, *cells]]),
+        dict(epithelial=30, lymphocyte=30),
+        '30 pairs of cells that share more than 50%',
+    ),
     'CellViT: a feature a class': (
         geojson(one_feature_a_class),
         BOTH,

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 from skimage import measure
 
-from cellseg_mm.structures import relabel, stack_layers
+from cellseg_mm.structures import instance_extents, relabel, stack_layers
 from cellseg_mm.utils import UserError, tiff_pages
 
 # a broken file is told in our own one line, not in OpenCV's several
@@ -34,6 +34,11 @@ PARTS_NOTE = f'cells in more than {MAX_PARTS} separate parts'
 # Of the image's pixels that one cell covers.
 MAX_COVER = 0.5
 COVER_NOTE = f'cells that cover more than {MAX_COVER:.0%} of their image'
+# Of the smaller of two cells; more overlap than this is one cell drawn twice, or a nucleus in its cell.
+MAX_OVERLAP = 0.5
+OVERLAP_NOTE = (
+    f'pairs of cells that share more than {MAX_OVERLAP:.0%} of the smaller (drawn twice, or nuclei in cells?)'
+)
 # Pieces of an id on the average, and pieces more than ids, of a map in which ids still mean cells.
 MAX_PIECES = 2.5
 MAX_SPECKS = 5
@@ -119,7 +124,11 @@ class Sample:
             )
         areas = np.bincount(instances.layers.ravel(), minlength=len(instances.labels) + 1)[1:]
         is_cover = (areas > MAX_COVER * shape[0] * shape[1]) & ~instances.is_ignored
-        notes = {PARTS_NOTE: int(scattered.sum()), COVER_NOTE: int(is_cover.sum()), **instances.notes}
+        pairs = overlapping_pairs(
+            np.where(np.append(False, instances.is_ignored)[instances.layers], 0, instances.layers)
+        )
+        notes = {PARTS_NOTE: int(scattered.sum()), COVER_NOTE: int(is_cover.sum()), OVERLAP_NOTE: len(pairs)}
+        notes.update(instances.notes)
         return replace(instances, notes={note: count for note, count in notes.items() if count})
 
     def read_instances(self, shape: tuple) -> Instances:
@@ -160,6 +169,26 @@ def count_parts(layers: np.ndarray, ids: np.ndarray) -> np.ndarray:
         is_part = areas >= np.maximum(MIN_PART_AREA, largest[owner] / 4)
         np.add.at(counts, owner[is_part], 1)
     return counts[ids]
+
+
+def overlapping_pairs(layers: np.ndarray) -> list:
+    """Ids of each two instances that share more than :data:`MAX_OVERLAP` of the smaller one's pixels.
+
+    Args:
+        layers (ndarray): (L, H, W) id layers.
+    """
+    if len(layers) < 2:
+        return []
+    ids = np.arange(layers.max(initial=0) + 1)
+    areas = np.sum([instance_extents(layer, ids)[1] for layer in layers], axis=0)
+    found = {}
+    for lower in range(len(layers)):
+        for upper in range(lower + 1, len(layers)):
+            both = (layers[lower] > 0) & (layers[upper] > 0)
+            pairs = np.stack([layers[lower][both], layers[upper][both]], axis=1)
+            for (one, other), shared in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
+                found[one, other] = found.get((one, other), 0) + shared
+    return [(int(a), int(b)) for (a, b), shared in found.items() if shared > MAX_OVERLAP * min(areas[a], areas[b])]
 
 
 def check_size(path: Path, height: int, width: int) -> None:
