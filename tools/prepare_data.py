@@ -87,6 +87,12 @@ def main() -> None:
         'barcode, else the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient); '
         'after SOURCE',
     )
+    parser.add_argument(
+        '--splits',
+        type=Path,
+        metavar='FILE.csv',
+        help='a table with the columns name and split (train, val or test), a row an image; folders then do not count',
+    )
     parser.add_argument('--workers', type=int, help='processes (default: one a processor)')
     args = parser.parse_args()
     statistics = prepare(
@@ -99,6 +105,7 @@ def main() -> None:
         args.workers,
         args.format,
         args.groups,
+        args.splits,
     )
     print(summary(statistics, args.out))
 
