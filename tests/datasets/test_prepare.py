@@ -152,6 +152,15 @@ def test_classes_of_ones_own(source, tmp_path):
     ]
 
 
+def test_a_name_given_to_several_classes_makes_them_one(source, tmp_path):
+    apart = prepare(source, tmp_path / 'apart', classes=('a', 'b', 'c'), workers=1)['instances']
+    merged = prepare(source, tmp_path / 'merged', classes=('x', 'y', 'x'), workers=1)
+    assert merged['classes'] == ['x', 'y']
+    for split, counts in merged['instances'].items():
+        assert counts == dict(x=apart[split]['a'] + apart[split]['c'], y=apart[split]['b'])
+    assert apart['train']['c'] and apart['train']['b']
+
+
 def test_unlabelled_test_images(source, tmp_path):
     (source / 'test_release').mkdir()
     shutil.copy(source / 'train' / 'image_0' / 'image.tif', source / 'test_release' / 'x.tif')
@@ -365,7 +374,7 @@ def test_refusals(source, tmp_path):
     with pytest.raises(UserError, match='class 3, but 2 class names'):
         prepare(source, tmp_path / 'out', classes=('a', 'b'))
     with pytest.raises(UserError, match='name of its own'):
-        prepare(source, tmp_path / 'out', classes=('a', 'a', 'b'))
+        prepare(source, tmp_path / 'out', classes=('a', 'A', 'b'))
     with pytest.raises(UserError, match='above 0 and below 1'):
         prepare(source, tmp_path / 'out', val_fraction=0)
     with pytest.raises(UserError, match='not a prepared set, train is in it'):
