@@ -1,4 +1,4 @@
-# make demo   the main job on synthetic data, from an empty machine
+# make demo   cells of real tissue, then the main job on synthetic data, from an empty machine
 # make test   the tests, from an empty machine
 # make setup  only the environment, in .venv
 #             PYTHON=python3.12   another interpreter (3.10 to 3.12)

@@ -3,10 +3,13 @@
 import pytest
 import torch
 from conftest import ROOT
+from mmcv import rescale_size
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 
+from cellseg_mm.datasets.splits import read_splits
+from cellseg_mm.inference.input_files import find_images
 from cellseg_mm.utils import diff_configs
 
 ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
@@ -134,6 +137,25 @@ def test_the_reports_table_1():
             dict(type='RandomGaussianBlur', kernel_size=3, sigma_range=(0.1, 1.0), prob=0.2),
             dict(type='RandomGamma', gamma_range=(0.8, 1.2), prob=0.3),
         ]
+
+
+def test_the_images_that_are_shown_and_a_fifth_of_the_others_are_held_out():
+    splits = read_splits(ROOT / 'configs/nuclei/images.csv')
+    shown = {path.stem for path in find_images([ROOT / 'data/samples'])}
+    others = sorted(splits.keys() - shown)
+    assert len(shown) == 12 and len(splits) == 107
+    assert {name for name, split in splits.items() if split == 'test'} == shown | set(others[::5])
+    assert all((ROOT / f'data/samples/{name}_masks.png').is_file() for name in shown)
+
+
+def test_nuclei_are_shown_in_training_and_testing_at_one_scale():
+    cfg = load('nuclei/maskrcnn_lite0_fpn')
+    window = next(step for step in cfg.train_dataloader.dataset.dataset.pipeline if step.type == 'Resize')
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        whole = next(step for step in loader.dataset.pipeline if step.type == 'Resize')
+        assert rescale_size((320, 256), tuple(whole.scale), return_scale=True)[1] == window.scale_factor == 2
+    changed = changed_keys('consep/maskrcnn_lite0_fpn', 'nuclei/maskrcnn_lite0_fpn')
+    assert not [key for key in changed if key.startswith('model.')]
 
 
 def test_num_classes_stands_in_one_place():

@@ -2,6 +2,7 @@
 """Hand a trained model over: weights as safetensors, or the whole detector as ONNX. docs/export.md tells their use."""
 
 import argparse
+import hashlib
 
 from mmengine.fileio import put
 
@@ -21,7 +22,11 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='ends in .safetensors: weights, a checkpoint for every tool here; or in .onnx: runs by onnxruntime alone',
     )
-    parser.add_argument('--half', action='store_true', help='weights of .safetensors in half the space, as float16')
+    parser.add_argument(
+        '--half',
+        action='store_true',
+        help="weights of .safetensors in half the space, as float16; BatchNorm's statistics stay float32",
+    )
     parser.add_argument('--config', help='a config file (default: the config in the checkpoint)')
     args = parser.parse_args()
     if args.half and args.out.suffix == '.onnx':
@@ -44,9 +49,10 @@ def main() -> None:
         content = handover.to_onnx(detector, notes)
         kind = f'the detector; {handover.compare(detector, content)}'
     put(content, str(args.out))
-    print(f'{args.out}: {len(content) / 2**20:.1f} MiB, {kind}; with its config and')
+    print(f'{args.out}: {len(content) / 1e6:.1f} MB, {kind}; with its config and')
     for key in ('classes', 'mean', 'std', 'channel_order', 'resize', 'operating_point'):
         print(f'  {key}: {notes[key]}')
+    print(f'SHA-256 {hashlib.sha256(content).hexdigest()}')
 
 
 if __name__ == '__main__':

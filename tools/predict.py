@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Find the cells in images: outlines, label images, COCO JSON, GeoJSON for QuPath, a table, and counts.
 
-All that the model needs comes from the checkpoint, the score threshold, too: it is the one that validation chose.
+All that the model needs comes from the checkpoint, or without one from the model that comes along; the score threshold,
+too: it is the one that validation chose.
 Images in which the cells would be shown to the model at another size than in training go through in tiles. A file
 that fails is one line, the others go on, and the exit status is 2 in the end.
 """
@@ -22,6 +23,7 @@ from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
 from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors, output_folder
+from cellseg_mm.weights import CHECKPOINTS, DEFAULT, MODELS
 
 ALL_FORMATS = ('overlay', *FORMATS)
 ORDER_FILES = 4  # of which the channel order is told
@@ -29,8 +31,18 @@ ORDER_FILES = 4  # of which the channel order is told
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', help='of tools/train.py')
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders of images, "quoted patterns"')
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help='images, folders of images, "quoted patterns"; the first one is the checkpoint where it ends in '
+        f'{" or ".join(CHECKPOINTS)}',
+    )
+    parser.add_argument(
+        '--model',
+        metavar='NAME',
+        help=f'one that comes along, where no checkpoint is given: {", ".join(MODELS)} (default: {DEFAULT})',
+    )
     parser.add_argument('--out', type=output_folder, required=True, metavar='DIR')
     parser.add_argument('--formats', default=','.join(ALL_FORMATS), help='some of %(default)s, with commas between')
     parser.add_argument('--score-thr', type=float, help='least score of a cell (default: what validation chose)')
@@ -75,7 +87,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', action='store_true', help='keep the files and tiles that an earlier run finished')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # options may stand between a checkpoint and the images
+    args.checkpoint = args.inputs.pop(0) if args.inputs[0].endswith(CHECKPOINTS) else None
+    if args.checkpoint and args.model:
+        raise UserError(f'--model {args.model}: the checkpoint {args.checkpoint} is given; choose one of them')
+    if not args.inputs:
+        raise UserError(f'{args.checkpoint}: a checkpoint without an image; name images or folders after it')
     args.formats = list(dict.fromkeys(args.formats.split(',')))
     unknown = [name for name in args.formats if name not in ALL_FORMATS]
     if unknown:
@@ -116,7 +133,13 @@ def main() -> None:
         raise UserError(f'--out {args.out}: holds images that are to be read; choose another folder')
     start_processes(args.launcher, args.local_rank)
     detector = CellInferencer(
-        args.checkpoint, args.config, args.device, args.score_thr, args.scale, tta=args.tta, precision=args.precision
+        args.checkpoint or args.model,
+        args.config,
+        args.device,
+        args.score_thr,
+        args.scale,
+        tta=args.tta,
+        precision=args.precision,
     )
     if is_main_process():
         print(f'score threshold {detector.score_thr:.2f} ({detector.score_reason})', flush=True)

@@ -97,6 +97,12 @@ def main() -> None:
         default='cell',
         help="of QuPath's cells, which have an outline of both (default: cell)",
     )
+    parser.add_argument(
+        '--splits',
+        type=Path,
+        metavar='FILE.csv',
+        help='a table with the columns name and split (train, val or test), a row an image; folders then do not count',
+    )
     parser.add_argument('--workers', type=int, help='processes (default: one a processor)')
     args = parser.parse_args()
     statistics = prepare(
@@ -110,6 +116,7 @@ def main() -> None:
         args.format,
         args.groups,
         args.part,
+        args.splits,
     )
     print(summary(statistics, args.out))
 

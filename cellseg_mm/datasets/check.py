@@ -17,7 +17,7 @@ from cellseg_mm.structures import read_layers
 from cellseg_mm.utils import UserError, markdown_table
 
 from .formats.sample import MAX_COVER, MAX_OVERLAP, MAX_PARTS, count_parts, overlapping_pairs
-from .prepare import SPLITS
+from .splits import SPLITS
 
 THUMBNAIL_SIDE = 32
 # Of thumbnails. Different images reached 0.35 among the 41 of CoNSeP; among 64 drawn ones 0.33, and 0.55 for two of

@@ -30,10 +30,9 @@ from .formats import Instances, Sample, find_format
 from .formats.geojson import PART_NOTES
 from .formats.sample import labels_file
 from .source_state import is_prepared, record_source
-from .splits import group_names, stratified_split
+from .splits import SPLITS, group_names, read_splits, stratified_split
 from .stain import channel_order, label_correlation, misplaced_labels, stain_difference
 
-SPLITS = ('train', 'val', 'test')
 FOLDERS = ('images', 'instances', 'annotations')
 WRITTEN = (*FOLDERS, 'statistics.json', 'source.json')
 JUNK = ('.DS_Store', '.directory', 'Thumbs.db', 'desktop.ini')  # which file managers leave behind them
@@ -55,6 +54,7 @@ def prepare(
     source_format: str = 'auto',
     groups: str | None = None,
     part: str = 'cell',
+    splits: Path | None = None,
 ) -> dict:
     """Convert ``src`` into the prepared set ``out``, which appears whole or not at all; an older one is replaced.
 
@@ -73,6 +73,7 @@ def prepare(
         groups (str | None): What keeps training images on one side of the split, see :func:`group_names`; if None, the
             patients where the format tells them (MoNuSAC), else each image is on its own.
         part (str): Of cells whose nucleus has an outline of its own (QuPath's), ``'cell'`` or ``'nucleus'``.
+        splits (Path | None): A table of the images' splits, see :func:`read_splits`, in place of those of the folders.
 
     Returns:
         dict: What was written to ``statistics.json``.
@@ -89,6 +90,8 @@ def prepare(
     samples, classes = find_format(src, source_format).find_samples(src, classes)
     if len({name.casefold() for name in classes}) != len(classes) or not all(classes):
         raise UserError(f'--classes {" ".join(classes)}: each class needs a name of its own')
+    if splits is not None:
+        samples = _assign_splits(src, samples, splits)
     if groups is not None:
         named = group_names([sample.name for sample in samples], groups)
         samples = [replace(sample, group=group) for sample, group in zip(samples, named, strict=True)]
@@ -154,6 +157,23 @@ def with_own_names(samples: list) -> list:
         else sample
         for sample in samples
     ]
+
+
+def _assign_splits(src: Path, samples: list, path: Path) -> list:
+    """The samples with the splits of a table, which has a row for each image and no other.
+
+    Raises:
+        UserError: See :func:`read_splits`; or if table and images differ, or an image without labels is not for test.
+    """
+    splits = read_splits(path)
+    names = {sample.name for sample in samples}
+    for name in sorted(names ^ splits.keys()):
+        reason = f'is in {src}, but has no row' if name in names else f'has a row, but is not in {src}'
+        raise UserError(f'{path}: the image {name} {reason}')
+    for sample in samples:
+        if sample.source is None and splits[sample.name] != 'test':
+            raise UserError(f'{sample.image}: no labels, so it cannot be for {splits[sample.name]}, as {path} says')
+    return [replace(sample, split=splits[sample.name]) for sample in samples]
 
 
 def _check_samples(src: Path, samples: list) -> None:

@@ -1,15 +1,48 @@
-"""Training and validation splits of whole images, stratified by the classes of their cells."""
+"""Splits of whole images: as a table names them, or drawn, stratified by the classes of their cells."""
 
+import csv
 import re
+from pathlib import Path
 
 import numpy as np
 
 from cellseg_mm.utils import UserError
 
+SPLITS = ('train', 'val', 'test')
 NUM_CANDIDATES = 1000
 TCGA_PATIENT = re.compile(r'TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}', re.IGNORECASE)
 # Numbers, with or without x or y before them, and what stands in brackets: where in a slide a tile lies.
 TILE_ENDING = re.compile(r'(?:\s*[\[(][^\])]*[\])]|[\s_-]+[xy]?=?\d+)+$', re.IGNORECASE)
+
+
+def read_splits(path: Path) -> dict:
+    """The split of each image by its name, from a CSV table with the columns ``name`` and ``split``; others may follow.
+
+    Args:
+        path (Path): Its file; names are those of the images without their endings.
+
+    Returns:
+        dict[str, str]: Name to split, one of :data:`SPLITS`.
+
+    Raises:
+        UserError: If it is not such a table, or names an image twice.
+    """
+    try:
+        with open(path, encoding='utf-8-sig', newline='') as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(f'{path}: cannot be read as a table ({error})') from error
+    if not rows or not {'name', 'split'} <= rows[0].keys():
+        raise UserError(f'{path}: needs the columns name and split, and a row an image')
+    found = {}
+    for line, row in enumerate(rows, start=2):
+        name, split = row['name'], row['split']
+        if split not in SPLITS:
+            raise UserError(f'{path}: row {line}: the split is {split!r}; choose from {", ".join(SPLITS)}')
+        if name in found:
+            raise UserError(f'{path}: row {line}: the image {name} has a row before this one')
+        found[name] = split
+    return found
 
 
 def patient_of(name: str) -> str:

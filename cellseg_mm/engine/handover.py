@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import warnings
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -26,6 +27,8 @@ from .detector import input_pipeline
 
 # the oldest with RoiAlign's half-pixel coordinates and all else that the graph holds
 ONNX_OPSET = 16
+# of BatchNorm; they grow beyond float16 or vanish in it, and take no space
+STATISTICS = ('running_mean', 'running_var')
 # the parts whose test path TraceableMaskRCNN follows; None stands for an absent key
 TRACEABLE = {
     'type': ('MaskRCNN',),
@@ -56,7 +59,7 @@ def metadata(cfg: Config, checkpoint: dict) -> dict:
     """
     entries = dict(
         cellseg_mm=__version__,
-        config=cfg.pretty_text,
+        config=_without_places(cfg).pretty_text,
         classes=checkpoint['meta']['dataset_meta']['classes'],
         mean=cfg.model.data_preprocessor.mean,
         std=cfg.model.data_preprocessor.std,
@@ -69,20 +72,35 @@ def metadata(cfg: Config, checkpoint: dict) -> dict:
     return {key: json.dumps(value) for key, value in entries.items()}
 
 
+def _without_places(cfg: Config) -> Config:
+    """A config in which absolute paths, which mean something on the machine of the training alone, are cut down to
+    their last part."""
+
+    def cut(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: cut(entry) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(cut(entry) for entry in value)
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return Config(cut(cfg.to_dict()))
+
+
 def to_safetensors(state_dict: dict, notes: dict, half: bool = False) -> bytes:
     """A file of weights for :func:`read_checkpoint`.
 
     Args:
         state_dict (dict[str, Tensor]): A model's.
         notes (dict[str, str]): Of :func:`metadata`.
-        half (bool): Floating-point weights as float16.
+        half (bool): Floating-point weights as float16, but for :data:`STATISTICS`.
 
     Raises:
         UserError: If a weight is beyond float16.
     """
     weights = {}
     for name, value in state_dict.items():
-        stored = value.to(torch.float16) if half and value.is_floating_point() else value.clone()
+        is_rounded = half and value.is_floating_point() and not name.endswith(STATISTICS)
+        stored = value.to(torch.float16) if is_rounded else value.clone()
         if not torch.equal(stored.isfinite(), value.isfinite()):
             raise UserError(f'{name} goes up to {value.abs().max():.3g}, beyond float16; leave out --half')
         weights[name] = stored.contiguous()

@@ -19,6 +19,7 @@ from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.run_setup import operating_threshold
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
+from cellseg_mm.weights import find_checkpoint
 
 from .image_source import SwappedSource, as_source, open_image
 from .pixel_values import sample_windows
@@ -39,7 +40,7 @@ class CellInferencer:
     """Finds the cells of images::
 
         from cellseg_mm import CellInferencer
-        cells = CellInferencer('best.pth')('slide.png')
+        cells = CellInferencer()('slide.png')
         cells.labels, cells.scores, cells.instance_map()
 
     An image like those of the training goes through the model as in tools/test.py, fitted to the input's size. One that
@@ -47,8 +48,9 @@ class CellInferencer:
     tile by tile; see :func:`predict_tiled`.
 
     Args:
-        checkpoint (str | Path): Of tools/train.py. Nothing in it is run: its config is read as plain text, and may name
-            nothing but registered parts.
+        checkpoint (str | Path | None): A file of tools/train.py or tools/export.py, or the name of a model that comes
+            along, see :func:`cellseg_mm.weights.shipped_models`; the default one if None. Nothing in it is run: its
+            config is read as plain text, and may name nothing but registered parts.
         config (str | Path | None): A config file in place of the checkpoint's own config.
         device (str | None): Such as ``'cpu'`` or ``'cuda:1'``; the CUDA device if there is one, by default.
         score_thr (float | None): The least score of a cell, 0..1; by default what validation chose, which the
@@ -77,7 +79,7 @@ class CellInferencer:
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         config: str | Path | None = None,
         device: str | None = None,
         score_thr: float | None = None,
@@ -86,7 +88,7 @@ class CellInferencer:
         tta: bool = False,
         precision: str = 'auto',
     ) -> None:
-        checkpoint, config = str(checkpoint), config and str(config)
+        config = config and str(config)
         if score_thr is not None and not 0 <= score_thr <= 1:
             raise UserError(f'a score threshold of {score_thr}: scores go from 0 to 1')
         if scale is not None and not 0.01 <= scale <= 100:
@@ -95,6 +97,7 @@ class CellInferencer:
             raise UserError(f'a channel order of {channel_order!r}: choose from auto, rgb, bgr')
         if precision not in PRECISIONS:
             raise UserError(f'a precision of {precision!r}: choose from {", ".join(PRECISIONS)}')
+        checkpoint = find_checkpoint(checkpoint)
         content = read_checkpoint(checkpoint)
         cfg = checkpoint_config(content, checkpoint, config)
         self.classes = tuple(content['meta']['dataset_meta']['classes'])

@@ -10,14 +10,15 @@ from cellseg_mm.utils import UserError
 from .image_source import SUFFIXES
 
 RESERVED = 'summary'  # of all files together
+LABELS = '_masks'  # ends the names of id maps beside images, as Cellpose has them
 
 
 def find_images(inputs: Sequence) -> list:
     """The image files that inputs name, in their order, none twice.
 
     Args:
-        inputs (Sequence[str]): Files, whether there or not; folders, of which the images directly in them are taken;
-            glob patterns, ``**`` included.
+        inputs (Sequence[str]): Files, whether there or not; folders, of which the images directly in them are taken,
+            but for ``NAME_masks`` beside ``NAME``, which is a map of its cells; glob patterns, ``**`` included.
 
     Returns:
         list[Path]: At least one.
@@ -29,9 +30,7 @@ def find_images(inputs: Sequence) -> list:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            files = sorted(
-                file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith('.')
-            )
+            files = _images_in(path)
             if not files:
                 raise UserError(f'{path}: no image in this folder (those in its subfolders: "{path}/**/*.png")')
         elif not path.exists() and glob.has_magic(text):
@@ -43,6 +42,14 @@ def find_images(inputs: Sequence) -> list:
         for file in files:
             found.setdefault(file.resolve(), file)
     return list(found.values())
+
+
+def _images_in(folder: Path) -> list:
+    files = sorted(
+        file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith('.')
+    )
+    labelled = {file.stem + LABELS for file in files}
+    return [file for file in files if file.stem not in labelled]
 
 
 def output_names(paths: Sequence) -> list:

@@ -152,6 +152,15 @@ def test_classes_of_ones_own(source, tmp_path):
     ]
 
 
+def test_a_name_given_to_several_classes_makes_them_one(source, tmp_path):
+    apart = prepare(source, tmp_path / 'apart', classes=('a', 'b', 'c'), workers=1)['instances']
+    merged = prepare(source, tmp_path / 'merged', classes=('x', 'y', 'x'), workers=1)
+    assert merged['classes'] == ['x', 'y']
+    for split, counts in merged['instances'].items():
+        assert counts == dict(x=apart[split]['a'] + apart[split]['c'], y=apart[split]['b'])
+    assert apart['train']['c'] and apart['train']['b']
+
+
 def test_unlabelled_test_images(source, tmp_path):
     (source / 'test_release').mkdir()
     shutil.copy(source / 'train' / 'image_0' / 'image.tif', source / 'test_release' / 'x.tif')
@@ -375,7 +384,7 @@ def test_refusals(source, tmp_path):
     with pytest.raises(UserError, match='class 3, but 2 class names'):
         prepare(source, tmp_path / 'out', classes=('a', 'b'))
     with pytest.raises(UserError, match='name of its own'):
-        prepare(source, tmp_path / 'out', classes=('a', 'a', 'b'))
+        prepare(source, tmp_path / 'out', classes=('a', 'A', 'b'))
     with pytest.raises(UserError, match='above 0 and below 1'):
         prepare(source, tmp_path / 'out', val_fraction=0)
     with pytest.raises(UserError, match='not a prepared set, train is in it'):
@@ -404,3 +413,33 @@ def test_interruption_leaves_nothing_that_trains(source, tmp_path, kind):
     prepare(source, tmp_path / 'out', workers=1)
     assert (tmp_path / 'out' / 'statistics.json').exists()
     assert [path for path in tmp_path.iterdir() if path.name.startswith('.')] == []
+
+
+def test_a_table_takes_the_place_of_the_folders(source, tmp_path):
+    names = sorted(path.name for path in (source / 'train').iterdir())
+    wanted = dict(zip(names, ['test', 'train', 'val', *['train'] * len(names)], strict=False))
+    table = tmp_path / 'splits.csv'
+    table.write_text('name,split\n' + ''.join(f'{name},{split}\n' for name, split in wanted.items()))
+    prepare(source, tmp_path / 'out', workers=1, splits=table)
+    for split in SPLITS:
+        images = read_json(tmp_path / f'out/annotations/{split}.json')['images']
+        assert [image['file_name'] for image in images] == [f'{name}.png' for name in names if wanted[name] == split]
+
+    for rows, message in (
+        (names[1:], rf'the image {names[0]} is in .*, but has no row'),
+        ([*names, 'other'], r'the image other has a row, but is not in'),
+    ):
+        table.write_text('name,split\n' + ''.join(f'{name},train\n' for name in rows))
+        with pytest.raises(UserError, match=message):
+            prepare(source, tmp_path / 'out', workers=1, splits=table)
+
+
+def test_an_image_without_labels_is_for_testing_alone(source, tmp_path):
+    (source / 'test_release').mkdir()
+    shutil.copy(next(source.glob('train/*/image.tif')), source / 'test_release/bare.tif')
+    table = tmp_path / 'splits.csv'
+    names = [path.name for path in (source / 'train').iterdir()]
+    for split in ('train', 'val'):
+        table.write_text('name,split\n' + ''.join(f'{name},train\n' for name in names) + f'bare,{split}\n')
+        with pytest.raises(UserError, match=rf'bare\.tif: no labels, so it cannot be for {split}'):
+            prepare(source, tmp_path / 'out', workers=1, splits=table)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cellseg_mm.datasets.splits import group_names, patient_of, stratified_split
+from cellseg_mm.datasets.splits import group_names, patient_of, read_splits, stratified_split
 from cellseg_mm.utils import UserError
 
 
@@ -80,3 +80,27 @@ def test_groups_of_very_different_size():
     assert stratified_split(np.ones((10, 1), int), 0.2, 0, groups).tolist() == [False] * 8 + [True] * 2
     with pytest.raises(UserError, match='all 3 training images are of the group a'):
         stratified_split(np.ones((3, 1), int), 0.5, 0, ['a'] * 3)
+
+
+def test_a_table_names_the_splits(tmp_path):
+    path = tmp_path / 'splits.csv'
+    path.write_text('\ufeffname,split,source\n"a, b",train,x\nc,test,\n', encoding='utf-8')  # as spreadsheets write it
+    assert read_splits(path) == {'a, b': 'train', 'c': 'test'}
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'image,split\na,train\n', r'needs the columns name and split'),
+        (b'', r'needs the columns name and split'),
+        (b'name,split\na,train\nb,Test\n', r"row 3: the split is 'Test'; choose from train, val, test"),
+        (b'name,split\na\n', r'row 2: the split is None'),
+        (b'name,split\na,train\na,test\n', r'row 3: the image a has a row before'),
+        (b'name,split\n\xff,train\n', r'cannot be read as a table'),
+    ],
+)
+def test_a_table_that_is_not_one_is_named(tmp_path, content, message):
+    path = tmp_path / 'splits.csv'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf'splits\.csv: {message}'):
+        read_splits(path)

@@ -179,7 +179,7 @@ def test_what_an_onnx_file_cannot_hold_is_named(change, message):
 def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoint, run_here, tmp_path, monkeypatch):
     path = tmp_path / 'model.safetensors'
     status, out, _ = run_here('export', tiny_checkpoint, '--out', path)
-    assert status == 0 and re.search(r'model\.safetensors: [\d.]+ MiB, weights as float32', out)
+    assert status == 0 and re.search(r'model\.safetensors: [\d.]+ MB, weights as float32', out)
     assert f'classes: {json.dumps(CLASSES)}' in out
     subprocess.run(['sha256sum', '-c', f'{path.name}.sha256'], cwd=tmp_path, check=True, capture_output=True)
     old, new = read_checkpoint(str(tiny_checkpoint)), read_checkpoint(str(path))
@@ -198,17 +198,34 @@ def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoin
     assert notes['classes'] == CLASSES and set(notes['weights']) == set(old['state_dict'])
 
 
-def test_half_precision_rounds_floats_alone(tiny_checkpoint, run_here, tmp_path):
+def test_half_precision_rounds_weights_alone(tiny_checkpoint, run_here, tmp_path):
     path = tmp_path / 'half.safetensors'
     assert run_here('export', tiny_checkpoint, '--out', path, '--half')[0] == 0
     old, new = (read_checkpoint(str(file))['state_dict'] for file in (tiny_checkpoint, path))
     for name, value in old.items():
-        if value.is_floating_point():
+        if value.is_floating_point() and '.running_' not in name:
             assert new[name].dtype == torch.float16
             torch.testing.assert_close(new[name].float(), value, rtol=2**-11, atol=2**-25)
         else:
             assert new[name].dtype == value.dtype and torch.equal(new[name], value)
     assert path.stat().st_size < 0.6 * tiny_checkpoint.stat().st_size
+
+
+def test_statistics_beyond_float16_stay_whole():
+    statistics = {'bn.running_mean': torch.tensor([7e4]), 'bn.running_var': torch.tensor([1e-9])}
+    written = safetensors.torch.load(handover.to_safetensors(statistics, {}, half=True))
+    assert all(torch.equal(value, written[name]) for name, value in statistics.items())
+
+
+def test_a_handed_over_config_names_no_place_on_this_machine():
+    cfg = tiny_config(ROWS[1])
+    cfg.merge_from_dict(dict(work_dir='/home/me/runs/7', data_root='/mnt/data/cells/', load_from='work_dirs/x.pth'))
+    cfg.train_dataloader.dataset.data_root = cfg.data_root
+    notes = handover.metadata(cfg, dict(meta=dict(dataset_meta=dict(classes=CLASSES))))
+    written = parse_config_text(json.loads(notes['config']))
+    assert (written['work_dir'], written['data_root'], written['load_from']) == ('7', 'cells', 'work_dirs/x.pth')
+    assert '/home' not in notes['config'] and '/mnt' not in notes['config']
+    assert Config(written).model == cfg.model
 
 
 def test_a_weight_beyond_float16_is_named():

@@ -27,6 +27,13 @@ def test_folders_patterns_and_files_in_their_order_none_twice(folder):
     assert found('b.png', 'deep/../b.png', '*.png') == ['b.png', 'odd[1].png']
 
 
+def test_id_maps_beside_images_are_passed_over_in_folders(tmp_path):
+    for name in ('a.png', 'a_masks.tif', 'b_masks.png', 'c_masks_masks.png', 'c_masks.png'):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images([tmp_path])] == ['a.png', 'b_masks.png', 'c_masks.png']
+    assert len(find_images([f'{tmp_path}/*.*'])) == 5
+
+
 @pytest.mark.parametrize(('text', 'message'), [('empty', 'no image in this folder'), ('*.svs', 'no file matches')])
 def test_an_input_without_an_image_is_named(folder, text, message):
     with pytest.raises(UserError, match=message):

@@ -9,7 +9,7 @@
 
 The case of the names does not matter; splits are those of :data:`SPLIT_NAMES`. Images are 8-bit RGB or RGBA. Masks have
 one channel of whole numbers, of whatever dtype (float64 in the real files): 0 is background, each other number one
-instance of the class.
+instance of the class. ``--classes`` may give a name to several classes, which makes them one.
 """
 
 import re
@@ -63,7 +63,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         images = images_by_stem(src / 'test_release')
         test = [TaskSample(name, 'test', path, None, classes) for name, path in images.items()]
     test = [replace(sample, image_id=ids.get(sample.name)) for sample in test]
-    return [sample for sample in samples if sample.split != 'test'] + test, classes
+    return [sample for sample in samples if sample.split != 'test'] + test, tuple(dict.fromkeys(classes))
 
 
 def _split_folders(src: Path) -> list:
@@ -125,7 +125,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 class TaskSample(Sample):
-    """``source`` holds the mask files by class number."""
+    """``source`` holds the mask files by class number; ``classes`` names each, so that names may repeat."""
 
     def read_image(self) -> tuple:
         """See :meth:`Sample.read_image` and :func:`read_image`."""
@@ -135,5 +135,6 @@ class TaskSample(Sample):
         """See :meth:`Sample.read_instances`; the instances are in the order of the classes."""
         numbers = sorted(self.source)
         layers, counts = lay_maps([read_mask(self.source[number], shape) for number in numbers], shape)
-        labels = np.repeat(np.array(numbers, np.int64), counts)
+        merged = list(dict.fromkeys(self.classes))
+        labels = np.repeat([merged.index(self.classes[number - 1]) + 1 for number in numbers], counts).astype(np.int64)
         return Instances(layers, labels, np.zeros(len(labels), bool))

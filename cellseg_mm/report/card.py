@@ -1,0 +1,71 @@
+"""The figures of a model card, put in from the work dir of its test."""
+
+import json
+from pathlib import Path
+
+import safetensors
+
+from cellseg_mm import weights
+from cellseg_mm.engine.checkpoint import check_digest
+from cellseg_mm.evaluation.ablation_summary import FIGURES
+from cellseg_mm.utils import UserError, markdown_table, parse_config_text
+
+from .run import Run
+
+BEGIN, END = '<!-- figures {} -->', '<!-- end -->'
+
+
+def card_figures(name: str, run: Run) -> str:
+    """What is measured of a model that comes along: its file, its training, its figures, as Markdown.
+
+    Args:
+        name (str): One of :func:`cellseg_mm.weights.shipped_models`.
+        run (Run): Of a work dir of tools/test.py alone, see :func:`read_run`.
+
+    Raises:
+        UserError: If the test was of another file, or has no figures; see :func:`cellseg_mm.weights.model_file`.
+    """
+    path = weights.model_file(name)
+    _check_tested(path, run)
+    with safetensors.safe_open(path, framework='numpy') as file:
+        notes = {key: json.loads(text) for key, text in file.metadata().items()}
+    config, point = parse_config_text(notes['config']), notes['operating_point'] or {}
+    seed, epochs = config.get('randomness', {}).get('seed'), config.get('train_cfg', {}).get('max_epochs')
+    provenance = run.sessions[-1]['provenance'] if run.sessions else {}
+    intervals = run.scored.intervals if run.scored else {}
+    rows = []
+    for figure in (*FIGURES, *(f'PQ_{label}' for label in run.classes if len(run.classes) > 1)):
+        low, high = intervals.get(figure, (None,) * 3)[1:]
+        rows.append([figure, run.figures[figure], '' if low is None else f'{low:.3f} to {high:.3f}'])
+    return '\n'.join(
+        [
+            f'`{path.name}`: {path.stat().st_size / 1e6:.1f} MB, SHA-256 `{weights.MODELS[name].digest}`; seed {seed}, '
+            f'the weights of epoch {point.get("epoch")} of {epochs}.',
+            '',
+            markdown_table(['figure', 'value', '95 % interval over images'], rows),
+            '',
+            f'At score {run.figures["score_thr"]:.2f}, by `tools/test.py` at commit {provenance.get("commit")} '
+            f'({provenance.get("device")}).',
+        ]
+    )
+
+
+def _check_tested(path: Path, run: Run) -> None:
+    if run.figures is None or run.scalars is not None:
+        raise UserError(f'{run.name}: not the work dir of a test alone; test {path} by tools/test.py --work-dir')
+    tested = Path(run.config.get('load_from') or 'an unknown file')
+    if not tested.is_file() or check_digest(tested) != check_digest(path):
+        raise UserError(f'{run.name}: its test was of {tested}, which is not {path}; test this file')
+
+
+def fill_card(text: str, key: str, content: str) -> str:
+    """A page with the block ``<!-- figures KEY --> ... <!-- end -->`` filled anew.
+
+    Raises:
+        UserError: If the page has no such block.
+    """
+    before, begin, after = text.partition(BEGIN.format(key))
+    _, end, after = after.partition(END)
+    if not begin or not end:
+        raise UserError(f'no block {BEGIN.format(key)} ... {END} in the page')
+    return f'{before}{begin}\n{content}\n{end}{after}'

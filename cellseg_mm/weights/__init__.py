@@ -1,0 +1,88 @@
+"""Trained models that come along, each a file beside this one. docs/models.md has their cards.
+
+To add one, write its file by ``tools/export.py CHECKPOINT --half --out cellseg_mm/weights/NAME.safetensors``, and put
+the SHA-256 that it prints into :data:`MODELS`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+from cellseg_mm.engine.checkpoint import check_digest
+from cellseg_mm.utils import UserError
+
+FOLDER = Path(__file__).parent
+CHECKPOINTS = ('.pth', '.safetensors')  # endings of files that users name
+DEFAULT = 'consep-lite0'
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A model that comes along.
+
+    Attributes:
+        notice: What it was trained on and what it may be used for, in one line.
+        digest: SHA-256 of its file, hexadecimal; None while there is no file.
+    """
+
+    notice: str
+    digest: str | None = None
+
+
+MODELS = {
+    'consep-lite0': ShippedModel(
+        'four classes of cells, trained on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563): for '
+        'research only'
+    ),
+    'nuclei-lite0': ShippedModel(
+        'nuclei, trained on CC0 images of the Data Science Bowl 2018 from ImageNet weights (Apache-2.0): for any use'
+    ),
+}
+
+
+def shipped_models() -> list:
+    """Names of the models whose files this version has, the default one first."""
+    names = [name for name, model in MODELS.items() if model.digest]
+    return sorted(names, key=lambda name: name != DEFAULT)
+
+
+def model_file(name: str) -> Path:
+    """The file of a model that comes along, after its SHA-256 was compared.
+
+    Args:
+        name (str): One of :func:`shipped_models`.
+
+    Raises:
+        UserError: If there is no such model, or its file is missing or changed.
+    """
+    names = shipped_models()
+    if name not in names:
+        state = 'this model is not part of this version yet' if name in MODELS else 'no model of this name comes along'
+        choice = f'choose from {", ".join(names)}, or give' if names else 'give'
+        raise UserError(f'{name}: {state}; {choice} a checkpoint, which ends in {" or ".join(CHECKPOINTS)}')
+    path = FOLDER / f'{name}.safetensors'
+    if not path.is_file():
+        raise UserError(f'{path}: missing from the installed package; install cellseg_mm anew')
+    if check_digest(path) != MODELS[name].digest:
+        raise UserError(f'{path}: changed since it was shipped (its SHA-256 is another one); install cellseg_mm anew')
+    return path
+
+
+def find_checkpoint(checkpoint: str | Path | None = None) -> str:
+    """The file to load: a checkpoint, or a model that comes along, of which the main process then prints the notice.
+
+    Args:
+        checkpoint (str | Path | None): A file, which exists or has an ending of :data:`CHECKPOINTS`; else the name of a
+            model; the default model if None.
+
+    Raises:
+        UserError: See :func:`model_file`.
+    """
+    name = DEFAULT if checkpoint is None else str(checkpoint)
+    if name.endswith(CHECKPOINTS) or Path(name).expanduser().is_file():
+        return name
+    path = model_file(name)
+    if is_main_process():
+        print(f'model {name}: {MODELS[name].notice}', flush=True)
+    return str(path)
