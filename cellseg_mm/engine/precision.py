@@ -21,7 +21,7 @@ from .provenance import provenance
 PRECISIONS = ('auto', 'fp32', 'bf16')
 VARIABLE = 'CELLSEG_MM_PRECISION'  # of the environment: what auto means
 DTYPES = dict(fp32='float32', bf16='bfloat16')
-TRIAL_STEPS = 3  # after one to warm up
+TRIAL_STEPS, TRIAL_SECONDS = 4, 10  # of each precision at most; the first step warms up
 GAIN = 0.95  # bf16 has to take at most so much of float32's time,
 CLOSENESS = 0.05  # and its losses may differ by so much of float32's sum
 
@@ -199,7 +199,7 @@ def _first_batch(cfg: Config) -> dict:
 def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype) -> tuple:
     """Least seconds of forward and backward pass, for other programs may be at work; and the sum of the losses."""
     times = []
-    for _ in range(1 + TRIAL_STEPS):
+    while len(times) < TRIAL_STEPS and sum(times) < TRIAL_SECONDS:
         torch.manual_seed(0)  # of the samplers
         model.zero_grad()
         start = time.perf_counter()
@@ -208,4 +208,4 @@ def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype) -> tupl
             loss, _ = model.parse_losses(model(**data, mode='loss'))
         loss.backward()
         times.append(time.perf_counter() - start)
-    return min(times[1:]), loss.item()
+    return min(times), loss.item()
