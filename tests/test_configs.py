@@ -1,5 +1,7 @@
 """The ablation as the configs tell it."""
 
+import hashlib
+
 import pytest
 import torch
 from conftest import ROOT
@@ -145,7 +147,10 @@ def test_the_images_that_are_shown_and_a_fifth_of_the_others_are_held_out():
     others = sorted(splits.keys() - shown)
     assert len(shown) == 12 and len(splits) == 107
     assert {name for name, split in splits.items() if split == 'test'} == shown | set(others[::5])
-    assert all((ROOT / f'data/samples/{name}_masks.png').is_file() for name in shown)
+    sums = dict(reversed(line.split('  ')) for line in (ROOT / 'data/samples/SHA256SUMS').read_text().splitlines())
+    assert sums.keys() == {f'{name}{ending}.png' for name in shown for ending in ('', '_masks')}
+    for name, digest in sums.items():
+        assert hashlib.sha256((ROOT / 'data/samples' / name).read_bytes()).hexdigest() == digest
 
 
 def test_nuclei_are_shown_in_training_and_testing_at_one_scale():
