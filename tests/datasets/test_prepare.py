@@ -158,7 +158,7 @@ def test_a_name_given_to_several_classes_makes_them_one(source, tmp_path):
     assert merged['classes'] == ['x', 'y']
     for split, counts in merged['instances'].items():
         assert counts == dict(x=apart[split]['a'] + apart[split]['c'], y=apart[split]['b'])
-    assert apart['train']['c'] and apart['train']['b']
+    assert apart['train']['a'] and apart['train']['c']
 
 
 def test_unlabelled_test_images(source, tmp_path):
