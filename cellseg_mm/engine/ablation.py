@@ -38,7 +38,8 @@ from .provenance import provenance
 from .run_setup import PROJECT_ROOT, read_checkpoint
 
 # where a run is and how it goes on, not what it computes
-NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', 'tta_model', ABLATION_VARIABLE)
+NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', 'tta_model', 'num_threads')
+NOT_IN_DIGEST += (ABLATION_VARIABLE,)
 
 
 @dataclass(frozen=True)

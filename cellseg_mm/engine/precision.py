@@ -1,7 +1,8 @@
-"""Training's precision on the device at hand: mixed precision where it is faster and right, else float32."""
+"""Training's precision on the device at hand, and its threads on a CPU: what a trial shows to be fastest and right."""
 
 import copy
 import os
+import statistics
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -27,11 +28,12 @@ CLOSENESS = 0.05  # and its losses may differ by so much of float32's sum
 
 
 def fit_precision_to_device(cfg: Config, precision: str = 'auto') -> None:
-    """Settle the precision of a training run, and say in one line which and why.
+    """Settle the precision of a training run, on a CPU the number of its threads as well, and say in one line why.
 
     On CUDA, AmpOptimWrapper stays as it is by default. On the CPU it becomes :class:`CPUAmpOptimWrapper`. Its ``dtype``
     is that of the config if it has one (as the config of a run has), else bf16 if the processor has instructions for it
-    and a trial of some steps shows it to be faster and its losses to be close to those of float32.
+    and a trial of some steps shows it to be faster and its losses to be close to those of float32. The trial also tells
+    whether one thread is as fast as all, as beside a busy program; ``num_threads`` of the config holds their number.
 
     Args:
         cfg (Config): Changed in place. A config with plain OptimWrapper stays in float32, unless told otherwise.
@@ -54,11 +56,16 @@ def fit_precision_to_device(cfg: Config, precision: str = 'auto') -> None:
     if settled and asked not in (None, settled):
         raise UserError(f'--precision {precision}: the run that goes on is in {settled}; leave the option out')
     asked = asked or (wrapper.get('dtype') if wrapper.get('dtype') in DTYPES.values() else None)
-    dtype, reason = (asked, 'as asked for') if asked else _agree(cfg)
+    if asked:
+        dtype, reason = asked, 'as asked for'
+    else:
+        dtype, cfg.num_threads, reason = _agree(cfg)
     _set_wrapper(cfg, 'CPUAmpOptimWrapper')
     wrapper.dtype = dtype
     if not settled:
         print(f'training on the CPU in {dtype}: {reason}', flush=True)
+    if cfg.get('num_threads'):
+        torch.set_num_threads(cfg.num_threads)
 
 
 def _resolve(precision: str) -> str:
@@ -84,24 +91,27 @@ def share_precision(cfgs: list, out: Path, choose: bool) -> None:
         if not choose or torch.cuda.is_available() or cfgs[0].optim_wrapper.type == 'OptimWrapper':
             return
         fit_precision_to_device(cfgs[0])
-        write_json(path, dict(dtype=cfgs[0].optim_wrapper.dtype, **provenance()))
-    dtype = read_json(path, 'tools/ablate.py writes it')['dtype']
+        found = dict(dtype=cfgs[0].optim_wrapper.dtype, num_threads=cfgs[0].get('num_threads'))
+        write_json(path, dict(found, **provenance()))
+    found = read_json(path, 'tools/ablate.py writes it')
     for cfg in cfgs:
         if cfg.optim_wrapper.type == 'AmpOptimWrapper':
             _set_wrapper(cfg, 'CPUAmpOptimWrapper')
-            cfg.optim_wrapper.dtype = dtype
+            cfg.optim_wrapper.dtype = found['dtype']
+        cfg.num_threads = found['num_threads']
 
 
 def resume_precision(cfg: Config, checkpoint: dict) -> None:
-    """Go on in the precision of the run that a checkpoint is of, where that run was on a CPU.
+    """Go on in the precision and with the threads of the run that a checkpoint is of, where that run was on a CPU.
 
     Args:
         cfg (Config): Changed in place.
         checkpoint (dict): Of :func:`cellseg_mm.engine.checkpoint.read_checkpoint`.
     """
-    wrapper = parse_config_text(checkpoint['meta']['cfg'])['optim_wrapper']
-    if wrapper['type'] == 'CPUAmpOptimWrapper':
-        cfg.optim_wrapper.update(type=wrapper['type'], dtype=wrapper['dtype'])
+    trained = parse_config_text(checkpoint['meta']['cfg'])
+    if trained['optim_wrapper']['type'] == 'CPUAmpOptimWrapper':
+        cfg.optim_wrapper.update(type='CPUAmpOptimWrapper', dtype=trained['optim_wrapper']['dtype'])
+        cfg.num_threads = trained.get('num_threads')
 
 
 def training_precision(runner: Runner) -> AbstractContextManager:
@@ -144,14 +154,14 @@ def has_bf16(capabilities: dict | None = None) -> bool:
 
 
 def _agree(cfg: Config) -> tuple:
-    """The dtype's name and the reason, as the first of all processes finds them."""
-    found = [choose_dtype(cfg) if is_main_process() else None]
+    """What :func:`choose_way` returns, as the first of all processes finds it."""
+    found = [choose_way(cfg) if is_main_process() else None]
     broadcast_object_list(found)
     return found[0]
 
 
-def choose_dtype(cfg: Config) -> tuple:
-    """The faster right precision for the config's training steps on this CPU.
+def choose_way(cfg: Config) -> tuple:
+    """The fastest right way of the config's training steps on this CPU.
 
     A model of its own is tried on the first batch: the run's weights, statistics and random numbers are not touched.
 
@@ -159,25 +169,35 @@ def choose_dtype(cfg: Config) -> tuple:
         cfg (Config): Ready for a Runner.
 
     Returns:
-        tuple: ``'float32'`` or ``'bfloat16'``, and the reason in words.
+        tuple: ``'float32'`` or ``'bfloat16'``; the number of threads, None for those that torch has; and the reason in
+        words.
     """
+    all_threads = torch.get_num_threads()
+    may_choose = all_threads > 1 and 'OMP_NUM_THREADS' not in os.environ  # what the user has set stays
+    dtype, reasons = 'float32', []
     if not has_bf16():
-        return 'float32', 'this processor has no instructions for bf16'
+        reasons.append('this processor has no instructions for bf16')
+        if not may_choose:
+            return dtype, None, reasons[0]
     init_default_scope('mmdet')
     with torch.random.fork_rng():
-        model = _untrained_model(cfg)
-        batch = _first_batch(cfg)
-        seconds, losses = {}, {}
-        for dtype in (torch.float32, torch.bfloat16):
-            seconds[dtype], losses[dtype] = _time_steps(model, batch, dtype)
-    difference = abs(losses[torch.bfloat16] - losses[torch.float32]) / abs(losses[torch.float32])
-    ratio = seconds[torch.bfloat16] / seconds[torch.float32]
-    facts = (
-        f'a step takes {seconds[torch.float32]:.2f} s in fp32 and {seconds[torch.bfloat16]:.2f} s in bf16, the losses '
-        f'differ by {difference:.1%}'
-    )
-    right = difference <= CLOSENESS  # false for nan as well
-    return ('bfloat16' if right and ratio <= GAIN else 'float32'), facts
+        model, batch = _untrained_model(cfg), _first_batch(cfg)
+        seconds, loss = _time_steps(model, batch, torch.float32, all_threads)
+        if has_bf16():
+            faster, other_loss = _time_steps(model, batch, torch.bfloat16, all_threads)
+            difference = abs(other_loss - loss) / abs(loss)
+            reasons.append(
+                f'a step takes {seconds:.2f} s in fp32 and {faster:.2f} s in bf16, the losses differ by '
+                f'{difference:.1%}'
+            )
+            if difference <= CLOSENESS and faster <= GAIN * seconds:  # not so for nan
+                dtype, seconds = 'bfloat16', faster
+        threads = None
+        if may_choose:
+            alone, _ = _time_steps(model, batch, getattr(torch, dtype), 1)
+            threads = 1 if alone <= seconds else all_threads
+            reasons.append(f'{seconds:.2f} s with {all_threads} threads and {alone:.2f} s with one: {threads} of them')
+    return dtype, threads, '; '.join(reasons)
 
 
 def _untrained_model(cfg: Config) -> torch.nn.Module:
@@ -196,9 +216,10 @@ def _first_batch(cfg: Config) -> dict:
     return next(iter(Runner.build_dataloader(loader, seed=0)))
 
 
-def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype) -> tuple:
-    """Least seconds of forward and backward pass, for other programs may be at work; and the sum of the losses."""
-    times = []
+def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype, threads: int) -> tuple:
+    """Median seconds of forward and backward pass after the first, and the sum of the losses."""
+    times, all_threads = [], torch.get_num_threads()
+    torch.set_num_threads(threads)
     while len(times) < TRIAL_STEPS and sum(times) < TRIAL_SECONDS:
         torch.manual_seed(0)  # of the samplers
         model.zero_grad()
@@ -208,4 +229,5 @@ def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype) -> tupl
             loss, _ = model.parse_losses(model(**data, mode='loss'))
         loss.backward()
         times.append(time.perf_counter() - start)
-    return min(times), loss.item()
+    torch.set_num_threads(all_threads)
+    return statistics.median(times[1:] or times), loss.item()

@@ -33,7 +33,8 @@ class ShippedModel:
 MODELS = {
     'consep-lite0': ShippedModel(
         'four classes of cells, trained on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563): for '
-        'research only'
+        'research only',
+        '89b64f323ce06eff71916c928e9167cd66a9dd9635196b7ed462a92d514482e1',
     ),
     'nuclei-lite0': ShippedModel(
         'nuclei, trained on CC0 images of the Data Science Bowl 2018 from ImageNet weights (Apache-2.0): for any use'

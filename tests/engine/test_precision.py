@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from cellseg_mm.engine import precision, run_setup
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.precision import (
-    choose_dtype,
+    choose_way,
     fit_precision_to_device,
     has_bf16,
     inference_precision,
@@ -20,12 +20,13 @@ from cellseg_mm.engine.precision import (
 from cellseg_mm.utils import UserError
 
 AMP = dict(type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='AdamW', lr=1e-3))
-BF16 = ('bfloat16', 'a step takes half the time')
+BF16 = ('bfloat16', 2, 'a step takes half the time')
 
 
 @pytest.fixture
 def auto(monkeypatch):
-    """As outside the tests, which are pinned to fp32."""
+    """As outside the tests, which are pinned to fp32; their threads stay."""
+    monkeypatch.setattr(torch, 'set_num_threads', lambda number: None)
     monkeypatch.delenv(precision.VARIABLE)
 
 
@@ -52,13 +53,25 @@ def test_cuda_keeps_amp(monkeypatch, auto, capsys):
 
 
 def test_the_cpu_takes_what_the_trial_shows_and_says_so(monkeypatch, auto, capsys):
-    monkeypatch.setattr(precision, 'choose_dtype', lambda cfg: BF16)
+    monkeypatch.setattr(precision, 'choose_way', lambda cfg: BF16)
     assert settled() == dict(type='CPUAmpOptimWrapper', dtype='bfloat16', optimizer=AMP['optimizer'])
-    assert capsys.readouterr().out == f'training on the CPU in bfloat16: {BF16[1]}\n'
+    assert capsys.readouterr().out == f'training on the CPU in bfloat16: {BF16[2]}\n'
+
+
+def test_the_threads_of_a_run_are_set_and_resumed(monkeypatch, auto):
+    number = []
+    monkeypatch.setattr(torch, 'set_num_threads', number.append)
+    monkeypatch.setattr(precision, 'choose_way', lambda cfg: BF16)
+    cfg = Config(dict(optim_wrapper=dict(AMP)))
+    fit_precision_to_device(cfg)
+    later = Config(dict(optim_wrapper=dict(AMP)))
+    resume_precision(later, dict(meta=dict(cfg=cfg.pretty_text)))
+    fit_precision_to_device(later)
+    assert number == [2, 2] == [cfg.num_threads, later.num_threads]
 
 
 def test_what_is_asked_for_needs_no_trial(monkeypatch):
-    monkeypatch.setattr(precision, 'choose_dtype', lambda cfg: pytest.fail('tried'))
+    monkeypatch.setattr(precision, 'choose_way', lambda cfg: pytest.fail('tried'))
     assert settled('bf16').dtype == 'bfloat16'
     assert settled('fp32').dtype == 'float32'
     assert settled().dtype == 'float32'  # of the environment
@@ -70,7 +83,7 @@ def test_what_is_asked_for_needs_no_trial(monkeypatch):
 
 
 def test_a_settled_config_stays(monkeypatch, auto, capsys):
-    monkeypatch.setattr(precision, 'choose_dtype', lambda cfg: pytest.fail('tried'))
+    monkeypatch.setattr(precision, 'choose_way', lambda cfg: pytest.fail('tried'))
     assert settled(type='CPUAmpOptimWrapper', dtype='bfloat16').dtype == 'bfloat16'
     assert not capsys.readouterr().out
     with pytest.raises(UserError, match='the run that goes on is in bfloat16'):
@@ -94,7 +107,7 @@ def test_rows_of_an_ablation_share_one(monkeypatch, auto, tmp_path):
         return [Config(dict(optim_wrapper=dict(AMP))) for _ in range(2)]
 
     tried = []
-    monkeypatch.setattr(precision, 'choose_dtype', lambda cfg: tried.append(cfg) or BF16)
+    monkeypatch.setattr(precision, 'choose_way', lambda cfg: tried.append(cfg) or BF16)
     first = rows()
     share_precision(first, tmp_path, choose=False)
     assert [cfg.optim_wrapper for cfg in first] == [AMP, AMP] and not tried
@@ -102,7 +115,7 @@ def test_rows_of_an_ablation_share_one(monkeypatch, auto, tmp_path):
     later = rows()
     share_precision(later, tmp_path, choose=True)
     assert len(tried) == 1
-    assert {cfg.optim_wrapper.dtype for cfg in first + later} == {'bfloat16'}
+    assert {(cfg.optim_wrapper.dtype, cfg.num_threads) for cfg in first + later} == {('bfloat16', 2)}
     assert json.loads((tmp_path / 'precision.json').read_text())['dtype'] == 'bfloat16'
 
 
@@ -124,16 +137,30 @@ def test_processors(capabilities, expected):
     ],
 )
 def test_the_faster_right_one_is_chosen(cfg, monkeypatch, seconds, losses, expected):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
     measured = iter(zip(seconds, losses, strict=True))
     monkeypatch.setattr(precision, 'has_bf16', lambda: True)
     monkeypatch.setattr(precision, '_time_steps', lambda *args: next(measured))
-    dtype, reason = choose_dtype(cfg)
-    assert dtype == expected and 'in fp32' in reason and 'losses differ by' in reason
+    dtype, threads, reason = choose_way(cfg)
+    assert (dtype, threads) == (expected, None) and 'in fp32' in reason and 'losses differ by' in reason
 
 
 def test_processors_without_bf16_are_not_tried(monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
     monkeypatch.setattr(precision, 'has_bf16', lambda: False)
-    assert choose_dtype(None) == ('float32', 'this processor has no instructions for bf16')
+    assert choose_way(None) == ('float32', None, 'this processor has no instructions for bf16')
+
+
+@pytest.mark.parametrize('alone, expected', [(0.3, 1), (0.9, 4)])
+def test_one_thread_where_all_are_no_faster(cfg, monkeypatch, alone, expected):
+    def time_steps(model: object, batch: dict, dtype: torch.dtype, threads: int) -> tuple:
+        return alone if threads == 1 else 0.5, 3.0
+
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 4)
+    monkeypatch.setattr(precision, 'has_bf16', lambda: False)
+    monkeypatch.setattr(precision, '_time_steps', time_steps)
+    assert choose_way(cfg)[:2] == ('float32', expected)
 
 
 def test_the_trial_leaves_random_numbers_alone(cfg, monkeypatch):
@@ -142,7 +169,7 @@ def test_the_trial_leaves_random_numbers_alone(cfg, monkeypatch):
     expected = torch.rand(1)
     torch.manual_seed(3)
     content = copy.deepcopy(cfg.to_dict())
-    choose_dtype(cfg)
+    choose_way(cfg)
     assert torch.equal(torch.rand(1), expected)
     assert cfg.to_dict() == content
 
