@@ -45,8 +45,8 @@ MIN_ALIKE = 3  # cells of an image that are lines or rectangles, which must be m
 MIN_SIDE = 4  # px of a rectangle; smaller cells may fill their box
 BOX_NOTE = 'cells that are upright rectangles: boxes in place of outlines?'
 IGNORE_NOTE = (
-    'cells of a class that by its name is to be ignored, counted as cells (to ignore them end its name with * in QuPath, '
-    'or set iscrowd in COCO)'
+    'cells of a class that by its name is to be ignored, counted as cells (to ignore them end its name with * in '
+    'QuPath, or set iscrowd in COCO)'
 )
 # Of the smaller of two cells; more overlap than this is one cell drawn twice, or a nucleus in its cell.
 MAX_OVERLAP = 0.5
@@ -152,8 +152,8 @@ class Sample:
         shapes = cell_shapes(instances.layers, np.flatnonzero(is_cell) + 1)
         if (is_cover[is_cell] & shapes.is_around).any():
             raise UserError(
-                f'{labels_file(self)}: one of its ids covers {areas[is_cover].max() / np.prod(shape):.0%} of the image and '
-                'lies around the rest, as the background does; set it to 0'
+                f'{labels_file(self)}: one of its ids covers {areas[is_cover].max() / np.prod(shape):.0%} of the image '
+                'and lies around the rest, as the background does; set it to 0'
             )
         if is_most(shapes.holes > MAX_HOLE):
             raise UserError(
