@@ -88,12 +88,11 @@ def accents(root):
 
 
 def numbered(count):
-    """A map of squares of 4 px, whose numbers begin anew after 255."""
-    rows, cols = HEIGHT // 5, WIDTH // 5
+    """A map of pieces of 4x3 px, whose numbers begin anew after 255."""
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
-    for number in range(min(count, rows * cols)):
-        row, col = np.multiply(divmod(number, cols), 5)
-        ids[row : row + 4, col : col + 4] = number % 255 + 1
+    for number in range(count):
+        row, col = np.multiply(divmod(number, WIDTH // 4), (5, 4))
+        ids[row : row + 4, col : col + 3] = number % 255 + 1
     return ids
 
 
@@ -368,8 +367,8 @@ KINDS = {
         '6 of its 6 cells are lines around empty places',
     ),
     'map of more cells than 8 bits number': (
-        maps(lambda path, ids: cv2.imwrite(f'{path}.png', numbered(300))),
-        'has all 255 ids of 8 bits, in 3.. separate pieces',
+        maps(lambda path, ids: cv2.imwrite(f'{path}.png', numbered(280))),
+        'has all 255 ids of 8 bits, in 280 separate pieces',
     ),
     'map of classes times 1000 and numbers': (
         maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(ids, 1000 * (1 + ids % 2) + ids, 0).astype('u2'))),

@@ -19,8 +19,7 @@ few pixels along slanted edges.
 A crowd (``iscrowd``) is a region in which nothing of its class is scored. But one of a cell's size is a cell, for the
 brush of CVAT writes each of its cells as a crowd; in prepared sets, whose annotations have an ``instance_id``, a crowd
 is always one. An annotation with ``ignore``, its own or among its ``attributes`` as CVAT writes it, is a region to
-ignore of whatever size. Annotations that enclose cells are
-regions around them, see :mod:`.regions`.
+ignore of whatever size. Annotations that enclose cells are regions around them, see :mod:`.regions`.
 
 The layouts are read off ``site/content/en/docs/manual/advanced/formats/format-coco.md`` of cvat-ai/cvat, with
 Datumaro's page on COCO that it names, and the page on dataset formats in the documentation of roboflow/rf-detr.
