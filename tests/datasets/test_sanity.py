@@ -371,12 +371,16 @@ KINDS = {
         'has all 255 ids of 8 bits, in 280 separate pieces',
     ),
     'map of classes times 1000 and numbers': (
-        maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(ids, 1000 * (1 + ids % 2) + ids, 0).astype('u2'))),
+        maps(
+            lambda path, ids: cv2.imwrite(
+                f'{path}.png', np.where(ids, 1000 * (1 + np.uint16(ids) % 2) + ids, 0).astype('u2')
+            )
+        ),
         dict(cell=30),
         '30 cells whose ids are a class times 1000 and a number',
     ),
     'map of numbers of a slide': (
-        maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(ids, 2510 + 700 * ids, 0).astype('u2'))),
+        maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(ids, 2510 + 700 * np.uint16(ids), 0).astype('u2'))),
         dict(cell=30),
         '',
     ),
@@ -444,7 +448,11 @@ KINDS = {
     'ImageScope: no class': (imagescope('', 'Description'), 'names a class tells no classes apart; name one'),
     'ImageScope: two classes at once': (imagescope('{}', 'lymphocyte'), 'is epithelial and lymphocyte at once|at once'),
     'ImageScope: ellipses': (imagescope('{}', kind='2', points=corners), BOTH, ''),
-    'ImageScope: rectangles': (imagescope('{}', kind='1', points=corners), BOTH, ''),
+    'ImageScope: rectangles': (
+        imagescope('{}', kind='1', points=corners),
+        BOTH,
+        '30 cells that are upright rectangles',
+    ),
     'ImageScope: arrows': (imagescope('{}', kind='3'), 'is of type 3, an arrow'),
     'XML of Pascal VOC': (imagescope('{}', root='annotation'), 'its root is <annotation>'),
 }
