@@ -16,6 +16,7 @@ from PIL import Image
 from written_formats import HEIGHT, WIDTH, id_map, make_scenes
 
 from cellseg_mm.datasets import prepare
+from cellseg_mm.datasets.formats import asap
 from cellseg_mm.utils import UserError
 
 SCENES = make_scenes()[:5]
@@ -76,7 +77,23 @@ def nuclei(index, cells):
     return [dict(cell, nucleusGeometry=own['geometry']) for cell, own in zip(cells, small, strict=True)]
 
 
+def accents(root):
+    geojson(lambda index, cells: [feature(points, 'detection', name) for name, points in cells])(root)
+    for path in list(root.iterdir()):
+        letter = 'u\u0308' if path.suffix == '.geojson' else '\u00fc'
+        path.rename(root / f'M{letter}ller {path.name}')
+
+
 # id maps
+
+
+def numbered(count):
+    """A map of pieces of 4x3 px, whose numbers begin anew after 255."""
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for number in range(count):
+        row, col = np.multiply(divmod(number, WIDTH // 4), (5, 4))
+        ids[row : row + 4, col : col + 3] = number % 255 + 1
+    return ids
 
 
 def maps(save):
@@ -142,6 +159,27 @@ def coco(make, file_name='{}.png', on_disk='{}.png', categories=('epithelial', '
         (root / 'train.json').write_text(json.dumps(content))
 
     return write
+
+
+def changed(**values):
+    """Annotations with other values; a key of None is taken away."""
+
+    def write(root):
+        coco(plain)(root)
+        content = read_json(root / 'train.json')
+        for entry in content['annotations']:
+            entry.update(values)
+        content['annotations'] = [
+            {key: value for key, value in entry.items() if value is not None} for entry in content['annotations']
+        ]
+        (root / 'train.json').write_text(json.dumps(content))
+
+    return write
+
+
+def corners_of(points):
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
 
 
 def code(mask):
@@ -292,6 +330,17 @@ KINDS = {
         geojson(lambda index, cells: [feature(points, classification=dict(label='x')) for _, points in cells]),
         'its classification has label, but no name',
     ),
+    'GeoJSON: numbers of classes as type': (
+        geojson(lambda index, cells: [feature(points, type=1 + (name == 'lymphocyte')) for name, points in cells]),
+        {'1': 15, '2': 15},
+        '',
+    ),
+    'GeoJSON: classes in a property of an unknown name': (
+        geojson(lambda index, cells: [feature(points, found=dict(what=name)) for name, points in cells]),
+        dict(cell=30),
+        '30 objects of no class with a property found.what (epithelial, lymphocyte)',
+    ),
+    'GeoJSON: accents as macOS writes them': (accents, BOTH, ''),
     'GeoJSON: micrometres': (moved(lambda points: points * 0.25), BOTH, '30 cells that look like their surroundings'),
     'GeoJSON: shares of the image': (
         moved(lambda points: points / [WIDTH, HEIGHT]),
@@ -311,8 +360,29 @@ KINDS = {
     ),
     'map whose background is 255': (
         maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(ids, ids, 255))),
-        dict(cell=35),
-        '5 cells that cover more than 50%',
+        'one of its ids covers .* as the background does; set it to 0',
+    ),
+    'map of the lines around cells': (
+        maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(cv2.erode(ids, np.ones((3, 3))) == ids, 0, ids))),
+        '6 of its 6 cells are lines around empty places',
+    ),
+    'map of more cells than 8 bits number': (
+        maps(lambda path, ids: cv2.imwrite(f'{path}.png', numbered(280))),
+        'has all 255 ids of 8 bits, in 280 separate pieces',
+    ),
+    'map of classes times 1000 and numbers': (
+        maps(
+            lambda path, ids: cv2.imwrite(
+                f'{path}.png', np.where(ids, 1000 * (1 + np.uint16(ids) % 2) + ids, 0).astype('u2')
+            )
+        ),
+        dict(cell=30),
+        '30 cells whose ids are a class times 1000 and a number',
+    ),
+    'map of numbers of a slide': (
+        maps(lambda path, ids: cv2.imwrite(f'{path}.png', np.where(ids, 2510 + 700 * np.uint16(ids), 0).astype('u2'))),
+        dict(cell=30),
+        '',
     ),
     'map with a palette, PNG': (palette('png'), dict(cell=30), ''),
     'map with a palette, TIFF': (palette('tif'), dict(cell=30), ''),
@@ -339,6 +409,25 @@ KINDS = {
         coco(lambda index, scene: [('epithelial', id_map(scene) > 0, False)]),
         STREWN,
     ),
+    'COCO: boxes as polygons': (
+        coco(lambda index, scene: [(name, corners_of(points), False) for name, points in scene.cells]),
+        BOTH,
+        '30 cells that are upright rectangles',
+    ),
+    'COCO: a score': (changed(score=0.3), BOTH, '30 annotations with a score'),
+    'COCO: ignore is false': (changed(ignore='false', attributes=dict(ignore=False)), BOTH, ''),
+    'COCO: ignore among the attributes': (
+        changed(attributes=dict(ignore=True)),
+        'are marked to be ignored, and 0 cells are left',
+    ),
+    'COCO: ids as text': (changed(category_id='2'), r"category '2', which is not listed \(ids: 1, 2\)"),
+    'COCO: no category': (changed(category_id=None), "an entry in it has no 'category_id'"),
+    'COCO: a class to ignore by its name': (
+        coco(lambda index, scene: [('Ignored', points, False) for _, points in scene.cells], categories=['Ignored']),
+        dict(Ignored=30),
+        '30 cells of a class that by its name is to be ignored',
+    ),
+    'COCO: accents as macOS writes them': (coco(plain, 'M\u00fcller {}.png', 'images/Mu\u0308ller {}.png'), BOTH, ''),
     'COCO: backslashes': (coco(plain, 'set\\{}.png', 'images/set/{}.png'), BOTH, ''),
     'Label Studio': (coco(plain, '/data/upload/3/0a1b2c3d-{}.png'), BOTH, ''),
     'Label Studio on Windows': (
@@ -359,7 +448,11 @@ KINDS = {
     'ImageScope: no class': (imagescope('', 'Description'), 'names a class tells no classes apart; name one'),
     'ImageScope: two classes at once': (imagescope('{}', 'lymphocyte'), 'is epithelial and lymphocyte at once|at once'),
     'ImageScope: ellipses': (imagescope('{}', kind='2', points=corners), BOTH, ''),
-    'ImageScope: rectangles': (imagescope('{}', kind='1', points=corners), BOTH, ''),
+    'ImageScope: rectangles': (
+        imagescope('{}', kind='1', points=corners),
+        BOTH,
+        '30 cells that are upright rectangles',
+    ),
     'ImageScope: arrows': (imagescope('{}', kind='3'), 'is of type 3, an arrow'),
     'XML of Pascal VOC': (imagescope('{}', root='annotation'), 'its root is <annotation>'),
 }
@@ -392,6 +485,38 @@ def test_it_is_right_or_told(tmp_path, kind):
     assert found == expected and not any(statistics['ignored'].values())
     told = [f'{entry["objects"]} {entry["note"]}' for entry in statistics.get('label_notes', [])]
     assert bool(told) == bool(notes[0]) and re.escape(notes[0]) in re.escape(' '.join(told))
+
+
+@pytest.mark.parametrize(
+    'name, text, found',
+    [
+        ('a.json', '{"shapes": [], "imagePath": ""}', 'a.json, LabelMe, which is not read'),
+        ('via.json', '{"a": {"regions": [{"region_attributes": {}}]}}', 'VGG Image Annotator'),
+        ('ann/a.png.json', '{"objects": [{"classTitle": ""}]}', 'Supervisely'),
+        ('a.json', '[{"image_id": 1, "segmentation": []}]', 'results of COCO'),
+        ('labels/train/a.txt', '0 0.1 0.1', 'as YOLO does'),
+        ('a_seg.npy', '', 'Cellpose'),
+        ('a.txt', '', 'no layout that is known'),
+    ],
+)
+def test_files_of_other_programs_are_named(tmp_path, name, text, found):
+    path = tmp_path / 'source' / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(found)):
+        prepare(tmp_path / 'source', tmp_path / 'cells')
+
+
+def test_coordinates_of_asap_are_in_their_order(tmp_path):
+    ring = [(0, 1, 1), (2, 9, 9), (1, 9, 1), (3, 1, 9)]
+    points = ''.join(f'<Coordinate Order="{order}" X="{x}" Y="{y}"/>' for order, x, y in ring)
+    path = tmp_path / 'a.xml'
+    path.write_text(
+        f'<ASAP_Annotations><Annotations><Annotation Type="Polygon"><Coordinates>{points}</Coordinates></Annotation>'
+        '</Annotations></ASAP_Annotations>'
+    )
+    ((_, ((outline, _),)),) = asap.read_outlines(path)
+    assert outline.tolist() == [[1, 1], [9, 1], [9, 9], [1, 9]]
 
 
 def test_the_part_of_a_cell_is_chosen(tmp_path):

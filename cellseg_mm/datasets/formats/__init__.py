@@ -25,7 +25,7 @@ from . import (
     task,
     tnbc,
 )
-from .sample import Instances, Sample
+from .sample import Instances, Sample, visible, walk_folders
 
 FORMATS = dict(
     task=task,
@@ -43,6 +43,25 @@ FORMATS = dict(
     dsb2018=dsb2018,
     tnbc=tnbc,
 )
+
+# Of other programs, what files end with and what is in them; all of the latter.
+FOREIGN = {
+    'LabelMe': ('.json', (b'"shapes"', b'"imagePath"')),
+    'VGG Image Annotator': ('.json', (b'"region_attributes"',)),
+    'Supervisely': ('.json', (b'"classTitle"',)),
+    "Label Studio's own JSON": ('.json', (b'"original_width"',)),
+    "HoVer-Net's JSON": ('.json', (b'"contour"', b'"centroid"')),
+    'results of COCO': ('.json', (b'"image_id"', b'"segmentation"')),
+    "Cellpose's _seg.npy": ('_seg.npy', ()),
+    'outlines of Cellpose': ('_outlines.txt', ()),
+    'shapes of napari': ('.csv', (b'shape-type', b'vertex-index')),
+    'regions of ImageJ': ('.roi', ()),
+    'sets of regions of ImageJ': ('roiset.zip', ()),
+    'HDF5, as of ilastik': ('.h5', ()),
+}
+FOREIGN_FOLDERS = {'YOLO': 'labels', 'Pascal VOC': 'segmentationobject'}
+FOREIGN_DEPTH = 2  # folders below the source
+CONVERT = 'export or convert it to COCO, or to another layout that data/README.md shows'
 
 __all__ = ['FORMATS', 'Instances', 'Sample', 'find_format']
 
@@ -63,6 +82,20 @@ def find_format(src: Path, name: str = 'auto') -> ModuleType:
         return FORMATS[name]
     found = [name for name, module in FORMATS.items() if module.recognises(src)]
     if len(found) != 1:
-        what = f'looks like {" and ".join(found)}' if found else 'no layout that is known (data/README.md shows them)'
-        raise UserError(f'{src}: {what}; say --format')
+        what = f'looks like {" and ".join(found)}; say --format' if found else _not_known(src)
+        raise UserError(f'{src}: {what}')
     return FORMATS[found[0]]
+
+
+def _not_known(src: Path) -> str:
+    """What a source is that no format recognises, and what to do."""
+    folders = walk_folders(src, FOREIGN_DEPTH)
+    for path in (path for folder in folders for path in visible(folder) if path.is_file()):
+        for name, (ending, marks) in FOREIGN.items():
+            if path.name.lower().endswith(ending) and all(mark in path.read_bytes() for mark in marks):
+                return f'has {path.name}, {name}, which is not read; {CONVERT}'
+    for folder in folders:
+        for name, own in FOREIGN_FOLDERS.items():
+            if folder.name.lower() == own or folder.parent.name.lower() == own:
+                return f'has a folder {folder.name} as {name} does, which is not read; {CONVERT}'
+    return 'no layout that is known; data/README.md shows them: lay it out as one of them, or say --format if it is one'

@@ -13,6 +13,7 @@ points; dots and point sets have no area and are refused. Outlines that enclose 
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 from cellseg_mm.utils import UserError
 
@@ -71,9 +72,16 @@ def read_outlines(path: Path) -> list:
         kind, name = annotation.get('Type'), annotation.get('PartOfGroup', 'None').strip()
         if kind not in TYPES:
             raise UserError(f'{where}: is a {kind}; {", ".join(TYPES)} have an area')
-        points = [(point.get('X'), point.get('Y')) for point in annotation.iter('Coordinate')]
+        points = [(point.get('X'), point.get('Y')) for point in _in_order(annotation)]
         found.append((UNGROUPED if name in ('', 'None') else name, [(to_ring(points, where), False)]))
     return found
+
+
+def _in_order(annotation: ElementTree.Element) -> list:
+    """Its coordinates in the order that they state, or in the file's."""
+    points = list(annotation.iter('Coordinate'))
+    orders = [point.get('Order', '') for point in points]
+    return sorted(points, key=lambda point: int(point.get('Order'))) if all(map(str.isdecimal, orders)) else points
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from .sample import (
     Instances,
     Sample,
     by_stem,
+    class_in_ids_notes,
     images_by_stem,
     one_class,
     pair_labels,
@@ -85,5 +86,7 @@ class CellposeSample(Sample):
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
-        id_map, count = relabel(read_mask(self.source, shape))
-        return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool))
+        mask = read_mask(self.source, shape)
+        id_map, count = relabel(mask)
+        notes = class_in_ids_notes(mask)
+        return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool), notes=notes)

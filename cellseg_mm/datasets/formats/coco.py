@@ -18,14 +18,15 @@ few pixels along slanted edges.
 
 A crowd (``iscrowd``) is a region in which nothing of its class is scored. But one of a cell's size is a cell, for the
 brush of CVAT writes each of its cells as a crowd; in prepared sets, whose annotations have an ``instance_id``, a crowd
-is always one. An annotation with ``ignore`` is a region to ignore of whatever size. Annotations that enclose cells are
-regions around them, see :mod:`.regions`.
+is always one. An annotation with ``ignore``, its own or among its ``attributes`` as CVAT writes it, is a region to
+ignore of whatever size. Annotations that enclose cells are regions around them, see :mod:`.regions`.
 
 The layouts are read off ``site/content/en/docs/manual/advanced/formats/format-coco.md`` of cvat-ai/cvat, with
 Datumaro's page on COCO that it names, and the page on dataset formats in the documentation of roboflow/rf-detr.
 """
 
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -56,6 +57,7 @@ OTHER_TASKS = ('captions_', 'image_info_', 'labels_', 'panoptic_', 'person_keypo
 MAX_CROWD_RATIO = 4
 MIN_CELLS = 5  # of a category; where it has fewer, all cells count
 CROWD_NOTE = "crowds (iscrowd) of a cell's size: cells"
+SCORE_NOTE = 'annotations with a score: are these predictions?'
 # Label Studio's, before the name of an uploaded file.
 UPLOAD_PREFIX = re.compile(r'[0-9a-f]{8}-')
 
@@ -90,8 +92,12 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
             for entry in content['annotations'] if is_labelled else []:
                 if entry['category_id'] not in names:
                     where = f'annotation {entry.get("id")!r}'
-                    raise UserError(f'{path}: {where}: category {entry["category_id"]!r}, which is not listed')
-                annotations[entry['image_id']].append(dict(entry, category=names[entry['category_id']]))
+                    listed = ', '.join(map(repr, names))
+                    raise UserError(
+                        f'{path}: {where}: category {entry["category_id"]!r}, which is not listed (ids: {listed})'
+                    )
+                marks = dict(category=names[entry['category_id']], ignore=_is_to_ignore(entry))
+                annotations[entry['image_id']].append(dict(entry, **marks))
                 used.add(names[entry['category_id']])
             known = {str(entry['name']) for entry in categories}
             categories += [entry for entry in sorted(content['categories'], key=_id) if str(entry['name']) not in known]
@@ -106,7 +112,11 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
                 source = (path, size, entries) if is_labelled else None
                 group = name.partition('.rf.')[0] if '.rf.' in name else None
                 samples.append(COCOSample(name, split, file, source, (), group=group))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except KeyError as error:
+            raise UserError(
+                f'{path}: is no annotation file of COCO instances, an entry in it has no {error.args[0]!r}'
+            ) from error
+        except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f'{path}: is no annotation file of COCO ({error!r})') from error
         if annotations:
             raise UserError(f'{path}: annotations of image {next(iter(annotations))!r}, which is not listed')
@@ -185,7 +195,9 @@ def _possible_names(name: str, parts: tuple) -> list:
         ends = [words[start:] for start in range(first, len(words))]
         found += ends
         found += [(*end[:-1], UPLOAD_PREFIX.sub('', end[-1], count=1)) for end in ends]
-    return ['/'.join(end) for end in dict.fromkeys(found) if end]
+    names = ['/'.join(end) for end in found if end]
+    # macOS writes an accented letter as two characters
+    return list(dict.fromkeys(names + [unicodedata.normalize(form, name) for form in ('NFC', 'NFD') for name in names]))
 
 
 def _read_runs(sample: 'COCOSample') -> Runs:
@@ -216,8 +228,14 @@ def _read_runs(sample: 'COCOSample') -> Runs:
     return Runs(owner[order], start[order], length[order])
 
 
+def _is_to_ignore(entry: dict) -> bool:
+    attributes = entry.get('attributes')
+    places = (entry, attributes if isinstance(attributes, dict) else {})
+    return any(str(place.get('ignore')).lower() in ('1', '1.0', 'true', 'yes') for place in places)
+
+
 def _is_crowd(entry: dict) -> bool:
-    return entry.get('iscrowd') in (1, '1') or bool(entry.get('ignore'))
+    return entry.get('iscrowd') in (1, '1') or entry['ignore']
 
 
 def _survey(sample: 'COCOSample', runs: Runs) -> Contents:
@@ -241,7 +259,7 @@ def _find_rules(samples: list) -> tuple:
     cells, crowds = defaultdict(list), []
     for sample, content in zip(labelled, surveys, strict=True):
         for entry, area, ignored in zip(sample.source[2], content.areas.tolist(), content.is_ignored, strict=True):
-            if ignored and 'instance_id' not in entry and not entry.get('ignore'):
+            if ignored and 'instance_id' not in entry and not entry['ignore']:
                 crowds.append(area)
             elif not ignored and entry['category'] not in rules.classes:
                 cells[entry['category']].append(area)
@@ -278,6 +296,7 @@ class COCOSample(Sample):
         is_cell &= content.is_ignored & (content.enclosed == 0)
         is_region = find_regions(content, self.rules) & ~is_cell
         notes = {CROWD_NOTE: int(is_cell.sum()), **region_notes(content, is_region)}
+        notes[SCORE_NOTE] = sum('score' in entry for entry in entries)
         kept = np.flatnonzero(~is_region)
         labels = [class_number(entries[index]['category'], self.classes, str(path)) for index in kept]
         is_ignored = (content.is_ignored & ~is_cell)[kept].tolist()
@@ -291,7 +310,7 @@ class COCOSample(Sample):
         """Whether a crowd is of a cell's size."""
         limit = self.crowd_limits.get(entry['category'], self.crowd_limits.get(None, 0))
         limit = min(limit, MAX_COVER * np.prod(self.source[1]))
-        return 'instance_id' not in entry and not entry.get('ignore') and 0 < area <= limit
+        return 'instance_id' not in entry and not entry['ignore'] and 0 < area <= limit
 
 
 def _to_polygon(polygon: object, where: str) -> np.ndarray:

@@ -7,7 +7,7 @@
 A file is a FeatureCollection, a list of features, or one. Coordinates are px from the image's upper left corner on. A
 class is the classification's name; without --classes all names that occur are taken, in the order of the alphabet, and
 ``cell`` for objects without one. In a set without any classification a property that looks like one (``class``,
-``label``, ``cell_type`` ...) takes its place.
+``label``, ``cell_type`` ...) takes its place. Another whose texts tell objects apart is not read, and a note says so.
 
 What an object is, the whole set decides (see :class:`Plan`):
 
@@ -67,6 +67,7 @@ PART_NOTES = dict(
     cell='cells that have an outline of their nucleus, too: the cell was taken (--part nucleus takes the nucleus)',
     nucleus='cells that have an outline of their nucleus, too: the nucleus was taken (--part cell takes the cell)',
 )
+OTHER_PROPERTY_NOTE = 'objects of no class with a property {}: if it is their class, name it "class"'
 NO_NUCLEUS_NOTE = 'cells without an outline of their nucleus: left out'
 
 
@@ -80,6 +81,7 @@ class Feature(NamedTuple):
         polygons: Of its geometry, each a list of rings (P, 2) float64 px, of which all but the first are holes.
         nucleus: The same of its nucleus, or None.
         properties: Those that look like a class, of a feature without a classification.
+        others: Its other texts, by the names of their properties, of one without both.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Feature(NamedTuple):
     polygons: list
     nucleus: list | None
     properties: dict
+    others: dict
 
     @property
     def is_ignored(self) -> bool:
@@ -104,12 +107,14 @@ class Plan(NamedTuple):
 
     Attributes:
         class_property: Name of the property that holds the class where no feature has a classification, or None.
+        other_property: Name and some texts of one that may hold it, but has another name, or ``''``.
         has_detections: Whether there are detections or cells, so that annotations are none.
         is_by_class: Whether a feature holds all cells of a class.
         rules: About regions.
     """
 
     class_property: str | None = None
+    other_property: str = ''
     has_detections: bool = False
     is_by_class: bool = False
     rules: RegionRules = NO_RULES
@@ -170,7 +175,8 @@ def read_features(path: Path, plan: Plan) -> list:
         kind = next((known for known in ('annotation', 'detection', 'cell') if known in kind), '')
         nucleus = entry.get('nucleusGeometry')
         nucleus = _polygons(nucleus, f'{where}: nucleus') if isinstance(nucleus, dict) else None
-        feature = Feature(name, kind, where, _polygons(entry['geometry'], where), nucleus, alike)
+        others = {} if classification or alike else _texts(properties)
+        feature = Feature(name, kind, where, _polygons(entry['geometry'], where), nucleus, alike, others)
         is_split = plan.is_by_class and not feature.is_ignored
         features += [feature._replace(polygons=[rings]) for rings in feature.polygons] if is_split else [feature]
     return features
@@ -198,9 +204,18 @@ def _class_properties(properties: dict) -> dict:
         is_value = isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != ''
         if is_value and key not in ('type', 'id', 'objectType', 'object_type') and CLASS_PROPERTY.fullmatch(key):
             found[key] = value
-    if 'type' in properties and isinstance(properties['type'], str) and properties['type'] != 'Feature':
+    if isinstance(properties.get('type'), (str, int)) and properties['type'] != 'Feature':
         found['type'] = properties['type']  # GeoJSON's own is 'Feature'
     return found
+
+
+def _texts(properties: dict) -> dict:
+    """Text of each property but for QuPath's own, and of those within one."""
+    found = {}
+    for key, value in properties.items():
+        inner = {f'{key}.{name}': text for name, text in value.items()} if isinstance(value, dict) else {key: value}
+        found |= {name: text for name, text in inner.items() if isinstance(text, str) and text}
+    return {name: text for name, text in found.items() if name not in ('id', 'objectType', 'object_type')}
 
 
 def _polygons(geometry: dict, where: str) -> list:
@@ -227,7 +242,7 @@ def make_plan(paths: list) -> tuple:
     Raises:
         UserError: If properties look like classes and it is not clear which are.
     """
-    plan = Plan(_find_class_property(paths))
+    plan = Plan(_find_class_property(paths), _find_other_property(paths))
     is_single, kinds, parts = True, set(), []
     for path in paths:
         features = [feature for feature in read_features(path, plan) if not feature.is_ignored]
@@ -290,6 +305,19 @@ def _find_class_property(paths: list) -> str | None:
     return found[0]
 
 
+def _find_other_property(paths: list) -> str:
+    """The first property not read whose texts tell the objects of a set apart and repeat in it; see :class:`Plan`."""
+    counts = defaultdict(Counter)
+    for path in paths:
+        for feature in read_features(path, NO_PLAN):
+            for key, text in feature.others.items():
+                counts[key][text] += 1
+    for key, counter in sorted(counts.items()):
+        if 1 < len(counter) <= counter.total() / 2:
+            return f'{key} ({", ".join(sorted(counter)[:4])})'
+    return ''
+
+
 def survey(features: list) -> Contents:
     """What the objects of a file enclose; only what is no detection may enclose others as a region does."""
     return survey_outlines(
@@ -337,6 +365,8 @@ class GeoJSONSample(Sample):
         """See :meth:`Sample.read_instances`; the instances are in the file's order."""
         features = read_features(self.source, self.plan)
         is_cell, notes = find_cells(features, survey(features), self.plan)
+        if self.plan.other_property:
+            notes[OTHER_PROPERTY_NOTE.format(self.plan.other_property)] = sum(bool(own.others) for own in features)
         cells, has_nuclei = [], any(feature.nucleus for feature in features)
         for feature in (feature for feature, chosen in zip(features, is_cell, strict=True) if chosen):
             number = 0 if feature.is_ignored else class_number(feature.name, self.classes, feature.where)

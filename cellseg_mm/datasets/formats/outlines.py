@@ -38,7 +38,7 @@ def to_ring(points: object, where: str) -> np.ndarray:
         ring = np.array(points, np.float64)
         ring = ring.reshape(-1, 2) if ring.size == 0 else ring[:, :2]
     except (TypeError, ValueError, IndexError) as error:
-        raise UserError(f'{where}: its outline is no list of points') from error
+        raise UserError(f'{where}: its outline is no list of points ({error})') from error
     if ring.ndim != 2 or ring.shape[1] != 2 or not np.isfinite(ring).all():
         raise UserError(f'{where}: its outline is no list of finite points (x, y)')
     return ring

@@ -4,19 +4,24 @@ import csv
 import io
 import json
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import tifffile
 from PIL import Image
+from scipy import ndimage
 from skimage import measure
 
 from cellseg_mm.structures import instance_extents, relabel, stack_layers
 from cellseg_mm.utils import UserError, tiff_pages
+
+from .regions import IGNORE_WORDS
 
 # a broken file is told in our own one line, not in OpenCV's several
 _set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel  # OpenCV 4 or 5
@@ -34,6 +39,15 @@ PARTS_NOTE = f'cells in more than {MAX_PARTS} separate parts'
 # Of the image's pixels that one cell covers.
 MAX_COVER = 0.5
 COVER_NOTE = f'cells that cover more than {MAX_COVER:.0%} of their image'
+# Of the area inside a cell's outer border; a cell with a larger hole is the line around one.
+MAX_HOLE = 1 / 3
+MIN_ALIKE = 3  # cells of an image that are lines or rectangles, which must be most of them too
+MIN_SIDE = 4  # px of a rectangle; smaller cells may fill their box
+BOX_NOTE = 'cells that are upright rectangles: boxes in place of outlines?'
+IGNORE_NOTE = (
+    'cells of a class that by its name is to be ignored, counted as cells (to ignore them end its name with * in '
+    'QuPath, or set iscrowd in COCO)'
+)
 # Of the smaller of two cells; more overlap than this is one cell drawn twice, or a nucleus in its cell.
 MAX_OVERLAP = 0.5
 OVERLAP_NOTE = (
@@ -42,6 +56,12 @@ OVERLAP_NOTE = (
 # Pieces of an id on the average, and pieces more than ids, of a map in which ids still mean cells.
 MAX_PIECES = 2.5
 MAX_SPECKS = 5
+ALL_OF_8_BITS = 255
+# A map in which an id is a multiple of one of these, for the class, and the number of the cell.
+CLASS_FACTORS = (256, 1000, 10_000, 100_000, 65_536)
+CLASSES_IN_IDS_NOTE = (
+    'cells whose ids are a class times {} and a number: the class was not read (a layout with classes keeps them)'
+)
 # Of Pillow's formats and of tifffile's compressions.
 LOSSY_FORMATS = ('JPEG', 'MPO', 'WEBP', 'JPEG2000', 'AVIF')
 LOSSLESS = ('NONE', 'CCITTRLE', 'CCITT_T4', 'CCITT_T6', 'LZW', 'ADOBE_DEFLATE', 'DEFLATE', 'PACKBITS', 'LZMA', 'ZSTD')
@@ -112,7 +132,8 @@ class Sample:
         """The labels, see :meth:`read_instances`, if they are those of cells.
 
         Raises:
-            UserError: If most of the cells are in many separate parts, which are cells themselves.
+            UserError: If most of the cells are in many separate parts, which are cells themselves; if most are lines
+                around empty places; or if the background is one of the ids.
         """
         instances = self.read_instances(shape)
         parts = count_parts(instances.layers, np.flatnonzero(~instances.is_ignored) + 1)
@@ -127,7 +148,28 @@ class Sample:
         pairs = overlapping_pairs(
             np.where(np.append(False, instances.is_ignored)[instances.layers], 0, instances.layers)
         )
-        notes = {PARTS_NOTE: int(scattered.sum()), COVER_NOTE: int(is_cover.sum()), OVERLAP_NOTE: len(pairs)}
+        is_cell = ~instances.is_ignored
+        shapes = cell_shapes(instances.layers, np.flatnonzero(is_cell) + 1)
+        if (is_cover[is_cell] & shapes.is_around).any():
+            raise UserError(
+                f'{labels_file(self)}: one of its ids covers {areas[is_cover].max() / np.prod(shape):.0%} of the image '
+                'and lies around the rest, as the background does; set it to 0'
+            )
+        if is_most(shapes.holes > MAX_HOLE):
+            raise UserError(
+                f'{labels_file(self)}: {np.count_nonzero(shapes.holes > MAX_HOLE)} of its {len(parts)} cells are lines '
+                'around empty places; fill them'
+            )
+        to_ignore = [
+            number for number, name in enumerate(self.classes, 1) if any(word in name.lower() for word in IGNORE_WORDS)
+        ]
+        notes = {
+            PARTS_NOTE: int(scattered.sum()),
+            COVER_NOTE: int(is_cover.sum()),
+            OVERLAP_NOTE: len(pairs),
+            BOX_NOTE: int(shapes.is_box.sum()) if is_most(shapes.is_box) else 0,
+            IGNORE_NOTE: int((is_cell & np.isin(instances.labels, to_ignore)).sum()),
+        }
         notes.update(instances.notes)
         return replace(instances, notes={note: count for note, count in notes.items() if count})
 
@@ -141,6 +183,59 @@ class Sample:
             UserError: If they are broken or of another size; it names the file.
         """
         raise NotImplementedError
+
+
+class CellShapes(NamedTuple):
+    """What gives away that N cells are not the areas of cells.
+
+    Attributes:
+        holes: (N,) float, the share of the area inside the outer border that is empty.
+        is_box: (N,) bool, whether it is an upright rectangle.
+        is_around: (N,) bool, whether it reaches all four sides of the image and has a hole.
+    """
+
+    holes: np.ndarray
+    is_box: np.ndarray
+    is_around: np.ndarray
+
+
+def cell_shapes(layers: np.ndarray, numbers: np.ndarray) -> CellShapes:
+    """The shapes of some cells.
+
+    Args:
+        layers (ndarray): (L, H, W) int32 id layers.
+        numbers (ndarray): (N,) ids of the cells.
+    """
+    found = {}
+    for layer in layers:
+        for number, place in enumerate(ndimage.find_objects(layer), start=1):
+            if place is None:
+                continue
+            inside = layer[place] == number
+            area, filled = np.count_nonzero(inside), np.count_nonzero(ndimage.binary_fill_holes(inside))
+            is_box = area == inside.size and min(inside.shape) >= MIN_SIDE
+            found[number] = 1 - area / filled, is_box, filled > area and inside.shape == layer.shape
+    columns = np.array([found[number] for number in numbers.tolist()], float).reshape(-1, 3).T
+    return CellShapes(columns[0], columns[1] > 0, columns[2] > 0)
+
+
+def is_most(chosen: np.ndarray) -> bool:
+    """Whether more than half of an image's cells, (N,) bool, are chosen, and at least :data:`MIN_ALIKE`."""
+    count = np.count_nonzero(chosen)
+    return bool(count >= MIN_ALIKE and count > len(chosen) / 2)
+
+
+def class_in_ids_notes(mask: np.ndarray) -> dict:
+    """A note where the ids of a map (H, W) are a class times a factor and a number, as those of Cityscapes are.
+
+    Then all of them are a little more than a multiple of the factor: by no more than there are ids.
+    """
+    ids = np.unique(mask[mask > 0]).astype(np.int64)
+    for factor in CLASS_FACTORS:
+        is_short = MIN_ALIKE <= len(ids) <= factor / 4
+        if is_short and ids[0] >= factor and ids[0] // factor < ids[-1] // factor and (ids % factor).max() <= len(ids):
+            return {CLASSES_IN_IDS_NOTE.format(factor): len(ids)}
+    return {}
 
 
 def labels_file(sample: Sample) -> Path:
@@ -243,13 +338,15 @@ def subfolder(folder: Path, name: str) -> Path:
 def by_stem(files: Iterable, *endings: str) -> dict:
     """Files by their stem, without the first of some endings (in lower case) that it has.
 
+    An accented letter is one character, as macOS does not write it (NFC).
+
     Raises:
         UserError: If two have the same.
     """
     found = {}
     for path in files:
         ending = next((ending for ending in endings if path.stem.lower().endswith(ending)), '')
-        name = path.stem[: len(path.stem) - len(ending)]
+        name = unicodedata.normalize('NFC', path.stem[: len(path.stem) - len(ending)])
         other = found.setdefault(name, path)
         if other is not path:
             raise UserError(f'{path}: {other.name} beside it has the same name, {name}; keep one of them')
@@ -456,6 +553,11 @@ def _check_pieces(mask: np.ndarray, path: Path) -> None:
     labels = measure.label(id_map, background=0, connectivity=2)
     areas = np.bincount(labels.ravel())[1:]
     pieces = len(areas)
+    if ids == mask.max() == ALL_OF_8_BITS and np.count_nonzero(areas >= MIN_PART_AREA) > ids:
+        raise UserError(
+            f'{path}: has all {ids} ids of 8 bits, in {pieces} separate pieces: it had more cells than 8 bits can '
+            'number; save it with 16 bits'
+        )
     if (pieces > MAX_PIECES * ids and pieces > ids + MAX_SPECKS) or (ids > MAX_SPECKS and _are_specks(id_map)):
         raise UserError(
             f'{path}: its {ids} ids are in {pieces} separate pieces, of {np.median(areas):.0f} px at the median; each '
