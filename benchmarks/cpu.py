@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument('--data', type=Path, help='a prepared set (default: drawn tissue)')
     parser.add_argument('--config', default=TRAINED, help='trained; a path in the checkout (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=60)
-    parser.add_argument('--rounds', type=int, default=3, help='of training, in turns; medians are shown')
+    parser.add_argument('--rounds', type=int, default=3, help='of training, in turns; medians are shown; 0 for none')
     parser.add_argument('--detectors', nargs='*', default=DETECTORS, help='that find cells')
     parser.add_argument('--size', type=int, default=1000)
     parser.add_argument('--cells', type=int, default=600)
@@ -161,10 +161,11 @@ def main() -> None:
         for _ in range(args.rounds):
             for name, found in seconds.items():
                 found.append(step_seconds(checkouts[name], args.config, data, args.steps))
-        rates = {name: batch_size / statistics.median(found) for name, found in seconds.items()}
-        rows = [[name, f'{rate:.2f}', f'{rate / rates["ours"]:.2f}'] for name, rate in rates.items()]
-        print_table(['training', 'windows a second', 'of ours'], rows)
-        print()
+        if args.rounds:
+            rates = {name: batch_size / statistics.median(found) for name, found in seconds.items()}
+            rows = [[name, f'{rate:.2f}', f'{rate / rates["ours"]:.2f}'] for name, rate in rates.items()]
+            print_table(['training', 'windows a second', 'of ours'], rows)
+            print()
         case = make_case(Path(folder), args.size, args.cells)
         rows = []
         for name in args.detectors:

@@ -108,8 +108,8 @@ def resume_precision(cfg: Config, checkpoint: dict) -> None:
         cfg (Config): Changed in place.
         checkpoint (dict): Of :func:`cellseg_mm.engine.checkpoint.read_checkpoint`.
     """
-    trained = parse_config_text(checkpoint['meta']['cfg'])
-    if trained['optim_wrapper']['type'] == 'CPUAmpOptimWrapper':
+    trained = parse_config_text(checkpoint.get('meta', {}).get('cfg', ''))
+    if trained.get('optim_wrapper', {}).get('type') == 'CPUAmpOptimWrapper':
         cfg.optim_wrapper.update(type='CPUAmpOptimWrapper', dtype=trained['optim_wrapper']['dtype'])
         cfg.num_threads = trained.get('num_threads')
 

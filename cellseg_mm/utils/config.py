@@ -10,8 +10,8 @@ from mmengine.config import Config, DictAction
 
 from .errors import UserError
 
-# Keys that name files and folders, whose values are taken as they stand.
-PATH_KEY = re.compile(r'(root|dir|file|path|prefix|img|load_from|checkpoint)$')
+# Keys that name files and folders, whose values are taken as they stand; max_per_img is not one of them.
+PATH_KEY = re.compile(r'(?:root|dir|file|path|prefix|load_from|checkpoint|\.img)$')
 QUOTED = re.compile(r'(["\'])(.*)\1', re.DOTALL)
 
 

@@ -126,7 +126,7 @@ def test_overlapping_cells_lose_nothing_and_empty_ones_are_counted():
 
 def test_refusals():
     far = [(1, False, [(np.array(rectangle(40, 2, 50, 9), float), False)])]
-    with pytest.raises(UserError, match='x: none of its 1 outlines has a pixel'):
+    with pytest.raises(UserError, match='x: 1 of its 1 outlines have no pixel in the image of 30x20 px'):
         instances_from_outlines(far, HEIGHT, WIDTH, 'x')
     copies = [(1, False, [(np.array(rectangle(2, 3, 9, 9), float), False)])] * (MAX_LAYERS + 1)
     with pytest.raises(UserError, match='x: more than 64 outlines over one another near x 2, y 3'):

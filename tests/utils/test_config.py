@@ -29,6 +29,8 @@ from cellseg_mm.utils.config import MISSING, flatten, parse_value
         ('train_dataloader.dataset.ann_file=a, b.json', 'a, b.json'),
         ('load_from=None', None),
         ('a.b=x=y', 'x=y'),
+        ('model.test_cfg.rcnn.max_per_img=50', 50),
+        ('val_dataloader.dataset.data_prefix.img=a,b/', 'a,b/'),
     ],
 )
 def test_options_keep_spaces_and_paths(word, value):
