@@ -37,7 +37,8 @@ MODELS = {
         '89b64f323ce06eff71916c928e9167cd66a9dd9635196b7ed462a92d514482e1',
     ),
     'nuclei-lite0': ShippedModel(
-        'nuclei, trained on CC0 images of the Data Science Bowl 2018 from ImageNet weights (Apache-2.0): for any use'
+        'nuclei, trained on CC0 images of the Data Science Bowl 2018 from ImageNet weights (Apache-2.0): for any use',
+        '95422f3b0698d49aaac9b6d4a32cdf42fc3abca2fb2a48c5efd215549d5cbefb',
     ),
 }
 
