@@ -8,7 +8,8 @@ test_pipeline = [
     dict(type='LoadCellAnnotations'),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
-# as many windows an epoch as on CoNSeP: three times its images, each a twelfth as large
-train_dataloader = dict(dataset=dict(times=24))
+# 12 windows of each image an epoch, of which an image holds five
+train_dataloader = dict(dataset=dict(times=12))
+train_cfg = dict(max_epochs=8, val_interval=4)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
