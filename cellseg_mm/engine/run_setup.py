@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
 from cellseg_mm.datasets.source_state import stale_source
@@ -340,7 +341,8 @@ def class_weights(model: Config, num_classes: int) -> list:
     for count in (num_classes, num_classes + 1):
         copy = deepcopy(model)
         _set_everywhere(copy, 'num_classes', count)
-        shapes.append({name: value.shape for name, value in MODELS.build(copy).state_dict().items()})
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            shapes.append({name: value.shape for name, value in MODELS.build(copy).state_dict().items()})
     return [name for name, shape in shapes[0].items() if shape != shapes[1].get(name)]
 
 
@@ -351,7 +353,7 @@ def check_same_classes(cfg: Config, checkpoint: dict, path: str) -> None:
         UserError: Naming both.
     """
     trained_on = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
-    classes = (cfg.train_dataloader.dataset.get('metainfo') or {}).get('classes')
+    classes = (next(inner_dataset_configs(cfg.train_dataloader.dataset)).get('metainfo') or {}).get('classes')
     if trained_on and classes and list(trained_on) != list(classes):
         raise UserError(
             f'{path}: was trained on {", ".join(trained_on)}, the data has {", ".join(classes)}; prepare it with '

@@ -6,6 +6,7 @@ import torch
 from conftest import ROOT, read_json
 from mmdet.registry import HOOKS
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
 from tiny_detector import tiny_config
 
 from cellseg_mm.engine import checkpoint, run_setup
@@ -216,6 +217,21 @@ def test_class_heads_start_anew_where_classes_are_others(classes, is_same, tmp_p
     else:
         with pytest.raises(UserError, match='was trained on a, b, the data has'):
             run_setup.check_same_classes(cfg, checkpoint, path)
+
+
+def test_class_weights_are_found_before_a_runner_sets_the_scope(monkeypatch):
+    """As in tools/train.py, where nothing of mmdet's has been built yet."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', {})
+    assert 'roi_head.bbox_head.fc_cls.weight' in run_setup.class_weights(tiny_config('maskrcnn_r18_fpn').model, 2)
+
+
+def test_other_classes_are_seen_inside_wrapped_data(cfg):
+    """Windows come from a wrapper, whose inner data set has the classes."""
+    inner = dict(cfg.train_dataloader.dataset, metainfo=dict(classes=('b', 'a')))
+    cfg.train_dataloader.dataset = ConfigDict(type='RedrawDataset', times=2, dataset=inner)
+    trained = dict(meta=dict(dataset_meta=dict(classes=['a', 'b'])))
+    with pytest.raises(UserError, match='was trained on a, b, the data has'):
+        run_setup.check_same_classes(cfg, trained, 'x.pth')
 
 
 def test_labels_of_other_classes(cfg, prepared, tmp_path):
