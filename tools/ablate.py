@@ -5,13 +5,12 @@ Each row's config says what it changes of the row above (ablation_variable); row
 that are finished are skipped, interrupted ones go on: call it again with the same OUT, on another day or machine, with
 more seeds or rows, and the table grows.
 
-With --budget all runs train the same number of epochs, as many as fit: a trial epoch of each row tells. OUT keeps the
+With --budget all runs train the same number of epochs, as many as fit by a trial of each row. OUT keeps the
 schedule, and every later run there takes it.
 """
 
 import argparse
 import fcntl
-import re
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,14 +30,6 @@ from cellseg_mm.utils import (
 from cellseg_mm.visualization import plot_ablation
 
 
-def duration(text: str) -> float:
-    """Seconds of '90s', '20m' or '1.5h'."""
-    match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh])', text)
-    if not match:
-        raise argparse.ArgumentTypeError(f'{text}: a time is a number and s, m or h, such as 20m')
-    return float(match[1]) * dict(s=1, m=60, h=3600)[match[2]]
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='the rows, from the first to the last')
@@ -53,7 +44,10 @@ def parse_args() -> argparse.Namespace:
         '--nproc', type=int, default=1, help='processes that share each run, as many as GPUs (default: 1)'
     )
     parser.add_argument(
-        '--budget', type=duration, metavar='TIME', help='set the epochs so that all runs take so long: 90s, 20m, 1.5h'
+        '--budget',
+        type=schedule.Budget.parse,
+        metavar='TIME',
+        help='set the epochs so that all runs fit: 90s, 20m, 1.5h, or 12core-h of CPU time, training alone',
     )
     parser.add_argument('--table-only', action='store_true', help='train nothing; the table of the runs that there are')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change in every row')

@@ -6,10 +6,13 @@ nothing frozen, BatchNorm trains), or --load-from CHECKPOINT (fine-tune).
 """
 
 import argparse
+from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine import run_setup, schedule
+from cellseg_mm.engine.ablation import Row
 from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
 from cellseg_mm.engine.precision import PRECISIONS, fit_precision_to_device, resume_precision
 from cellseg_mm.engine.provenance import record_provenance
@@ -40,10 +43,32 @@ def parse_args() -> argparse.Namespace:
         default='auto',
         help='on a CPU auto takes the faster of both, if the losses agree (default: auto)',
     )
+    parser.add_argument(
+        '--budget',
+        type=schedule.Budget.parse,
+        metavar='TIME',
+        help='set the epochs so that training fits, by a trial: 90s, 20m, 1.5h, or 2core-h of CPU time',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change, key=value')
     return parser.parse_args()
+
+
+def fit_epochs_to_budget(cfg: Config, args: argparse.Namespace) -> None:
+    """Set the epochs of --budget; a run that is resumed keeps those that it began with."""
+    if not (args.budget or cfg.resume):
+        return
+    if args.budget and args.launcher != 'none':
+        raise UserError('--budget is for one process; for several: tools/ablate.py CONFIG --nproc N --budget TIME')
+    work_dir = Path(cfg.work_dir)
+    if not cfg.resume:
+        (work_dir / 'schedule.json').unlink(missing_ok=True)
+    budget = None if cfg.resume else args.budget
+    chosen = schedule.take_schedule([Row.of(args.config, cfg)], 1, budget, work_dir, tested=False)
+    if chosen:
+        print(f'{chosen["epochs"]} epochs, as {work_dir / "schedule.json"} has it', flush=True)
+        schedule.set_epochs(cfg, chosen['epochs'])
 
 
 @one_line_errors(stopped='stopped; --resume goes on from the last checkpoint')
@@ -72,6 +97,7 @@ def main() -> None:
         run_setup.check_same_classes(cfg, checkpoint, cfg.load_from)
         resume_precision(cfg, checkpoint)
     fit_precision_to_device(cfg, args.precision)
+    fit_epochs_to_budget(cfg, args)
     runner = Runner.from_cfg(cfg)
     run_setup.fetch_backbone_weights(cfg)  # now that the processes know each other, so that one fetches for all
     epochs = cfg.train_cfg.get('max_epochs', 1)

@@ -2,6 +2,7 @@ from . import checkpoint
 from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from .hooks import (
     AnchorFitHook,
+    CoreHoursHook,
     FiniteLossHook,
     InputScaleHook,
     NewClassHeadsHook,
@@ -18,6 +19,7 @@ from .log_processor import HeadlineLogProcessor
 __all__ = [
     'AnchorFitHook',
     'CPUAmpOptimWrapper',
+    'CoreHoursHook',
     'FiniteLossHook',
     'HeadlineLogProcessor',
     'InputScaleHook',

@@ -1,18 +1,23 @@
-"""An ablation that has to fit in a time: as many epochs as its slowest row has time for, the same for every run.
+"""Runs that have to fit in a time: as many epochs as the slowest row has time for, the same for every run.
 
-A trial of each row, some steps and a validation in a process of its own, tells how long the parts of a run take. What
-was chosen stands in ``OUT/schedule.json`` and holds for all runs there, so that their digests stay equal and they add
-up.
+A trial of each row, some steps and a validation in a process of its own, shows how long the parts of a run take. The
+choice stands in ``OUT/schedule.json`` and holds for all runs there, so that their digests stay equal and they add up.
+
+Time is either the clock's, of training and test, or **core-hours**: one core for one hour, counted as the CPU time of
+the training processes and their data workers. Core-hours do not depend on what else a machine does.
 """
 
+import argparse
 import fcntl
 import json
 import math
+import re
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -29,8 +34,29 @@ TRIAL_STEPS = 50  # or as many as an epoch has
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What runs may take.
+
+    Attributes:
+        seconds: Of the clock, or of a core.
+        of_cores: Whether they are core-seconds of training, in place of the clock's seconds of training and test.
+    """
+
+    seconds: float
+    of_cores: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> 'Budget':
+        """The budget of ``'90s'``, ``'20m'``, ``'1.5h'`` or ``'2core-h'``, as argparse's ``type``."""
+        match = re.fullmatch(r'(\d+(?:\.\d+)?)(s|m|h|core-h)', text)
+        if not match:
+            raise argparse.ArgumentTypeError(f'{text}: a budget is a number and s, m, h or core-h, such as 20m')
+        return cls(float(match[1]) * {'s': 1, 'm': 60}.get(match[2], 3600), match[2] == 'core-h')
+
+
+@dataclass(frozen=True)
 class Pace:
-    """Seconds that the parts of a row's run take.
+    """Seconds that the parts of a row's run take, of the clock or of a core.
 
     Attributes:
         start: From the start of the tool to its first step. Testing is taken to start as training does.
@@ -48,19 +74,22 @@ class Pace:
     validation: float
     test: float
 
-    def of_run(self, epochs: int, val_interval: int) -> float:
-        """Seconds of training and testing; validated are each ``val_interval``-th epoch and the last."""
+    def of_training(self, epochs: int, val_interval: int) -> float:
+        """Seconds of training; validated are each ``val_interval``-th epoch and the last."""
         validations = -(-epochs // val_interval)
-        epoch = self.step * self.steps + self.epoch_end
-        return 2 * self.start + epochs * epoch + validations * self.validation + self.test
+        return self.start + epochs * (self.step * self.steps + self.epoch_end) + validations * self.validation
+
+    def of_run(self, epochs: int, val_interval: int) -> float:
+        """Seconds of training and testing."""
+        return self.of_training(epochs, val_interval) + self.start + self.test
 
 
 def read_pace(stopwatch: dict, launched: float, steps: int, test_share: float) -> Pace:
     """The pace that a trial showed.
 
     Args:
-        stopwatch (dict): Of :class:`StopwatchHook`.
-        launched (float): When the tool was started, seconds since 1970.
+        stopwatch (dict): Of :class:`StopwatchHook`, its ``clock`` or its ``cores``.
+        launched (float): When the tool was started, by the same count.
         steps (int): Of a whole epoch.
         test_share (float): Test images over validation images.
     """
@@ -77,26 +106,29 @@ def read_pace(stopwatch: dict, launched: float, steps: int, test_share: float) -
     )
 
 
-def epochs_within(seconds: float, paces: dict, val_interval: int) -> int:
+def epochs_within(seconds: float, paces: dict, val_interval: int, tested: bool = True) -> int:
     """The most epochs that a run of any row has time for.
 
     Args:
         seconds (float): Of one run.
         paces (dict[str, Pace]): By row.
         val_interval (int): Epochs from one validation to the next.
+        tested (bool): Whether the run's test counts.
 
     Raises:
         UserError: If the slowest row has no time for one epoch.
     """
 
     def slowest(epochs: int) -> tuple:
-        return max((pace.of_run(epochs, val_interval), name) for name, pace in paces.items())
+        return max(
+            ((pace.of_run if tested else pace.of_training)(epochs, val_interval), name) for name, pace in paces.items()
+        )
 
     needed, name = slowest(1)
     if needed > seconds:
         raise UserError(
-            f'--budget leaves {max(seconds, 0):.0f} s for a run, and {name} needs {needed:.0f} s for one epoch and its '
-            'test; give more time, fewer seeds or fewer rows'
+            f'--budget leaves {max(seconds, 0):.0f} s for a run, and {name} needs {needed:.0f} s for one epoch'
+            f'{" and its test" if tested else ""}; give more time, fewer seeds or fewer rows'
         )
     epochs = 1
     while slowest(epochs + 1)[0] <= seconds:
@@ -119,14 +151,15 @@ def set_epochs(cfg: Config, epochs: int) -> None:
                 scheduler[key] = epochs
 
 
-def take_schedule(rows: list, num_seeds: int, budget: float | None, out: Path) -> dict | None:
+def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, tested: bool = True) -> dict | None:
     """The schedule of an ablation: the one that it has, or one that fits in a time, which it then has.
 
     Args:
         rows (list[Row]): Their configs' epochs do not count.
         num_seeds (int): Runs of each row.
-        budget (float | None): Seconds for all runs, trials included. None chooses nothing.
+        budget (Budget | None): For all runs, trials included where it is of the clock. None chooses nothing.
         out (Path): Folder of the ablation.
+        tested (bool): Whether the runs are tested within the budget; in core-hours training alone counts.
 
     Returns:
         dict | None: With ``epochs``, and what it was chosen from. None if there is none.
@@ -143,21 +176,30 @@ def take_schedule(rows: list, num_seeds: int, budget: float | None, out: Path) -
         if path.exists():
             return json.loads(path.read_text('utf-8'))
         trials = {row.name: _try(row, out / 'trials', lock) for row in tqdm(rows, desc='trials', unit='row')}
-        paces = {name: pace for name, (pace, _) in trials.items()}
-        left = budget - sum(seconds for _, seconds in trials.values())
-        epochs = epochs_within(left / len(rows) / num_seeds, paces, rows[0].cfg.train_cfg.val_interval)
-        measured = {name: asdict(pace) for name, pace in paces.items()}
-        schedule = dict(epochs=epochs, budget=budget, seeds=num_seeds, warm_up=WARM_UP, trials=measured, **provenance())
+        paces = {name: trial['core_pace' if budget.of_cores else 'pace'] for name, trial in trials.items()}
+        left = budget.seconds - (0 if budget.of_cores else sum(trial['seconds'] for trial in trials.values()))
+        interval = rows[0].cfg.train_cfg.val_interval
+        epochs = epochs_within(left / len(rows) / num_seeds, paces, interval, tested and not budget.of_cores)
+        schedule = dict(
+            epochs=epochs,
+            budget=budget.seconds,
+            of_cores=budget.of_cores,
+            seeds=num_seeds,
+            warm_up=WARM_UP,
+            trials={name: asdict(pace) for name, pace in paces.items()},
+            **provenance(),
+        )
         write_json(path, schedule)
         shutil.rmtree(out / 'trials')
     return schedule
 
 
-def _try(row: Row, trials: Path, lock: object) -> tuple:
+def _try(row: Row, trials: Path, lock: object) -> dict:
     """Train some steps and validate, unless an earlier call that was cut off has done it.
 
     Returns:
-        tuple: The row's :class:`Pace`, and the seconds that the trial took.
+        dict: ``pace`` and ``core_pace`` (:class:`Pace`), by the clock and in core-seconds, and ``seconds``, which the
+        trial took by the clock.
     """
     folder = trials / f'{row.name}-{row.digest}'
     done = folder / 'pace.json'
@@ -180,7 +222,13 @@ def _try(row: Row, trials: Path, lock: object) -> tuple:
             len(read_tested(cfg[f'{split}_dataloader'].dataset)['images']) for split in ('test', 'val')
         )
         stopwatch = json.loads((folder / 'stopwatch.json').read_text('utf-8'))
-        pace = read_pace(stopwatch, launched, steps, tested / validated)
-        write_json(done, dict(pace=asdict(pace), seconds=time.time() - launched))
+        # the stopwatch counts the cores of one process
+        cores = {key: np.multiply(value, processes).tolist() for key, value in stopwatch['cores'].items()}
+        content = dict(
+            pace=asdict(read_pace(stopwatch['clock'], launched, steps, tested / validated)),
+            core_pace=asdict(read_pace(cores, 0, steps, tested / validated)),
+            seconds=time.time() - launched,
+        )
+        write_json(done, content)
     content = json.loads(done.read_text('utf-8'))
-    return Pace(**content['pace']), content['seconds']
+    return dict(content, pace=Pace(**content['pace']), core_pace=Pace(**content['core_pace']))

@@ -6,6 +6,7 @@ from .config import (
     parse_config_text,
     scored_dataset,
 )
+from .cpu_time import cpu_seconds
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
 from .memory import keep_freed_memory, peak_mib
@@ -17,6 +18,7 @@ __all__ = [
     'ConfigOptions',
     'Recent',
     'UserError',
+    'cpu_seconds',
     'diff_configs',
     'inner_dataset_configs',
     'keep_freed_memory',

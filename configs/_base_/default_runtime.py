@@ -22,6 +22,7 @@ custom_hooks = [
     dict(type='ValPrecisionHook'),
     dict(type='InputScaleHook'),
     dict(type='OperatingPointHook'),
+    dict(type='CoreHoursHook'),
     dict(type='ResumeValidationHook'),
 ]
 

@@ -10,7 +10,15 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 
-from cellseg_mm.engine import InputScaleHook, OperatingPointHook, ResumeValidationHook, SeedHook, run_setup
+from cellseg_mm.engine import (
+    CoreHoursHook,
+    InputScaleHook,
+    OperatingPointHook,
+    ResumeValidationHook,
+    SeedHook,
+    run_setup,
+)
+from cellseg_mm.engine.hooks import core_hours_hook
 from cellseg_mm.engine.log_processor import HeadlineLogProcessor
 
 
@@ -24,6 +32,16 @@ def test_draws_follow_from_seed_and_iteration():
     torch.rand(100)
     assert draw(0, 7) == first
     assert len({first, draw(1, 7), draw(0, 8), draw(7, 0)}) == 4
+
+
+@pytest.mark.parametrize('resumed, earlier', [(True, 2.0), (False, 0.0)])
+def test_core_hours_go_on_where_a_run_is_resumed(resumed, earlier, monkeypatch):
+    """Weights of another run, only started from, cost this one nothing."""
+    monkeypatch.setattr(core_hours_hook, 'cpu_seconds', lambda: 1800.0)
+    hook, checkpoint = CoreHoursHook(), dict(meta={})
+    hook.after_load_checkpoint(SimpleNamespace(_resume=resumed), dict(meta=dict(core_hours=2.0)))
+    hook.before_save_checkpoint(SimpleNamespace(), checkpoint)
+    assert checkpoint['meta']['core_hours'] == earlier + 0.5
 
 
 @pytest.mark.parametrize('epoch', [2, 0])

@@ -1,3 +1,4 @@
+import argparse
 import functools
 import json
 import math
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 from cellseg_mm.engine import ablation, run_setup, schedule
-from cellseg_mm.engine.schedule import Pace, epochs_within, read_pace, set_epochs
+from cellseg_mm.engine.schedule import Budget, Pace, epochs_within, read_pace, set_epochs
 from cellseg_mm.utils import UserError, write_atomically, write_json
 
 ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
@@ -21,6 +22,21 @@ def test_a_runs_time_in_closed_form():
     pace = Pace(start=10, step=2, steps=5, epoch_end=1, validation=100, test=1000)
     assert pace.of_run(epochs=7, val_interval=3) == 2 * 10 + 7 * (2 * 5 + 1) + 3 * 100 + 1000
     assert pace.of_run(epochs=6, val_interval=3) == 2 * 10 + 6 * (2 * 5 + 1) + 2 * 100 + 1000
+    assert pace.of_training(epochs=6, val_interval=3) == 10 + 6 * (2 * 5 + 1) + 2 * 100
+
+
+@pytest.mark.parametrize(
+    'text, budget',
+    [('90s', Budget(90)), ('20m', Budget(1200)), ('1.5h', Budget(5400)), ('0.5core-h', Budget(1800, of_cores=True))],
+)
+def test_budgets_are_read(text, budget):
+    assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize('text', ['2', '2 h', '-1h', 'h', '2core', '1d'])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f'{text}: a budget is a number and s, m, h or core-h'):
+        Budget.parse(text)
 
 
 def test_the_first_steps_of_a_trial_do_not_count():
@@ -38,8 +54,11 @@ def test_the_slowest_row_decides():
     assert epochs_within(50, paces, val_interval=1) == 2  # 2 * 5 + 2 * 20
     assert epochs_within(49.9, paces, val_interval=1) == 1
     assert epochs_within(30, paces, val_interval=1) == 1
-    with pytest.raises(UserError, match=r'leaves 29 s for a run, and slow needs 30 s for one epoch'):
+    with pytest.raises(UserError, match=r'leaves 29 s for a run, and slow needs 30 s for one epoch and its test;'):
         epochs_within(29, paces, val_interval=1)
+    assert epochs_within(45, paces, val_interval=1, tested=False) == 2  # 5 + 2 * 20
+    with pytest.raises(UserError, match=r'leaves 24 s for a run, and slow needs 25 s for one epoch;'):
+        epochs_within(24, paces, val_interval=1, tested=False)
 
 
 def with_epochs(cfg, epochs):
@@ -79,7 +98,7 @@ def rows(prepared):
 def trials(monkeypatch):
     """Trials by a clock of their own: starts of 10 s, then 20 steps; names of the rows that were tried.
 
-    A row named in ``broken`` fails.
+    They use half of a core, and so by core-seconds all takes half the time. A row named in ``broken`` fails.
     """
     clock = SimpleNamespace(now=1000.0, tried=[], broken=None)
     steps = dict(zip(ROWS, (2.0, 1.0, 1.5), strict=True))
@@ -92,12 +111,16 @@ def trials(monkeypatch):
         clock.tried.append(name)
         if name == clock.broken:
             raise KeyboardInterrupt
-        began, step = clock.now + 10, steps[name]
-        marks = [began + step * number for number in range(1, 21)]
-        clock.now = marks[-1] + 3
-        write_json(
-            folder / 'stopwatch.json', dict(began=began, steps=marks, trained=marks[-1] + 1, validated=clock.now)
-        )
+        launched, step = clock.now, steps[name]
+        marks = [10 + step * number for number in range(1, 21)]
+        clock.now += marks[-1] + 3
+
+        def times(count):
+            ends = dict(trained=count(marks[-1] + 1), validated=count(marks[-1] + 3))
+            return dict(began=count(10), steps=[count(mark) for mark in marks], **ends)
+
+        counts = dict(clock=times(lambda mark: launched + mark), cores=times(lambda mark: mark / 2))
+        write_json(folder / 'stopwatch.json', counts)
 
     monkeypatch.setattr(schedule, 'run_tool', run_tool)
     monkeypatch.setattr(schedule, 'time', SimpleNamespace(time=lambda: clock.now))
@@ -110,28 +133,38 @@ def test_trials_are_taken_off_the_budget_and_their_schedule_is_kept(rows, trials
         len(read_json(prepared / f'annotations/{split}.json')['images']) for split in ('train', 'val', 'test')
     )
     run = 2 * 10 + 4 * (-(-train // 2) * 2 + 3) + 2 * test / val
-    chosen = schedule.take_schedule(rows, 1, 129 + 3 * run + 0.01, tmp_path)
+    chosen = schedule.take_schedule(rows, 1, Budget(129 + 3 * run + 0.01), tmp_path)
     assert chosen['epochs'] == 4
     assert trials.tried == ROWS and not (tmp_path / 'trials').exists()
     assert chosen['trials'][ROWS[0]]['step'] == pytest.approx(2) and chosen['device'] and chosen['versions']
 
     # from now on it is the schedule there: more seeds, another time, or none
-    for budget in (1, 99999, None):
+    for budget in (Budget(1), Budget(99999, of_cores=True), None):
         assert schedule.take_schedule(rows[:1], 5, budget, tmp_path) == json.loads(json.dumps(chosen))
     assert trials.tried == ROWS
     assert schedule.take_schedule(rows, 1, None, tmp_path / 'other') is None
+
+
+def test_core_hours_count_training_alone(rows, trials, prepared, tmp_path):
+    """Neither trials nor tests; a step of the slowest row takes a core-second, the end 0.5 + 1, the start 5."""
+    train = len(read_json(prepared / 'annotations/train.json')['images'])
+    run = 5 + 4 * (-(-train // 2) * 1 + 0.5 + 1)
+    for missing, epochs in ((0, 4), (0.01, 3)):
+        budget = Budget(3 * run - missing + 1e-6, of_cores=True)
+        chosen = schedule.take_schedule(rows, 1, budget, tmp_path / str(missing))
+        assert chosen['epochs'] == epochs and chosen['of_cores']
 
 
 def test_a_call_that_is_cut_off_keeps_its_trials(rows, trials, tmp_path):
     """The second call tries the rest, and takes the time of the first one's off the budget, too."""
     trials.broken = ROWS[1]
     with pytest.raises(KeyboardInterrupt):
-        schedule.take_schedule(rows, 1, 600, tmp_path / 'cut')
+        schedule.take_schedule(rows, 1, Budget(600), tmp_path / 'cut')
     trials.broken = None
     trials.now += 500  # until it is called again
-    chosen = schedule.take_schedule(rows, 1, 600, tmp_path / 'cut')
+    chosen = schedule.take_schedule(rows, 1, Budget(600), tmp_path / 'cut')
     assert trials.tried == [ROWS[0], ROWS[1], ROWS[1], ROWS[2]]
-    assert chosen['epochs'] == schedule.take_schedule(rows, 1, 600, tmp_path / 'whole')['epochs'] > 1
+    assert chosen['epochs'] == schedule.take_schedule(rows, 1, Budget(600), tmp_path / 'whole')['epochs'] > 1
 
 
 def test_a_trial_of_a_long_epoch_is_short(rows, trials, monkeypatch, tmp_path):
@@ -141,12 +174,12 @@ def test_a_trial_of_a_long_epoch_is_short(rows, trials, monkeypatch, tmp_path):
     monkeypatch.setattr(
         schedule, 'write_atomically', lambda path, text: settings.append(text) or write_atomically(path, text)
     )
-    chosen = schedule.take_schedule(rows, 1, 6000, tmp_path)
+    chosen = schedule.take_schedule(rows, 1, Budget(6000), tmp_path)
     assert all('num_batch_per_epoch=3' in text for text in settings) and len(settings) == 3
     assert chosen['trials'][ROWS[0]]['steps'] > 3
 
 
 def test_a_budget_that_is_too_short_leaves_no_schedule(rows, trials, tmp_path):
     with pytest.raises(UserError, match=f'leaves 0 s for a run, and {ROWS[0]} needs'):
-        schedule.take_schedule(rows, 1, 60, tmp_path)
+        schedule.take_schedule(rows, 1, Budget(60), tmp_path)
     assert not (tmp_path / 'schedule.json').exists()

@@ -1,4 +1,5 @@
 from .anchor_fit_hook import AnchorFitHook
+from .core_hours_hook import CoreHoursHook
 from .finite_loss_hook import FiniteLossHook
 from .input_scale_hook import InputScaleHook
 from .new_class_heads_hook import NewClassHeadsHook
@@ -12,6 +13,7 @@ from .val_precision_hook import ValPrecisionHook
 
 __all__ = [
     'AnchorFitHook',
+    'CoreHoursHook',
     'FiniteLossHook',
     'InputScaleHook',
     'NewClassHeadsHook',

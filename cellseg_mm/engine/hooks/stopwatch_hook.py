@@ -6,34 +6,44 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from cellseg_mm.utils import write_json
+from cellseg_mm.utils import cpu_seconds, write_json
 
 
 @HOOKS.register_module()
 class StopwatchHook(Hook):
-    """Note when each part of an epoch ended, as seconds since 1970, in the work dir's ``stopwatch.json``.
+    """Note when each part of an epoch ended, in the work dir's ``stopwatch.json``.
 
-    Its keys: ``began``, ``steps`` (a list), ``trained`` (with validation loss and checkpoint) and ``validated``, of the
-    last epoch that was validated. For trials, see :mod:`cellseg_mm.engine.schedule`.
+    It holds two counts, ``clock`` (seconds since 1970) and ``cores`` (CPU seconds of the process and its workers), each
+    with the keys ``began``, ``steps`` (a list), ``trained`` (with validation loss and checkpoint) and ``validated``, of
+    the last epoch that was validated. For trials, see :mod:`cellseg_mm.engine.schedule`.
     """
 
     priority = 'LOWEST'  # when the other hooks are done
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start."""
-        self.times = dict(began=time.time(), steps=[])
+        self.times = {name: dict(began=count(), steps=[]) for name, count in COUNTS.items()}
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """A step is done: FiniteLossHook has waited for its loss."""
-        self.times['steps'].append(time.time())
+        for name, count in COUNTS.items():
+            self.times[name]['steps'].append(count())
 
     def after_train_epoch(self, runner: Runner) -> None:
         """The epoch is done."""
-        self.times['trained'] = time.time()
+        self._note('trained')
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Write all of it."""
-        write_json(Path(runner.work_dir) / 'stopwatch.json', dict(self.times, validated=time.time()))
+        self._note('validated')
+        write_json(Path(runner.work_dir) / 'stopwatch.json', self.times)
+
+    def _note(self, key: str) -> None:
+        for name, count in COUNTS.items():
+            self.times[name][key] = count()
+
+
+COUNTS = dict(clock=time.time, cores=cpu_seconds)
