@@ -68,6 +68,16 @@ def test_convert():
 
 
 @pytest.mark.slow
+def test_precision():
+    command = [sys.executable, str(ROOT / 'benchmarks/precision.py'), str(ROOT / 'data/samples/purple_038.png')]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    row = next(line for line in result.stdout.splitlines() if line.startswith('| purple_038.png'))
+    equal, shared = map(float, row.split('|')[-3:-1])
+    assert 0.98 < equal <= 1 and 0.9 < shared <= 1
+
+
+@pytest.mark.slow
 def test_tta():
     table = last_lines('tta', '--size', 96, '--repeats', 1)
     assert [row[1].strip() for row in table[3:]] == ['plain', '2 views', '8 views']
