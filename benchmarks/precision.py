@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The cells that a model finds on a CPU in bf16 beside those in float32: how many pixels of their masks are equal.
 
-`equal` is the share of all pixels that are in a cell in both or in neither; `shared` is the pixels in a cell in both over
-those in a cell in either. A cell is found again if one of the other precision has an IoU above 0.5 with it. The last
-line is the seconds in float32 over those in bf16.
+`equal` is the share of all pixels that are in a cell in both or in neither; `shared` is the pixels in a cell in both
+over those in a cell in either. A cell is found again if one of the other precision has an IoU above 0.5 with it. The
+last line is the seconds in float32 over those in bf16.
 """
 
 import argparse
