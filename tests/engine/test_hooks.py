@@ -37,8 +37,10 @@ def test_draws_follow_from_seed_and_iteration():
 @pytest.mark.parametrize('resumed, earlier', [(True, 2.0), (False, 0.0)])
 def test_core_hours_go_on_where_a_run_is_resumed(resumed, earlier, monkeypatch):
     """Weights of another run, only started from, cost this one nothing."""
-    monkeypatch.setattr(core_hours_hook, 'cpu_seconds', lambda: 1800.0)
+    monkeypatch.setattr(core_hours_hook, 'time', SimpleNamespace(process_time=lambda: 100.0))
+    monkeypatch.setattr(core_hours_hook, 'cpu_seconds', lambda: 150.0)  # 50 s of a trial
     hook, checkpoint = CoreHoursHook(), dict(meta={})
+    monkeypatch.setattr(core_hours_hook, 'cpu_seconds', lambda: 1850.0)
     hook.after_load_checkpoint(SimpleNamespace(_resume=resumed), dict(meta=dict(core_hours=2.0)))
     hook.before_save_checkpoint(SimpleNamespace(), checkpoint)
     assert checkpoint['meta']['core_hours'] == earlier + 0.5

@@ -1,3 +1,5 @@
+import time
+
 from mmdet.registry import HOOKS
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -17,6 +19,7 @@ class CoreHoursHook(Hook):
 
     def __init__(self) -> None:
         self.earlier = 0.0
+        self._others = cpu_seconds() - time.process_time()  # of processes that ended before: a trial of --budget
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take over what the run had cost when it was interrupted."""
@@ -33,4 +36,4 @@ class CoreHoursHook(Hook):
 
     def _core_hours(self) -> float:
         """This process stands for the others of the run: their number times its own time."""
-        return self.earlier + cpu_seconds() * get_world_size() / 3600
+        return self.earlier + (cpu_seconds() - self._others) * get_world_size() / 3600
