@@ -219,9 +219,13 @@ class RandomWindow(RandomAffineStep):
 
     All that comes after it costs what the window costs, and dense images of any size train in the same memory.
 
+    With ``class_share`` a part of the windows is drawn for its cells: a class of those in the image, each with equal
+    chance, then a cell of it, then a window with that cell's centre in it. Rare classes are so seen more often.
+
     Required Keys:
 
     - img_shape
+    - gt_bboxes, gt_bboxes_labels, gt_ignore_flags (with ``class_share`` alone)
 
     Added or Modified Keys:
 
@@ -230,26 +234,49 @@ class RandomWindow(RandomAffineStep):
 
     Args:
         size (int): Its side in px.
+        class_share (float): Share of the windows that are drawn for a cell, 0 to 1.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, class_share: float = 0.0) -> None:
         super().__init__(prob=1.0)
         self.size = size
+        self.class_share = class_share
 
     @cache_randomness
     def draw_corner(self, rows: int, columns: int) -> tuple:
         """(left, top), each one of so many places."""
         return np.random.randint(columns), np.random.randint(rows)
 
-    def draw_matrix(self, height: int, width: int) -> np.ndarray:
-        """See :func:`crop_matrix`; nothing is stretched."""
-        rows, columns = (side - min(self.size, side) + 1 for side in (height, width))
-        return crop_matrix(*self.draw_corner(rows, columns), height, width, height, width)
+    @cache_randomness
+    def draw_cell(self, labels: np.ndarray) -> int | None:
+        """Index of the cell to show, of labels (N,); None for a window at any place."""
+        if np.random.rand() >= self.class_share or not len(labels):
+            return None
+        return np.random.choice(np.flatnonzero(labels == np.random.choice(np.unique(labels))))
+
+    def draw_matrix(self, height: int, width: int, point: np.ndarray | None = None) -> np.ndarray:
+        """See :func:`crop_matrix`; nothing is stretched. A point (x, y) of the image is in the window."""
+        sides = np.array([width, height])
+        places = sides - np.minimum(self.size, sides) + 1
+        first = np.zeros(2, int)
+        if point is not None:
+            pixel = np.clip(np.floor(point).astype(int), 0, sides - 1)
+            first = np.clip(pixel - self.size + 1, 0, places - 1)
+            places = np.minimum(pixel, places - 1) - first + 1
+        left, top = first + self.draw_corner(*places[::-1])
+        return crop_matrix(left, top, height, width, height, width)
 
     def apply(self, results: dict) -> None:
         """Change ``affine_matrix`` and set ``affine_shape``."""
-        super().apply(results)
-        results['affine_shape'] = tuple(min(self.size, side) for side in pending_shape(results))
+        shape, matrix, point = pending_shape(results), results.get('affine_matrix', np.eye(3)), None
+        if self.class_share:
+            cells = np.flatnonzero(~results['gt_ignore_flags'])
+            cell = self.draw_cell(results['gt_bboxes_labels'][cells])
+            if cell is not None:
+                left, top, right, bottom = results['gt_bboxes'][cells[cell]].tensor.squeeze(0).tolist()
+                point = (matrix @ [(left + right) / 2, (top + bottom) / 2, 1])[:2]
+        results['affine_matrix'] = self.draw_matrix(*shape, point) @ matrix
+        results['affine_shape'] = tuple(min(self.size, side) for side in shape)
 
 
 @TRANSFORMS.register_module()

@@ -216,6 +216,54 @@ def test_a_window_is_a_slice_of_image_and_masks():
     assert {top for top, _ in corners} == set(range(11)) and {left for _, left in corners} == set(range(31))
 
 
+def test_windows_for_cells_show_rare_classes_as_often_as_others():
+    """One cell of a class in a corner, 29 of another on the other side; turned before, so that places are mapped."""
+    layer = np.zeros((1, 100, 100), np.uint16)
+    layer[0, 2:8, 2:8] = 1
+    for number in range(2, 31):
+        layer[0, 60:99, number * 3 : number * 3 + 2] = number
+    masks = InstanceMapMasks(layer, np.arange(1, 31))
+    labels = np.array([5] + [7] * 29)
+    rare, turn, rng = 0, RandomQuarterTurn(), np.random.default_rng(0)
+    for _ in range(300):
+        results = dict(
+            img=np.zeros((100, 100, 3), np.uint8),
+            img_shape=(100, 100),
+            gt_masks=masks,
+            gt_bboxes=masks.get_bboxes('hbox'),
+            gt_bboxes_labels=labels,
+            gt_ignore_flags=np.zeros(30, bool),
+        )
+        np.random.seed(rng.integers(2**31))
+        after = ApplyAffine(min_visible=0)(RandomWindow(size=40, class_share=1)(turn(results)))
+        shown = set(after['gt_bboxes_labels'].tolist())
+        assert shown and after['img'].shape == (40, 40, 3)  # each window has the cell that it was drawn for
+        rare += 5 in shown
+    assert 120 < rare < 180  # half of them, where 1 in 12 windows at any place has it
+    # an image without cells, or with ignored regions alone, gives a window at any place
+    results['gt_ignore_flags'] = np.ones(30, bool)
+    results.pop('affine_matrix', None), results.pop('affine_shape', None)
+    assert RandomWindow(size=40, class_share=1)(results)['affine_shape'] == (40, 40)
+
+
+def test_windows_for_cells_lie_anywhere_about_the_cell():
+    """The centre of a cell at (47, 47) is at each of the window's 10 x 10 places."""
+    layer = np.zeros((1, 90, 90), np.uint16)
+    layer[0, 45:50, 45:50] = 1
+    masks, corners = InstanceMapMasks(layer, np.array([1])), set()
+    for seed in range(1500):
+        results = dict(
+            img_shape=(90, 90),
+            gt_bboxes=masks.get_bboxes('hbox'),
+            gt_bboxes_labels=np.array([0]),
+            gt_ignore_flags=np.zeros(1, bool),
+        )
+        np.random.seed(seed)
+        matrix = RandomWindow(size=10, class_share=1)(results)['affine_matrix']
+        corners.add((-matrix[0, 2], -matrix[1, 2]))
+    assert corners == {(x, y) for x in range(38, 48) for y in range(38, 48)}
+
+
 def test_what_follows_a_window_acts_on_the_window():
     """Turned by 90 degrees about its own centre it has the same pixels."""
     results = make_results()
