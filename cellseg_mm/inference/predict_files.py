@@ -14,10 +14,10 @@ from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
 from cellseg_mm.export import FORMATS, export_cells
+from cellseg_mm.images import open_image, read_overview
 from cellseg_mm.utils import UserError, printable, write_atomically, write_json
 from cellseg_mm.visualization import Overlay
 
-from .image_source import open_image, read_overview
 from .inferencer import CellInferencer
 
 OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview

@@ -11,7 +11,6 @@ from .files import output_file, output_folder, printable, read_json, write_atomi
 from .memory import keep_freed_memory, peak_mib
 from .recent import Recent
 from .table import markdown_table
-from .tiff import tiff_pages
 
 __all__ = [
     'ConfigOptions',
@@ -30,7 +29,6 @@ __all__ = [
     'printable',
     'read_json',
     'scored_dataset',
-    'tiff_pages',
     'write_atomically',
     'write_figure',
     'write_json',

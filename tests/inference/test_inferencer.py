@@ -14,7 +14,8 @@ from cellseg_mm import CellInferencer
 from cellseg_mm.engine import handover
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
-from cellseg_mm.inference import ArraySource, find_channel_order, tiled
+from cellseg_mm.images import ArraySource
+from cellseg_mm.inference import find_channel_order, tiled
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 

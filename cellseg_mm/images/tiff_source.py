@@ -11,9 +11,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from cellseg_mm.utils import UserError, tiff_pages
+from cellseg_mm.utils import UserError
 
 from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
+from .tiff_pages import tiff_pages
 
 # Channels without alpha, by photometric interpretation.
 CHANNELS = dict(MINISWHITE=1, MINISBLACK=1, PALETTE=1, RGB=3, YCBCR=3, SEPARATED=4)
