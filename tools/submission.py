@@ -10,12 +10,11 @@ from pathlib import Path
 from mmengine.runner import Runner
 
 from cellseg_mm.engine import run_setup
-from cellseg_mm.evaluation import (
+from cellseg_mm.evaluation import read_ground_truth, read_results
+from cellseg_mm.submission import (
     check_image_entries,
     check_submission,
-    read_ground_truth,
     read_image_list,
-    read_results,
     score_results,
     write_submission,
     write_test_set,

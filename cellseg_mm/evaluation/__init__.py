@@ -22,14 +22,6 @@ from .instance_scores import (
     panoptic_counts,
 )
 from .scene import Scene, make_scene, make_scenes
-from .submission import (
-    check_image_entries,
-    check_submission,
-    read_image_list,
-    score_results,
-    write_submission,
-    write_test_set,
-)
 
 __all__ = [
     'AveragePrecision',
@@ -41,8 +33,6 @@ __all__ = [
     'aggregated_jaccard',
     'average_precision',
     'best_score_threshold',
-    'check_image_entries',
-    'check_submission',
     'class_table',
     'detection_f1',
     'encode_predictions',
@@ -57,12 +47,8 @@ __all__ = [
     'paired_difference',
     'panoptic_counts',
     'read_ground_truth',
-    'read_image_list',
     'read_results',
     'read_tested',
-    'score_results',
     'select_images',
     'summarise',
-    'write_submission',
-    'write_test_set',
 ]

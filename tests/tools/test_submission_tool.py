@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 from cellseg_mm.datasets import CLASSES
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.engine import run_setup
-from cellseg_mm.evaluation import check_submission, read_image_list
+from cellseg_mm.submission import check_submission, read_image_list
 from cellseg_mm.utils import load_config
 
 CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
