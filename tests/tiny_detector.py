@@ -14,7 +14,7 @@ from torch import nn
 
 from cellseg_mm import deploy
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine import data_facts
 from cellseg_mm.engine.detector import build_detector
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def tiny_config(base: str, **test_cfg: dict) -> Config:
         test_cfg=test_cfg,
     )
     cfg.merge_from_dict(dict(model=model, channel_order='bgr'))
-    run_setup.set_data_facts(cfg, MEAN, STD, CLASSES)
+    data_facts.set_data_facts(cfg, MEAN, STD, CLASSES)
     return cfg
 
 

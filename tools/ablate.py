@@ -16,8 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_mm.engine import ablation, run_setup, schedule
+from cellseg_mm.engine import ablation, schedule
 from cellseg_mm.engine.precision import share_precision
+from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
 from cellseg_mm.utils import (
     ConfigOptions,
@@ -87,7 +88,7 @@ def main() -> None:
     args = parse_args()
     out = args.out.absolute()
     cfgs = [
-        run_setup.training_config(
+        training_config(
             config, args.cfg_options, from_scratch=args.from_scratch, backbone_weights=args.backbone_weights
         )
         for config in args.configs

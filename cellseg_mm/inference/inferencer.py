@@ -16,7 +16,7 @@ from cellseg_mm.datasets.transforms import resized_size
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config, input_pipeline, load_detector
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
-from cellseg_mm.engine.run_setup import operating_threshold
+from cellseg_mm.engine.score_threshold import operating_threshold
 from cellseg_mm.images import SwappedSource, as_source, open_image, sample_windows
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError

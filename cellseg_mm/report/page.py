@@ -9,11 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from cellseg_mm.engine.provenance import provenance
-from cellseg_mm.engine.run_setup import PROJECT_ROOT
 from cellseg_mm.evaluation import class_table
 from cellseg_mm.evaluation.ablation_summary import COMPARED, COSTS, FIGURES
 from cellseg_mm.evaluation.error_analysis import MISSED, SPURIOUS
-from cellseg_mm.utils import diff_configs, load_config
+from cellseg_mm.utils import PROJECT_ROOT, diff_configs, load_config
 from cellseg_mm.utils.config import MISSING, flatten
 from cellseg_mm.visualization import plot_ablation, plot_curves, validation_losses
 from cellseg_mm.visualization.draw import class_colors

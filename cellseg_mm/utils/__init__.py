@@ -1,6 +1,7 @@
 from .config import (
     ConfigOptions,
     diff_configs,
+    evaluators,
     inner_dataset_configs,
     load_config,
     parse_config_text,
@@ -9,14 +10,17 @@ from .config import (
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
 from .memory import keep_freed_memory, peak_mib
+from .project import PROJECT_ROOT
 from .recent import Recent
 from .table import markdown_table
 
 __all__ = [
+    'PROJECT_ROOT',
     'ConfigOptions',
     'Recent',
     'UserError',
     'diff_configs',
+    'evaluators',
     'inner_dataset_configs',
     'keep_freed_memory',
     'load_config',

@@ -177,3 +177,8 @@ def _plain(value: object) -> object:
     if isinstance(value, bool):
         return bool, value
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def evaluators(value: dict | list) -> list:
+    """The metrics of an evaluator's config, which may be one metric or a list of them."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -21,7 +21,7 @@ from torch import nn
 
 from cellseg_mm import CellInferencer, deploy
 from cellseg_mm.deploy import onnx_file
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine import data_facts
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError, parse_config_text
 
@@ -184,8 +184,8 @@ def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoin
     assert f'classes: {json.dumps(CLASSES)}' in out
     subprocess.run(['sha256sum', '-c', f'{path.name}.sha256'], cwd=tmp_path, check=True, capture_output=True)
     old, new = read_checkpoint(str(tiny_checkpoint)), read_checkpoint(str(path))
-    assert run_setup.checkpoint_data_facts(new, '') == dict(mean=MEAN, std=STD, classes=CLASSES)
-    assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
+    assert data_facts.checkpoint_data_facts(new, '') == dict(mean=MEAN, std=STD, classes=CLASSES)
+    assert data_facts.checkpoint_channel_order(new, '') == 'bgr'
     assert (new['meta']['operating_point'], new['meta']['input_scale']) == (POINT, INPUT_SCALE)
     assert parse_config_text(new['meta']['cfg']) == parse_config_text(old['meta']['cfg'])
     loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # the runner's way: load_from
@@ -240,7 +240,7 @@ def test_another_config_takes_over_classes_and_normalisation(tiny_checkpoint, ru
     assert run_here('export', tiny_checkpoint, '--out', tmp_path / 'x.safetensors', '--config', config)[0] == 0
     new = read_checkpoint(str(tmp_path / 'x.safetensors'))
     assert Config.fromstring(new['meta']['cfg'], '.py').model.test_cfg.rcnn.score_thr == 0.4
-    assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
+    assert data_facts.checkpoint_channel_order(new, '') == 'bgr'
 
 
 def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, tmp_path):
