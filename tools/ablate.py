@@ -26,8 +26,8 @@ from cellseg_mm.utils import (
     one_line_errors,
     output_folder,
     write_atomically,
-    write_figure,
     write_json,
+    write_plot,
 )
 from cellseg_mm.visualization import plot_ablation
 
@@ -79,7 +79,7 @@ def write_summary(rows: list, out: Path) -> str:
             {key: value for key, value in run.items() if key != 'evidence'} for found in runs.values() for run in found
         ]
         write_json(out / 'ablation.json', dict(rows=summary, runs=plain))
-        write_figure(out / 'ablation.png', plot_ablation(summary, runs, COMPARED))
+        write_plot(out / 'ablation.png', plot_ablation(summary, runs, COMPARED))
     return table
 
 

@@ -1,6 +1,6 @@
 from .ablation_summary import summarise
 from .average_precision import AveragePrecision, average_precision
-from .bootstrap import Evidence, figure_intervals, gather_evidence, paired_difference
+from .bootstrap import Evidence, gather_evidence, metric_intervals, paired_difference
 from .cell_metric import CellMetric
 from .coco_results import (
     DumpCocoResults,
@@ -10,7 +10,6 @@ from .coco_results import (
     read_tested,
     select_images,
 )
-from .figures import class_table, evaluate
 from .instance_scores import (
     PanopticCounts,
     aggregated_jaccard,
@@ -21,6 +20,7 @@ from .instance_scores import (
     pair_centroids,
     panoptic_counts,
 )
+from .metrics import class_table, evaluate
 from .scene import Scene, make_scene, make_scenes
 
 __all__ = [
@@ -37,11 +37,11 @@ __all__ = [
     'detection_f1',
     'encode_predictions',
     'evaluate',
-    'figure_intervals',
     'foreground_dice',
     'gather_evidence',
     'make_scene',
     'make_scenes',
+    'metric_intervals',
     'monusac_pq',
     'pair_centroids',
     'paired_difference',

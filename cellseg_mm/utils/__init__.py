@@ -8,7 +8,7 @@ from .config import (
     scored_dataset,
 )
 from .errors import UserError, one_line_errors
-from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
+from .files import output_file, output_folder, printable, read_json, write_atomically, write_json, write_plot
 from .memory import keep_freed_memory, peak_mib
 from .project import PROJECT_ROOT
 from .recent import Recent
@@ -34,6 +34,6 @@ __all__ = [
     'read_json',
     'scored_dataset',
     'write_atomically',
-    'write_figure',
     'write_json',
+    'write_plot',
 ]

@@ -98,7 +98,7 @@ def scored_dataset(dataset: dict) -> dict:
     if len(found) > 1:
         names = ', '.join(str(entry.get('ann_file')) for entry in found)
         raise UserError(
-            f'a validation or test over {len(found)} data sets ({names}): figures are of one annotation file; name '
+            f'a validation or test over {len(found)} data sets ({names}): metrics are of one annotation file; name '
             'one, or join them by tools/prepare_data.py'
         )
     return found[0]

@@ -458,8 +458,8 @@ def test_score_with_and_without_the_cap():
     assert largest == 250
     capped = 41 / 101  # precision 1 at recalls 0, 0.01, ..., 0.4
     expected = {'class 1': [1, capped, 1, capped], 'class 2': [0] * 4, 'all classes': [0.5, capped / 2] * 2}
-    for name, *figures in rows:
-        np.testing.assert_allclose(figures, expected.get(name, [np.nan] * 4), rtol=0, atol=1e-12)
+    for name, *metrics in rows:
+        np.testing.assert_allclose(metrics, expected.get(name, [np.nan] * 4), rtol=0, atol=1e-12)
     assert [row[0] for row in rows] == ['all classes', 'class 1', 'class 2', 'class 3']
 
 
