@@ -1,4 +1,3 @@
-from . import checkpoint
 from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from .hooks import (
     AnchorFitHook,
@@ -29,5 +28,4 @@ __all__ = [
     'TrainingSetHook',
     'ValLossHook',
     'ValPrecisionHook',
-    'checkpoint',
 ]

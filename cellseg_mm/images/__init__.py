@@ -13,6 +13,7 @@ from .image_file import SUFFIXES, open_image
 from .openslide_source import OpenSlideSource
 from .overview import read_overview
 from .pixel_values import full_scale, sample_windows
+from .quiet import silence_readers
 from .tiff_pages import tiff_pages
 from .tiff_source import TiffSource
 
@@ -27,5 +28,6 @@ __all__ = [
     'open_image',
     'read_overview',
     'sample_windows',
+    'silence_readers',
     'tiff_pages',
 ]

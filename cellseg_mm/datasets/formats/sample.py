@@ -24,10 +24,6 @@ from cellseg_mm.utils import UserError
 
 from .regions import IGNORE_WORDS
 
-# a broken file is told in our own one line, not in OpenCV's several
-_set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel  # OpenCV 4 or 5
-_set_log_level(0)
-
 IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.jp2', '.webp', '.svs')
 SPLIT_NAMES = dict(
     train='train', training='train', val='val', valid='val', validation='val', test='test', testing='test'
