@@ -32,7 +32,7 @@ def write_test_of(folder, prepared, checkpoint):
     return folder
 
 
-def test_the_card_has_the_figures_of_its_test(shipped, prepared, run_here, tmp_path):
+def test_the_card_has_the_metrics_of_its_test(shipped, prepared, run_here, tmp_path):
     folder, page = write_test_of(tmp_path / 'test', prepared, shipped), tmp_path / 'models.md'
     page.write_text(f'above\n<!-- figures {NAME} -->\nold\n<!-- end -->\nbelow <!-- end -->\n')
     for _ in range(2):  # filled anew, nothing is left of what was there
