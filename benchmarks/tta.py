@@ -20,8 +20,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.engine.run_setup import PROJECT_ROOT, checkpoint_data_facts, read_checkpoint, set_data_facts
-from cellseg_mm.utils import load_config
+from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.data_facts import checkpoint_data_facts, set_data_facts
+from cellseg_mm.utils import PROJECT_ROOT, load_config
 
 # rows of the table: as few views as there are combinations of these
 VIEWS = {

@@ -1,6 +1,7 @@
 """Instance segmentation of cells with MMDetection.
 
-Importing the package registers all that the configs name; it is the one entry in their ``custom_imports``.
+Importing the package registers all that the configs name; it is the one entry in their ``custom_imports``. What else it
+changes in other packages stands in :func:`cellseg_mm.install.install`.
 """
 
 import contextlib
@@ -19,6 +20,9 @@ with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that a paid data
 
 from . import datasets, engine, evaluation, models, visualization
 from .inference import CellInferencer
+from .install import install
 from .version import __version__
 
-__all__ = ['CellInferencer', '__version__', 'datasets', 'engine', 'evaluation', 'models', 'visualization']
+__all__ = ['CellInferencer', '__version__', 'datasets', 'engine', 'evaluation', 'install', 'models', 'visualization']
+
+install()

@@ -15,7 +15,8 @@ import gradio as gr
 import numpy as np
 
 from cellseg_mm.export import export_cells
-from cellseg_mm.inference import CellInferencer, read_overview
+from cellseg_mm.images import read_overview
+from cellseg_mm.inference import CellInferencer
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.overlay import draw_cells

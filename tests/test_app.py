@@ -15,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.app import build_app, choose, count_rows, serve
-from cellseg_mm.inference import open_image
+from cellseg_mm.images import open_image
 from cellseg_mm.structures import Cells
 
 CLASSES = ('epithelial', 'lymphocyte', 'rare & <b>bold</b>')

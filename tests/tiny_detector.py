@@ -12,8 +12,9 @@ from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 from torch import nn
 
+from cellseg_mm import deploy
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.engine import handover, run_setup
+from cellseg_mm.engine import data_facts
 from cellseg_mm.engine.detector import build_detector
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ def tiny_config(base: str, **test_cfg: dict) -> Config:
         test_cfg=test_cfg,
     )
     cfg.merge_from_dict(dict(model=model, channel_order='bgr'))
-    run_setup.set_data_facts(cfg, MEAN, STD, CLASSES)
+    data_facts.set_data_facts(cfg, MEAN, STD, CLASSES)
     return cfg
 
 
@@ -59,7 +60,7 @@ def random_detector(cfg: Config) -> nn.Module:
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and 'attention' not in name:
             nn.init.normal_(layer.weight)
             hooks.append(layer.register_forward_hook(rescale_to(spreads.get(name.split('.')[-1], 1))))
-    handover.detect(detector, handover.drawn_image())
+    deploy.detect(detector, deploy.drawn_image())
     for hook in hooks:
         hook.remove()
     return detector

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_mm.engine import ablation, run_setup, schedule
+from cellseg_mm.engine import ablation, schedule
 from cellseg_mm.engine.precision import share_precision
+from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
 from cellseg_mm.utils import (
     ConfigOptions,
@@ -24,8 +25,8 @@ from cellseg_mm.utils import (
     one_line_errors,
     output_folder,
     write_atomically,
-    write_figure,
     write_json,
+    write_plot,
 )
 from cellseg_mm.visualization import plot_ablation
 
@@ -72,7 +73,7 @@ def write_summary(rows: list, out: Path) -> str:
             {key: value for key, value in run.items() if key != 'evidence'} for found in runs.values() for run in found
         ]
         write_json(out / 'ablation.json', dict(rows=summary, runs=plain))
-        write_figure(out / 'ablation.png', plot_ablation(summary, runs, COMPARED))
+        write_plot(out / 'ablation.png', plot_ablation(summary, runs, COMPARED))
     return table
 
 
@@ -81,7 +82,7 @@ def main() -> None:
     args = parse_args()
     out = args.out.absolute()
     cfgs = [
-        run_setup.training_config(
+        training_config(
             config, args.cfg_options, from_scratch=args.from_scratch, backbone_weights=args.backbone_weights
         )
         for config in args.configs

@@ -18,7 +18,7 @@ from cellseg_mm.evaluation.error_analysis import (
     scene_codes,
     worst_images,
 )
-from cellseg_mm.utils import UserError, one_line_errors, output_folder, write_atomically, write_figure
+from cellseg_mm.utils import UserError, one_line_errors, output_folder, write_atomically, write_plot
 from cellseg_mm.visualization.error_pictures import draw_errors, plot_confusion_matrix, plot_precision_recall
 
 
@@ -115,8 +115,8 @@ def main() -> None:
 
     write_atomically(args.out / 'errors.json', json.dumps(report, indent=1, allow_nan=False))
     write_atomically(args.out / 'errors.md', text + '\n')
-    write_figure(args.out / 'confusion_matrix.png', plot_confusion_matrix(report))
-    write_figure(args.out / 'precision_recall.png', plot_precision_recall(report))
+    write_plot(args.out / 'confusion_matrix.png', plot_confusion_matrix(report))
+    write_plot(args.out / 'precision_recall.png', plot_precision_recall(report))
     missing = draw_worst(report, parts, scenes, images, args)
     print(text)
     if missing:

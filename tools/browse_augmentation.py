@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.transforms import LoadCellAnnotations
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.data_facts import fill_from_prepared_data
 from cellseg_mm.utils import load_config, one_line_errors, output_folder
 from cellseg_mm.visualization.draw import contact_sheet, draw_outlines
 
@@ -33,7 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args.config, dict(data_root=args.data_root) if args.data_root else None)
     init_default_scope('mmdet')
-    run_setup.fill_from_prepared_data(cfg)
+    fill_from_prepared_data(cfg)
     datasets = list(inner_datasets(DATASETS.build(cfg.train_dataloader.dataset)))
     images = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     palette = datasets[0].metainfo['palette']

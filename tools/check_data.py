@@ -15,7 +15,8 @@ from mmengine.registry import init_default_scope
 
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.check import Check, check_anchors, check_prepared_set, checks_text
-from cellseg_mm.engine import AnchorFitHook, run_setup
+from cellseg_mm.engine import AnchorFitHook
+from cellseg_mm.engine.data_facts import fill_from_prepared_data
 from cellseg_mm.engine.hooks.anchor_fit_hook import dataset_anchor_iou
 from cellseg_mm.utils import UserError, load_config, one_line_errors
 
@@ -23,7 +24,7 @@ from cellseg_mm.utils import UserError, load_config, one_line_errors
 def anchor_fit(cfg: Config) -> Check:
     """How the anchors of a config fit the training split, by the limits of :class:`AnchorFitHook`."""
     init_default_scope('mmdet')
-    run_setup.fill_from_prepared_data(cfg)
+    fill_from_prepared_data(cfg)
     generator = TASK_UTILS.build(cfg.model.rpn_head.anchor_generator)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         datasets = list(inner_datasets(DATASETS.build(cfg.train_dataloader.dataset)))

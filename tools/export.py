@@ -6,7 +6,7 @@ import hashlib
 
 from mmengine.fileio import put
 
-from cellseg_mm.engine import handover
+from cellseg_mm import deploy
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config, load_detector
 from cellseg_mm.utils import UserError, one_line_errors, output_file
@@ -40,14 +40,14 @@ def main() -> None:
     checkpoint = read_checkpoint(args.checkpoint)
     cfg = checkpoint_config(checkpoint, args.checkpoint, args.config)
     detector = load_detector(cfg, checkpoint, args.checkpoint, args.config)
-    notes = handover.metadata(cfg, checkpoint)
+    notes = deploy.metadata(cfg, checkpoint)
     if args.out.suffix == '.safetensors':
-        content = handover.to_safetensors(detector.state_dict(), notes, args.half)
+        content = deploy.to_safetensors(detector.state_dict(), notes, args.half)
         kind = f'weights as {"float16" if args.half else "float32"}'
     else:
-        handover.check_traceable(cfg, args.checkpoint)
-        content = handover.to_onnx(detector, notes)
-        kind = f'the detector; {handover.compare(detector, content)}'
+        deploy.check_traceable(cfg, args.checkpoint)
+        content = deploy.to_onnx(detector, notes)
+        kind = f'the detector; {deploy.compare(detector, content)}'
     put(content, str(args.out))
     print(f'{args.out}: {len(content) / 1e6:.1f} MB, {kind}; with its config and')
     for key in ('classes', 'mean', 'std', 'channel_order', 'resize', 'operating_point'):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Put the figures of a model that comes along into its card, docs/models.md.
+"""Put the metrics of a model that comes along into its card, docs/models.md.
 
 They are those that tools/test.py left in WORK_DIR for the very file of the package, with intervals where
 predictions.json is beside them (--out WORK_DIR/predictions.json).
@@ -8,7 +8,7 @@ predictions.json is beside them (--out WORK_DIR/predictions.json).
 import argparse
 from pathlib import Path
 
-from cellseg_mm.report.card import card_figures, fill_card
+from cellseg_mm.report.card import card_metrics, fill_card
 from cellseg_mm.report.run import read_run
 from cellseg_mm.utils import UserError, one_line_errors, write_atomically
 
@@ -24,10 +24,10 @@ def main() -> None:
     args = parser.parse_args()
     if not args.page.is_file():
         raise UserError(f'{args.page}: no such page')
-    figures = card_figures(args.block.partition('/')[0], read_run(args.work_dir, str(args.work_dir)))
-    page = fill_card(args.page.read_text('utf-8'), args.block, figures)
+    metrics = card_metrics(args.block.partition('/')[0], read_run(args.work_dir, str(args.work_dir)))
+    page = fill_card(args.page.read_text('utf-8'), args.block, metrics)
     write_atomically(args.page, page)
-    print(figures)
+    print(metrics)
     print(f'written to {args.page}')
 
 

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from cellseg_mm.utils import one_line_errors, output_file, write_figure
+from cellseg_mm.utils import one_line_errors, output_file, write_plot
 from cellseg_mm.visualization import plot_curves, read_scalars
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out or args.work_dirs[0] / 'curves.png'
     runs = {str(work_dir): read_scalars(work_dir) for work_dir in args.work_dirs}
-    write_figure(out, plot_curves(runs))
+    write_plot(out, plot_curves(runs))
     print(f'written to {out}')
 
 

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 
 from cellseg_mm import CellInferencer
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.launcher import set_launcher
 from cellseg_mm.engine.precision import PRECISIONS
 from cellseg_mm.export import FORMATS, write_summary
 from cellseg_mm.inference import find_channel_order
@@ -106,7 +106,7 @@ def parse_args() -> argparse.Namespace:
 
 def start_processes(launcher: str, local_rank: int) -> None:
     """What mmengine's Runner does, which has no part here."""
-    run_setup.set_launcher(Config(), launcher, local_rank)
+    set_launcher(Config(), launcher, local_rank)
     if launcher != 'none' and torch.cuda.is_available():
         init_dist(launcher)
 

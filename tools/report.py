@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One HTML page on a run, on several, or on an ablation, that needs no other file and no network.
 
-Figures with intervals, curves, classes, errors, the best, typical and worst images, the config and where it all comes
+Metrics with intervals, curves, classes, errors, the best, typical and worst images, the config and where it all comes
 from. What a work dir lacks is named in the page, with the command that makes it; no model is run.
 """
 

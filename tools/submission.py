@@ -9,13 +9,14 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from cellseg_mm.engine import run_setup
-from cellseg_mm.evaluation import (
+from cellseg_mm.engine.data_facts import checkpoint_channel_order
+from cellseg_mm.engine.run_config import testing_config
+from cellseg_mm.engine.starting_weights import check_weights_fit
+from cellseg_mm.evaluation import read_ground_truth, read_results
+from cellseg_mm.submission import (
     check_image_entries,
     check_submission,
-    read_ground_truth,
     read_image_list,
-    read_results,
     score_results,
     write_submission,
     write_test_set,
@@ -24,7 +25,6 @@ from cellseg_mm.utils import (
     ConfigOptions,
     UserError,
     keep_freed_memory,
-    load_config,
     markdown_table,
     one_line_errors,
     output_file,
@@ -71,17 +71,13 @@ def parse_args() -> argparse.Namespace:
 
 def make(args: argparse.Namespace) -> None:
     images = read_image_list(args.ids)
-    cfg = load_config(args.config, args.cfg_options)
-    checkpoint = run_setup.read_checkpoint(args.checkpoint)
-    facts = run_setup.checkpoint_data_facts(checkpoint, args.checkpoint)
-    run_setup.set_data_facts(cfg, **facts)
+    cfg, checkpoint = testing_config(args.config, args.checkpoint, args.cfg_options)
+    classes = list(checkpoint['meta']['dataset_meta']['classes'])
     order = args.channel_order
     if order == 'auto':
-        order = run_setup.checkpoint_channel_order(checkpoint, args.checkpoint)
-    cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
-    cfg.load_from = args.checkpoint
+        order = checkpoint_channel_order(checkpoint, args.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
-        write_test_set(images, args.images, order, facts['classes'], Path(folder) / 'data')
+        write_test_set(images, args.images, order, classes, Path(folder) / 'data')
         cfg.test_dataloader.dataset = scored_dataset(cfg.test_dataloader.dataset)
         cfg.test_dataloader.dataset.update(
             data_root=f'{folder}/data/', ann_file='annotations.json', data_prefix=dict(img='images/')
@@ -89,12 +85,12 @@ def make(args: argparse.Namespace) -> None:
         cfg.test_evaluator = dict(type='DumpCocoResults', path=f'{folder}/results.json')
         cfg.work_dir = f'{folder}/work_dir'
         runner = Runner.from_cfg(cfg)
-        run_setup.check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
+        check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
         runner.test()
         dropped = write_submission(args.out, read_results(Path(folder) / 'results.json'))
     if dropped:
         print(f'{dropped:,} detections without a pixel left out')
-    report(args.out, images, len(facts['classes']), allow_empty=True)
+    report(args.out, images, len(classes), allow_empty=True)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -7,14 +7,18 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine.data_facts import check_test_labels, set_data_root
+from cellseg_mm.engine.launcher import set_launcher
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.provenance import record_provenance
+from cellseg_mm.engine.run_config import set_test_time_augmentation, set_work_dir, testing_config
+from cellseg_mm.engine.score_threshold import set_operating_threshold
+from cellseg_mm.engine.starting_weights import check_weights_fit
 from cellseg_mm.utils import (
     ConfigOptions,
     UserError,
+    evaluators,
     keep_freed_memory,
-    load_config,
     one_line_errors,
     output_file,
     output_folder,
@@ -64,30 +68,26 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     keep_freed_memory()
-    cfg = load_config(args.config, args.cfg_options)
-    run_setup.set_work_dir(cfg, args.work_dir, args.config)
-    run_setup.set_launcher(cfg, args.launcher, args.local_rank)
-    root = run_setup.set_data_root(cfg)
-    checkpoint = run_setup.read_checkpoint(args.checkpoint)
-    run_setup.set_data_facts(cfg, **run_setup.checkpoint_data_facts(checkpoint, args.checkpoint))
-    run_setup.set_operating_threshold(cfg, checkpoint, args.score_thr)
-    scored = run_setup.check_test_labels(cfg, root)
+    cfg, checkpoint = testing_config(args.config, args.checkpoint, args.cfg_options)
+    set_work_dir(cfg, args.work_dir, args.config)
+    set_launcher(cfg, args.launcher, args.local_rank)
+    root = set_data_root(cfg)
+    set_operating_threshold(cfg, checkpoint, args.score_thr)
+    scored = check_test_labels(cfg, root)
     if not scored:
         if not (args.out or args.show_dir):
             raise UserError(f'{root}: its test split has no labels to score; give --out or --show-dir for predictions')
         cfg.test_evaluator = []
     if args.out:
         dump = dict(type='DumpCocoResults', path=str(args.out.absolute()))
-        cfg.test_evaluator = [*run_setup.evaluators(cfg.test_evaluator), dump]
-    cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
-    cfg.load_from = args.checkpoint
+        cfg.test_evaluator = [*evaluators(cfg.test_evaluator), dump]
     if args.tta:
-        run_setup.set_test_time_augmentation(cfg)
+        set_test_time_augmentation(cfg)
     if args.show_dir:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(args.show_dir.absolute()))
     runner = Runner.from_cfg(cfg)
     record_provenance(runner.log_dir)
-    run_setup.check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
+    check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
     with inference_precision(runner.model, args.precision):
         metrics = runner.test()
     if scored and is_main_process():

@@ -11,11 +11,14 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from cellseg_mm.engine import run_setup, schedule
+from cellseg_mm.engine import schedule
 from cellseg_mm.engine.ablation import Row
-from cellseg_mm.engine.checkpoint import check_disk_space, latest_checkpoint
-from cellseg_mm.engine.precision import PRECISIONS, fit_precision_to_device, resume_precision
+from cellseg_mm.engine.checkpoint import check_disk_space
+from cellseg_mm.engine.launcher import set_launcher
+from cellseg_mm.engine.precision import PRECISIONS, fit_precision_to_device
 from cellseg_mm.engine.provenance import record_provenance
+from cellseg_mm.engine.run_config import resume_run, training_config
+from cellseg_mm.engine.starting_weights import check_starting_weights, check_weights_fit, fetch_backbone_weights
 from cellseg_mm.utils import ConfigOptions, UserError, keep_freed_memory, one_line_errors, output_folder
 
 
@@ -75,7 +78,7 @@ def fit_epochs_to_budget(cfg: Config, args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     keep_freed_memory()
-    cfg = run_setup.training_config(
+    cfg = training_config(
         args.config,
         args.cfg_options,
         args.work_dir,
@@ -84,30 +87,20 @@ def main() -> None:
         args.backbone_weights,
         args.load_from,
     )
-    run_setup.set_launcher(cfg, args.launcher, args.local_rank)
-    if args.resume or cfg.resume:
-        given = args.resume or cfg.load_from or 'auto'
-        found = latest_checkpoint(cfg.work_dir) if given == 'auto' else given
-        cfg.resume = found is not None
-        cfg.load_from = found or cfg.load_from  # a run that only begins starts from its own weights
-    if cfg.resume:
-        checkpoint = run_setup.read_checkpoint(cfg.load_from)
-        if 'optimizer' not in checkpoint:
-            raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
-        run_setup.check_same_classes(cfg, checkpoint, cfg.load_from)
-        resume_precision(cfg, checkpoint)
+    set_launcher(cfg, args.launcher, args.local_rank)
+    checkpoint = resume_run(cfg, args.resume)
     fit_precision_to_device(cfg, args.precision)
     fit_epochs_to_budget(cfg, args)
     runner = Runner.from_cfg(cfg)
-    run_setup.fetch_backbone_weights(cfg)  # now that the processes know each other, so that one fetches for all
+    fetch_backbone_weights(cfg)  # now that the processes know each other, so that one fetches for all
     epochs = cfg.train_cfg.get('max_epochs', 1)
-    if cfg.resume:
-        run_setup.check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
+    if checkpoint:
+        check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
         epochs = max(epochs - checkpoint['meta']['epoch'], 0)
     elif cfg.load_from:
         hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.type == 'NewClassHeadsHook']
         left_out = [name for hook in hooks for name in hook.weights]
-        run_setup.check_starting_weights(runner.model, cfg.load_from, left_out)
+        check_starting_weights(runner.model, cfg.load_from, left_out)
     check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1), epochs)
     record_provenance(runner.log_dir)
     runner.train()

@@ -1,7 +1,7 @@
 """What may be wrong with a prepared set, looked for before anyone trains on it.
 
-A set is read once, into :class:`Images`, :class:`Cells` and what :func:`read_files` gives; each check is a function of
-these. An image and a crop of it are not recognised as duplicates: thumbnails cannot tell.
+A set is read once, into :class:`Images`, :class:`CellTable` and what :func:`read_files` gives; each check is a function
+of these. An image and a crop of it are not recognised as duplicates: thumbnails cannot tell.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ class Images(NamedTuple):
         return [f'{SPLITS[split]}/{name}' for split, name in zip(self.splits, self.names, strict=True)]
 
 
-class Cells(NamedTuple):
+class CellTable(NamedTuple):
     """M cells of the images; ignored regions are none.
 
     Attributes:
@@ -154,7 +154,7 @@ def read_annotations(root: Path) -> tuple:
     """The annotations of a prepared set.
 
     Returns:
-        tuple: :class:`Images`, :class:`Cells` and the names of the C classes, list[str].
+        tuple: :class:`Images`, :class:`CellTable` and the names of the C classes, list[str].
 
     Raises:
         UserError: If it is no prepared set.
@@ -184,7 +184,7 @@ def read_annotations(root: Path) -> tuple:
         raise UserError(f'{root}: its annotations name no image')
     names, splits, sizes, maps = map(np.array, zip(*images, strict=True))
     indices, labels, areas, boxes = map(np.array, zip(*cells, strict=True)) if cells else np.zeros((4, 0), int)
-    return Images(names, splits, sizes, maps), Cells(indices, labels, areas, boxes.reshape(-1, 4)), classes
+    return Images(names, splits, sizes, maps), CellTable(indices, labels, areas, boxes.reshape(-1, 4)), classes
 
 
 def read_files(root: Path, images: Images) -> tuple:
@@ -268,7 +268,7 @@ def check_duplicates(images: Images, thumbnails: np.ndarray, digests: np.ndarray
     )
 
 
-def check_class_balance(images: Images, cells: Cells, classes: list) -> Check:
+def check_class_balance(images: Images, cells: CellTable, classes: list) -> Check:
     """Whether each class is in each labelled split, in a share like that in train."""
     counts = np.zeros((len(SPLITS), len(classes)), int)
     np.add.at(counts, (images.splits[cells.images], cells.labels), 1)
@@ -294,7 +294,7 @@ def _count(count: int, share: float) -> tuple:
     return f'{count:,}', f'{share:.1%}'
 
 
-def check_border(images: Images, cells: Cells) -> Check:
+def check_border(images: Images, cells: CellTable) -> Check:
     """How many cells touch the border of their image, where they are probably cut."""
     splits, on_border = images.splits[cells.images], cells.on_border(images)
     shares = {name: on_border[splits == split].mean() for split, name in enumerate(SPLITS) if (splits == split).any()}
@@ -307,7 +307,7 @@ def check_border(images: Images, cells: Cells) -> Check:
     return Check(f'cells that touch it: {summary or "none"} (limit {MAX_BORDER_SHARE:.0%})', warnings)
 
 
-def check_sizes(images: Images, cells: Cells, classes: list) -> Check:
+def check_sizes(images: Images, cells: CellTable, classes: list) -> Check:
     """Cells of fewer than :data:`MIN_AREA` px, or of a size far off the rest of their class.
 
     A cell on the border may be cut, so it sets no standard, and only its being too large counts.
@@ -342,7 +342,7 @@ def check_sizes(images: Images, cells: Cells, classes: list) -> Check:
     )
 
 
-def check_empty(images: Images, cells: Cells) -> Check:
+def check_empty(images: Images, cells: CellTable) -> Check:
     """Labelled images without a cell."""
     labelled = images.maps != ''
     empty = labelled & (np.bincount(cells.images, minlength=len(images.names)) == 0)
@@ -387,7 +387,7 @@ def check_ignored(images: Images, maps: Maps) -> Check:
     )
 
 
-def check_cover(images: Images, cells: Cells) -> Check:
+def check_cover(images: Images, cells: CellTable) -> Check:
     """Cells that cover most of their image: its frame, or the region that was annotated."""
     covers = cells.areas > MAX_COVER * images.sizes.prod(axis=1)[cells.images]
     counts = np.bincount(cells.images[covers], minlength=len(images.names))

@@ -1,4 +1,3 @@
-from . import checkpoint
 from .cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from .hooks import (
     AnchorFitHook,
@@ -31,5 +30,4 @@ __all__ = [
     'TrainingSetHook',
     'ValLossHook',
     'ValPrecisionHook',
-    'checkpoint',
 ]

@@ -29,13 +29,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
-from cellseg_mm.utils import UserError, diff_configs, peak_mib, write_atomically, write_json
+from cellseg_mm.utils import PROJECT_ROOT, UserError, diff_configs, peak_mib, write_atomically, write_json
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
 
-from .checkpoint import epochs_done
+from .checkpoint import epochs_done, read_checkpoint
 from .provenance import provenance
-from .run_setup import PROJECT_ROOT, read_checkpoint
 
 # where a run is and how it goes on, not what it computes
 NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', 'tta_model', 'num_threads')
@@ -48,7 +47,7 @@ class Row:
 
     Attributes:
         name: Of its config.
-        cfg: The whole config, ready for training, see :func:`cellseg_mm.engine.run_setup.training_config`.
+        cfg: The whole config, ready for training, see :func:`cellseg_mm.engine.run_config.training_config`.
         digest: Of the config without its seed, and of the prepared set's annotations.
     """
 

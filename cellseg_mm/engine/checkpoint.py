@@ -1,8 +1,8 @@
 """Checkpoints as data: read without running code from them, written whole, known by their SHA-256.
 
-Importing this module puts both into MMEngine: whatever it loads (``load_from``, ``--resume``, pretrained weights, from
-a file or by http) comes through :func:`load_safely`, and whatever it writes goes through :class:`WholeFileBackend`. Its
-own loader falls back to unpickling, which runs any program that a file holds.
+:func:`guard_checkpoints` puts both into MMEngine: whatever it loads (``load_from``, ``--resume``, pretrained weights,
+from a file or by http) comes through :func:`load_safely`, and whatever it writes goes through
+:class:`WholeFileBackend`. Its own loader falls back to unpickling, which runs any program that a file holds.
 """
 
 import hashlib
@@ -260,12 +260,6 @@ def _refuse(url: str, map_location: object = None) -> None:
     raise UserError(f'{url}: weights come from a file or by http(s) here; download them and give the file')
 
 
-CheckpointLoader.register_scheme('', _load_file, force=True)
-CheckpointLoader.register_scheme(('http://', 'https://'), _load_url, force=True)
-CheckpointLoader.register_scheme('package://', _load_packaged, force=True)
-CheckpointLoader.register_scheme(OTHER_SCHEMES, _refuse, force=True)
-
-
 class WholeFileBackend(LocalBackend):
     """MMEngine's files on disk, whole or not at all; a checkpoint has its SHA-256 beside it, for ``sha256sum -c``."""
 
@@ -287,7 +281,13 @@ class WholeFileBackend(LocalBackend):
         _digest_file(Path(filepath)).unlink(missing_ok=True)
 
 
-register_backend('local', WholeFileBackend, force=True, prefixes='')
+def guard_checkpoints() -> None:
+    """Have MMEngine load by :func:`load_safely` alone, and write by :class:`WholeFileBackend`."""
+    CheckpointLoader.register_scheme('', _load_file, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), _load_url, force=True)
+    CheckpointLoader.register_scheme('package://', _load_packaged, force=True)
+    CheckpointLoader.register_scheme(OTHER_SCHEMES, _refuse, force=True)
+    register_backend('local', WholeFileBackend, force=True, prefixes='')
 
 
 def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int, epochs: int) -> None:

@@ -10,7 +10,8 @@ from mmengine.registry import DefaultScope
 
 from cellseg_mm.utils import UserError, load_config, parse_config_text, scored_dataset
 
-from . import run_setup
+from .data_facts import checkpoint_data_facts, set_data_facts
+from .starting_weights import check_weights_fit
 
 
 def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) -> Config:
@@ -24,13 +25,13 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
     Raises:
         UserError: If the checkpoint carries none, or one that could run a program; or if there is no such file.
     """
-    facts = run_setup.checkpoint_data_facts(checkpoint, path)
+    facts = checkpoint_data_facts(checkpoint, path)
     own = Config(parse_config_text(checkpoint['meta']['cfg']))
     if config is None:
         _check_harmless(own, path)
         return own
     cfg = load_config(str(config))
-    run_setup.set_data_facts(cfg, **facts)
+    set_data_facts(cfg, **facts)
     cfg.channel_order = own.get('channel_order')
     return cfg
 
@@ -66,7 +67,7 @@ def load_detector(cfg: Config, checkpoint: dict, path: str, config: str | None =
         detector = build_detector(cfg)
     except Exception as error:  # of any kind, by a config of another version or project
         raise UserError(f'{config or path}: its model cannot be built ({error!r})') from error
-    run_setup.check_weights_fit(detector, checkpoint, config or 'its own config', path)
+    check_weights_fit(detector, checkpoint, config or 'its own config', path)
     detector.load_state_dict(checkpoint['state_dict'])
     return detector
 

@@ -4,7 +4,7 @@ from mmengine.runner import LogProcessor, Runner
 
 @LOG_PROCESSORS.register_module()
 class HeadlineLogProcessor(LogProcessor):
-    """mmengine's, printing the main ones of a hundred figures; all of them still go into the log files.
+    """mmengine's, printing the main ones of a hundred metrics; all of them still go into the log files.
 
     Args:
         headline (Sequence[str]): Names of the metrics to print after a validation or test.

@@ -9,9 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.dist import master_only
 
-from cellseg_mm.utils import write_json
-
-from .run_setup import PROJECT_ROOT
+from cellseg_mm.utils import PROJECT_ROOT, write_json
 
 PACKAGES = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'numpy', 'faster-coco-eval')
 

@@ -1,6 +1,6 @@
 from .ablation_summary import summarise
 from .average_precision import AveragePrecision, average_precision
-from .bootstrap import Evidence, figure_intervals, gather_evidence, paired_difference
+from .bootstrap import Evidence, gather_evidence, metric_intervals, paired_difference
 from .cell_metric import CellMetric
 from .coco_results import (
     DumpCocoResults,
@@ -10,7 +10,6 @@ from .coco_results import (
     read_tested,
     select_images,
 )
-from .figures import class_table, evaluate
 from .instance_scores import (
     PanopticCounts,
     aggregated_jaccard,
@@ -21,15 +20,8 @@ from .instance_scores import (
     pair_centroids,
     panoptic_counts,
 )
+from .metrics import class_table, evaluate
 from .scene import Scene, make_scene, make_scenes
-from .submission import (
-    check_image_entries,
-    check_submission,
-    read_image_list,
-    score_results,
-    write_submission,
-    write_test_set,
-)
 
 __all__ = [
     'AveragePrecision',
@@ -41,28 +33,22 @@ __all__ = [
     'aggregated_jaccard',
     'average_precision',
     'best_score_threshold',
-    'check_image_entries',
-    'check_submission',
     'class_table',
     'detection_f1',
     'encode_predictions',
     'evaluate',
-    'figure_intervals',
     'foreground_dice',
     'gather_evidence',
     'make_scene',
     'make_scenes',
+    'metric_intervals',
     'monusac_pq',
     'pair_centroids',
     'paired_difference',
     'panoptic_counts',
     'read_ground_truth',
-    'read_image_list',
     'read_results',
     'read_tested',
-    'score_results',
     'select_images',
     'summarise',
-    'write_submission',
-    'write_test_set',
 ]

@@ -10,9 +10,9 @@ from cellseg_mm.utils import markdown_table
 from .bootstrap import paired_difference
 
 # shown in the table; the first three with their differences
-FIGURES = ('segm_AP50_max1000', 'segm_mAP_max1000', 'PQ', 'segm_AP50_max100', 'segm_mAP_max100', 'mPQ', 'AJI', 'Dice')
-FIGURES += ('F1_detection',)
-COMPARED = FIGURES[:3]
+METRICS = ('segm_AP50_max1000', 'segm_mAP_max1000', 'PQ', 'segm_AP50_max100', 'segm_mAP_max100', 'mPQ', 'AJI', 'Dice')
+METRICS += ('F1_detection',)
+COMPARED = METRICS[:3]
 COSTS = ('parameters', 'checkpoint_mib', 'seconds_an_epoch', 'peak_memory_mib')
 
 
@@ -56,11 +56,11 @@ def _std(values: np.ndarray) -> float:
 
 
 def to_markdown(rows: list, runs: dict) -> str:
-    """Tables of figures, of differences and costs, and of where the runs come from."""
-    figures = [
-        [row['row'], len(row['seeds']), *(_mean_and_std(row['figures'][key]) for key in FIGURES)] for row in rows
+    """Tables of metrics, of differences and costs, and of where the runs come from."""
+    metrics = [
+        [row['row'], len(row['seeds']), *(_mean_and_std(row['figures'][key]) for key in METRICS)] for row in rows
     ]
-    parts = [markdown_table(['row', 'seeds', *FIGURES], figures)]
+    parts = [markdown_table(['row', 'seeds', *METRICS], metrics)]
     parts.append('Mean and standard deviation over the seeds.')
     differences = [
         [row['row'], *(_with_interval(*row['differences'][key]) for key in COMPARED)]
@@ -80,11 +80,11 @@ def to_markdown(rows: list, runs: dict) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def _mean_and_std(figure: dict) -> str:
+def _mean_and_std(metric: dict) -> str:
     """Empty where undefined."""
-    if np.isnan(figure['mean']):
+    if np.isnan(metric['mean']):
         return ''
-    return f'{figure["mean"]:.3f}' if np.isnan(figure['std']) else f'{figure["mean"]:.3f} ± {figure["std"]:.3f}'
+    return f'{metric["mean"]:.3f}' if np.isnan(metric['std']) else f'{metric["mean"]:.3f} ± {metric["std"]:.3f}'
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
@@ -99,7 +99,7 @@ def _origin(run: dict) -> list:
 
 
 def to_csv(runs: dict) -> str:
-    """One line a run: all its figures, its costs, and where it comes from."""
+    """One line a run: all its metrics, its costs, and where it comes from."""
     lines = [_flat(run) for found in runs.values() for run in found]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]), lineterminator='\n')

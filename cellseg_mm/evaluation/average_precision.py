@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from cellseg_mm.structures import decode_runs
 
-# both compute the same figures; pycocotools is the reference, and takes ten times as long
+# both compute the same metrics; pycocotools is the reference, and takes ten times as long
 ENGINES = {'faster_coco_eval': (FasterCOCO, COCOeval_faster), 'pycocotools': (COCO, COCOeval)}
 # Square roots of the area in px. Of the task's cells 70 % lie in 16..32 and 20 % below; COCO's own bounds: 32 and 96.
 SIZE_BANDS = {'all': (0, 1e5), 'under_16px': (0, 16), '16_to_32px': (16, 32), 'over_32px': (32, 1e5)}
@@ -61,7 +61,7 @@ def average_precision(
     """Average precision of detections against COCO annotations.
 
     pycocotools' own summary takes its headline mAP at 100 detections an image whatever it is told; here each number is
-    evaluated for all figures.
+    evaluated for all metrics.
 
     Args:
         ground_truth (dict): COCO content: images, annotations (bbox, area, iscrowd, segmentation), categories. The ids

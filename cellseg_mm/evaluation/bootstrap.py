@@ -1,7 +1,7 @@
-"""How sure a difference between runs is: figures of resampled test images, without scoring masks again.
+"""How sure a difference between runs is: metrics of resampled test images, without scoring masks again.
 
 A run is reduced to its :class:`Evidence`: what each test image adds to average precision and to panoptic quality. The
-figures of any multiset of images follow from it by weighting.
+metrics of any multiset of images follow from it by weighting.
 """
 
 from collections import defaultdict
@@ -13,8 +13,8 @@ from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import to_code
 
-from .figures import MAX_DETS
 from .instance_scores import panoptic_counts
+from .metrics import MAX_DETS
 from .scene import make_scenes
 
 # COCO's
@@ -129,13 +129,13 @@ def match_detections(iou: np.ndarray, is_ignored: np.ndarray) -> tuple:
     return hits, ignored
 
 
-def resampled_figures(evidence: Evidence, weights: np.ndarray, classes: Sequence = ()) -> dict:
-    """Figures of a run on resampled test images.
+def resampled_metrics(evidence: Evidence, weights: np.ndarray, classes: Sequence = ()) -> dict:
+    """Metrics of a run on resampled test images.
 
     Args:
         evidence (Evidence): Of I images.
-        weights (ndarray): (R, I) float64 or integers, how often each image is drawn; all ones give the run's figures.
-        classes (Sequence[str]): Names of the C classes, for their figures; none without.
+        weights (ndarray): (R, I) float64 or integers, how often each image is drawn; all ones give the run's metrics.
+        classes (Sequence[str]): Names of the C classes, for their metrics; none without.
 
     Returns:
         dict[str, ndarray]: (R,) float64 of ``segm_AP50_max1000``, ``segm_mAP_max1000``, ``PQ``, and
@@ -154,8 +154,8 @@ def resampled_figures(evidence: Evidence, weights: np.ndarray, classes: Sequence
         pq = weights[:, defined] @ evidence.pq[defined] / weights[:, defined].sum(axis=1)
         has_cells = (~np.isnan(by_class[..., 0])).sum(axis=1)
         ap50, mean = np.nansum(by_class[..., 0], axis=1), np.nansum(by_class.mean(axis=2), axis=1)
-        figures = dict(segm_AP50_max1000=ap50 / has_cells, segm_mAP_max1000=mean / has_cells, PQ=pq)
-    return figures | {f'segm_AP50_max1000_{name}': by_class[:, label, 0] for label, name in enumerate(classes)}
+        metrics = dict(segm_AP50_max1000=ap50 / has_cells, segm_mAP_max1000=mean / has_cells, PQ=pq)
+    return metrics | {f'segm_AP50_max1000_{name}': by_class[:, label, 0] for label, name in enumerate(classes)}
 
 
 def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, actual: float) -> np.ndarray:
@@ -170,10 +170,10 @@ def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, 
     return result
 
 
-def figure_intervals(evidence: Evidence, classes: Sequence, num_resamples: int = 1000, seed: int = 0) -> dict:
-    """Figures of one run, with 95 % bootstrap intervals over test images, see :func:`paired_difference`.
+def metric_intervals(evidence: Evidence, classes: Sequence, num_resamples: int = 1000, seed: int = 0) -> dict:
+    """Metrics of one run, with 95 % bootstrap intervals over test images, see :func:`paired_difference`.
 
-    They tell how far other images of the same kind would move a figure, and nothing of the spread over seeds. With few
+    They tell how far other images of the same kind would move a metric, and nothing of the spread over seeds. With few
     images, or few that have a cell of the class, they are rough and rather too narrow.
 
     Args:
@@ -183,10 +183,10 @@ def figure_intervals(evidence: Evidence, classes: Sequence, num_resamples: int =
         seed (int): Of the draws.
 
     Returns:
-        dict[str, tuple]: Name of a figure of :func:`resampled_figures` to (figure, low, high); nan if undefined.
+        dict[str, tuple]: Name of a metric of :func:`resampled_metrics` to (metric, low, high); nan if undefined.
     """
     weights = _draw_images(np.random.default_rng(seed), len(evidence.actual), num_resamples)
-    return {name: _interval(series) for name, series in resampled_figures(evidence, weights, classes).items()}
+    return {name: _interval(series) for name, series in resampled_metrics(evidence, weights, classes).items()}
 
 
 def _draw_images(rng: np.random.Generator, num_images: int, num_resamples: int) -> np.ndarray:
@@ -217,7 +217,7 @@ def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: i
         seed (int): Of the draws.
 
     Returns:
-        dict[str, tuple]: Name of a figure to (difference, low, high).
+        dict[str, tuple]: Name of a metric to (difference, low, high).
     """
     rng = np.random.default_rng(seed)
     num_images = len(next(iter(row.values())).actual)
@@ -226,8 +226,8 @@ def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: i
     draws = [rng.integers(0, len(runs), (num_resamples, len(runs))) for runs in (row, above)]
     values = []
     for runs, drawn in zip((row, above), (draws[0], draws[0] if shared else draws[1]), strict=True):
-        figures = [resampled_figures(runs[key], weights) for key in sorted(runs)]
-        stacked = {name: np.stack([entry[name] for entry in figures]) for name in figures[0]}
+        metrics = [resampled_metrics(runs[key], weights) for key in sorted(runs)]
+        stacked = {name: np.stack([entry[name] for entry in metrics]) for name in metrics[0]}
         # the first column is the row as it is; in the others each resample has its own images and its own seeds
         values.append(
             {

@@ -7,12 +7,12 @@ from mmengine.logging import print_log
 from cellseg_mm.utils import markdown_table
 
 from .coco_results import encode_predictions, read_ground_truth, select_images
-from .figures import CENTROID_RADIUS, class_table, evaluate
+from .metrics import CENTROID_RADIUS, class_table, evaluate
 
 
 @METRICS.register_module()
 class CellMetric(BaseMetric):
-    """All figures of :func:`evaluate`, of the images that went through the model.
+    """All metrics of :func:`evaluate`, of the images that went through the model.
 
     Args:
         ann_file (str): COCO annotations. Its categories are the classes of the dataset.
@@ -55,8 +55,8 @@ class CellMetric(BaseMetric):
         seen = {image.image_id: image for image in results}  # an image that a wrapper repeats counts once
         ground_truth = select_images(self.ground_truth, seen)
         entries = [entry for image in seen.values() for entry in image.entries]
-        figures = evaluate(ground_truth, entries, self.score_thr, self.engine, self.centroid_radius)
+        metrics = evaluate(ground_truth, entries, self.score_thr, self.engine, self.centroid_radius)
         classes = [entry['name'] for entry in ground_truth['categories']]
-        table = markdown_table(*class_table(figures, classes))
-        print_log(f'{len(entries):,} detections; PQ and F1 at score {figures["score_thr"]:.2f}\n{table}', 'current')
-        return figures
+        table = markdown_table(*class_table(metrics, classes))
+        print_log(f'{len(entries):,} detections; PQ and F1 at score {metrics["score_thr"]:.2f}\n{table}', 'current')
+        return metrics

@@ -186,7 +186,7 @@ def select_images(ground_truth: dict, ids: set) -> dict:
 
 @METRICS.register_module()
 class DumpCocoResults(BaseMetric):
-    """Write all predictions of a test as COCO results; it needs no ground truth, and computes no figure.
+    """Write all predictions of a test as COCO results; it needs no ground truth, and computes no metric.
 
     Category ids are those that tools/prepare_data.py gives: class index + 1.
 
@@ -195,7 +195,7 @@ class DumpCocoResults(BaseMetric):
         collect_device (str): As for every metric.
     """
 
-    default_prefix = 'results'  # of no figure; mmengine warns of a metric without one
+    default_prefix = 'results'  # of no metric; mmengine warns of a metric without one
 
     def __init__(self, path: str, collect_device: str = 'cpu') -> None:
         super().__init__(collect_device=collect_device)

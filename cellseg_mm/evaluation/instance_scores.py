@@ -1,6 +1,6 @@
 """Scores of instance segmentation over a set of images, from their :class:`Scene` s. All are 0..1, nan where undefined.
 
-Which overlap counts as a hit, and over what is averaged, differs between papers and moves figures by tenths. Each
+Which overlap counts as a hit, and over what is averaged, differs between papers and moves metrics by tenths. Each
 function says which form it is.
 """
 
@@ -80,7 +80,7 @@ def monusac_pq(counts: PanopticCounts) -> float:
     Predictions of a class that an image has no cell of are never counted as wrong, so it flatters. The script is
     ``PQ_metric.ipynb`` of https://github.com/ruchikaverma-iitg/MoNuSAC as mended on 2021-12-02 (commit 4d08291): it
     takes the predictions that match off its list of false positives. Before, it took the ids of the cells off it, so
-    that the figures of the challenge depend on how a submission numbers its cells (Foucart et al., IEEE Trans. Med.
+    that the metrics of the challenge depend on how a submission numbers its cells (Foucart et al., IEEE Trans. Med.
     Imaging 41 (2022), doi 10.1109/TMI.2022.3156023). One difference is left: what remains of a prediction outside of
     ``Ambiguous`` regions is always counted there, here only if it is at least half of it or matches a cell.
 

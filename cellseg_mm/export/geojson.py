@@ -12,7 +12,7 @@ from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable
 from cellseg_mm.visualization.draw import class_colors
 
-from .outlines import outline_cells
+from .trace_outlines import trace_outlines
 
 # Cells whose outlines are in the memory at once.
 CHUNK = 1000
@@ -25,7 +25,7 @@ class GeoJSONWriter:
     ``id`` that is a UUID, and the properties ``objectType``, 'detection', which is QuPath's type for objects in large
     numbers; ``name``, the cell's number in all formats; ``classification``, class name and colour; and
     ``measurements``, the score among them, rounded to 4 places. They must be finite, for QuPath fails on nan (its issue
-    1293). Coordinates are px from the image's upper left corner on, see :func:`outline_cells`. A repeated export gives
+    1293). Coordinates are px from the image's upper left corner on, see :func:`trace_outlines`. A repeated export gives
     the same ids.
 
     Args:
@@ -51,7 +51,7 @@ class GeoJSONWriter:
         table = np.column_stack([cells.scores, *measurements.values()]).round(4)
         for first in range(0, len(cells), CHUNK):
             chunk = np.arange(first, min(first + CHUNK, len(cells)))
-            outlines = shapely.to_geojson(outline_cells(cells.select(chunk)))
+            outlines = shapely.to_geojson(trace_outlines(cells.select(chunk)))
             rows = zip(outlines, cells.labels[chunk].tolist(), table[chunk].tolist(), strict=True)
             for outline, label, values in rows:
                 # all coordinates are integers, which shapely writes with a decimal

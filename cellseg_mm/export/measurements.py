@@ -21,7 +21,7 @@ def measure_cells(cells: Cells, source: object, pixel_size: float | None = None)
 
     Area, perimeter, eccentricity and solidity are those of :func:`skimage.measure.regionprops`. So is the centroid, but
     in px from the image's upper left corner on, where the centre of the first pixel is (0.5, 0.5): it is the centroid
-    of the polygon of :func:`outline_cells`, and QuPath's. ``hematoxylin_od`` and ``eosin_od`` are means over the cell
+    of the polygon of :func:`trace_outlines`, and QuPath's. ``hematoxylin_od`` and ``eosin_od`` are means over the cell
     of what each stain adds to the optical density (log10), by colour deconvolution with the stain vectors of Ruifrok
     and Johnston, Analytical and Quantitative Cytology and Histology 23 (2001) 291-299, as
     :func:`skimage.color.rgb2hed` has them. ``intensity`` is the mean of red, green and blue, 0..255.

@@ -1,4 +1,5 @@
-from .image_source import ArraySource, open_image, read_overview
+from cellseg_mm.images import ArraySource, open_image, read_overview
+
 from .inferencer import CellInferencer, find_channel_order
 from .merge import merge_tiles
 from .tiled import predict_tiled

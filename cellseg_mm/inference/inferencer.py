@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures.mask import encode_mask_results
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from cellseg_mm.datasets.stain import channel_order, stain_difference
@@ -16,13 +17,12 @@ from cellseg_mm.datasets.transforms import resized_size
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config, input_pipeline, load_detector
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
-from cellseg_mm.engine.run_setup import operating_threshold
+from cellseg_mm.engine.score_threshold import operating_threshold
+from cellseg_mm.images import SwappedSource, as_source, open_image, sample_windows
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
-from .image_source import SwappedSource, as_source, open_image
-from .pixel_values import sample_windows
 from .tiled import predict_tiled
 from .tiles import TileGrid
 
@@ -89,14 +89,7 @@ class CellInferencer:
         precision: str = 'auto',
     ) -> None:
         config = config and str(config)
-        if score_thr is not None and not 0 <= score_thr <= 1:
-            raise UserError(f'a score threshold of {score_thr}: scores go from 0 to 1')
-        if scale is not None and not 0.01 <= scale <= 100:
-            raise UserError(f'a scale of {scale}: 0.01 to 100 is possible')
-        if channel_order not in ('auto', 'rgb', 'bgr'):
-            raise UserError(f'a channel order of {channel_order!r}: choose from auto, rgb, bgr')
-        if precision not in PRECISIONS:
-            raise UserError(f'a precision of {precision!r}: choose from {", ".join(PRECISIONS)}')
+        _check_options(score_thr, scale, channel_order, precision)
         checkpoint = find_checkpoint(checkpoint)
         content = read_checkpoint(checkpoint)
         cfg = checkpoint_config(content, checkpoint, config)
@@ -104,21 +97,11 @@ class CellInferencer:
         self.score_thr, self.score_reason = operating_threshold(content, score_thr)
         self.operating_thr, _ = operating_threshold(content)
         self.channel_order, self.training_order = channel_order, cfg.get('channel_order') or 'rgb'
-        try:
-            # mmdet keeps what is above its threshold, here what is at it counts too
-            cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(self.score_thr), np.float32(-1)))
-            self.max_cells = cfg.model.test_cfg.rcnn.max_per_img
-            steps = [step for step in input_pipeline(cfg) if not step.type.startswith('Load')]
-            resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
-        except (AttributeError, StopIteration) as error:
-            raise UserError(f'{config or checkpoint}: is no config of this project ({error!r})') from error
+        self.max_cells, steps, resize = _adapt_config(cfg, self.score_thr, config or checkpoint)
         self._precision = precision
         model = load_detector(cfg, content, checkpoint, config)
         self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)).eval() if tta else model
-        try:
-            self._model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f'device {device}: cannot be used ({str(error).splitlines()[0]})') from error
+        _move(self._model, device)
 
         smallest, median, largest = content['meta'].get('input_scale') or UNKNOWN_SCALE
         self._usual_scales = (smallest / TOLERANCE, largest * TOLERANCE) if scale is None else None
@@ -280,3 +263,47 @@ def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:
     cells = Cells.from_codes(masks, instances.labels.cpu(), instances.scores.cpu(), height, width)
     visible = np.unique(cells.instance_map())
     return cells.select(visible[visible > 0] - 1)
+
+
+def _check_options(score_thr: float | None, scale: float | None, channel_order: str, precision: str) -> None:
+    """Refuse what :class:`CellInferencer` cannot be given."""
+    if score_thr is not None and not 0 <= score_thr <= 1:
+        raise UserError(f'a score threshold of {score_thr}: scores go from 0 to 1')
+    if scale is not None and not 0.01 <= scale <= 100:
+        raise UserError(f'a scale of {scale}: 0.01 to 100 is possible')
+    if channel_order not in ('auto', 'rgb', 'bgr'):
+        raise UserError(f'a channel order of {channel_order!r}: choose from auto, rgb, bgr')
+    if precision not in PRECISIONS:
+        raise UserError(f'a precision of {precision!r}: choose from {", ".join(PRECISIONS)}')
+
+
+def _adapt_config(cfg: Config, score_thr: float, path: str) -> tuple:
+    """Have a model give the cells from a score on.
+
+    Args:
+        cfg (Config): Of :func:`checkpoint_config`, changed in place.
+        score_thr (float): 0..1.
+        path (str): Its file, for messages.
+
+    Returns:
+        tuple: The most cells of an image, the steps of its pipeline once it is loaded, and the one that is Resize.
+
+    Raises:
+        UserError: If the config has no such parts.
+    """
+    try:
+        # mmdet keeps what is above its threshold, here what is at it counts too
+        cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(score_thr), np.float32(-1)))
+        steps = [step for step in input_pipeline(cfg) if not step.type.startswith('Load')]
+        resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
+        return cfg.model.test_cfg.rcnn.max_per_img, steps, resize
+    except (AttributeError, StopIteration) as error:
+        raise UserError(f'{path}: is no config of this project ({error!r})') from error
+
+
+def _move(model: torch.nn.Module, device: str | None) -> None:
+    """To a device; to CUDA where it is, if None."""
+    try:
+        model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'device {device}: cannot be used ({str(error).splitlines()[0]})') from error

@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from cellseg_mm.images import SUFFIXES
 from cellseg_mm.utils import UserError
-
-from .image_source import SUFFIXES
 
 RESERVED = 'summary'  # of all files together
 LABELS = '_masks'  # ends the names of id maps beside images, as Cellpose has them

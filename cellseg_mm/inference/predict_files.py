@@ -1,6 +1,5 @@
 """From image files to files of cells: one after another, whatever is wrong with one of them."""
 
-import json
 import shutil
 import sys
 import time
@@ -13,12 +12,13 @@ import torch
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
-from cellseg_mm.export import FORMATS, export_cells
-from cellseg_mm.utils import UserError, printable, write_atomically, write_json
+from cellseg_mm.export import export_cells
+from cellseg_mm.images import open_image, read_overview
+from cellseg_mm.utils import UserError, printable, write_atomically
 from cellseg_mm.visualization import Overlay
 
-from .image_source import open_image, read_overview
 from .inferencer import CellInferencer
+from .ledger import Ledger
 
 OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview
 
@@ -28,8 +28,7 @@ class FilePredictor:
     """Predicts files into a folder: per file what :func:`export_cells` writes, ``NAME_overlay.png`` and, when all that
     is done, ``NAME_summary.json``.
 
-    Outputs of an earlier run under the same name, in formats that are not asked for now, stay if its settings were the
-    same, for then the cells are, too; else those that its summary names are removed.
+    What happens to the outputs of an earlier run is said at :class:`Ledger`.
 
     Args:
         detector (CellInferencer): The model.
@@ -104,6 +103,16 @@ class FilePredictor:
         in_order = {str(path): merged[str(path)] for path in paths if str(path) in merged}
         return in_order, sum(count for _, count in parts)
 
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.out_dir, self.formats)
+
+    def _finished(self, path: Path, name: str) -> dict | None:
+        try:
+            return self._ledger.finished(name, self._settings(path))
+        except OSError:  # of the image: what is wrong with it is said when it is opened
+            return None
+
     def _origin(self, path: Path) -> dict:
         """What the cells of a file depend on, besides the tiles."""
         stat = path.stat()
@@ -114,38 +123,6 @@ class FilePredictor:
         """What the outputs of a file depend on, besides the formats."""
         return dict(self._origin(path), tiled=self.tiled, pixel_size=self.pixel_size, **self.tile_options)
 
-    def _summary_path(self, name: str) -> Path:
-        return self.out_dir / f'{name}_summary.json'
-
-    def _outputs(self, name: str, formats: Iterable) -> list:
-        return [self.out_dir / f'{name}{ending}' for entry in formats for ending in _endings(entry)]
-
-    def _earlier(self, path: Path, name: str) -> tuple:
-        """Of an earlier run that finished a file: its summary, its formats, and whether its settings were the same."""
-        try:
-            report = json.loads(self._summary_path(name).read_text('utf-8'))
-            formats = [entry for entry in ('overlay', *FORMATS) if entry in report['formats']]
-            return report['summary'], formats, report['settings'] == self._settings(path)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None, [], False
-
-    def _finished(self, path: Path, name: str) -> dict | None:
-        """The summary of a file that an earlier run finished with the same settings, if all is there."""
-        summary, formats, same = self._earlier(path, name)
-        done = same and set(formats).issuperset(self.formats)
-        return summary if done and all(file.exists() for file in self._outputs(name, self.formats)) else None
-
-    def _clear(self, path: Path, name: str) -> list:
-        """Remove what must not stand beside new outputs; the earlier formats that may."""
-        _, formats, same = self._earlier(path, name)
-        others = [entry for entry in formats if entry not in self.formats]
-        if not same:
-            for file in self._outputs(name, others):
-                file.unlink(missing_ok=True)
-        # last, and before the first new output: a run that is stopped between has no summary
-        self._summary_path(name).unlink(missing_ok=True)
-        return others if same else []
-
     def _predict_file(self, path: Path, name: str, source: object, tiled: bool) -> dict | None:
         """Write all outputs of a file; its summary, and None in the processes that only helped with the tiles."""
         start, tiles = time.monotonic(), self.out_dir / '.tiles' / name
@@ -154,7 +131,8 @@ class FilePredictor:
         stream = self.detector.stream(source, tiles, self._origin(path), tiled, **self.tile_options)
         if tiled and not is_main_process():
             return None
-        other_formats, overlay = self._clear(path, name), None
+        settings, overlay = self._settings(path), None
+        other_formats = self._ledger.clear(name, settings)
         if 'overlay' in self.formats:
             overview, shrink = read_overview(source, OVERLAY_SIDE)
             overlay = Overlay(overview, self.detector.classes, shrink)
@@ -166,8 +144,8 @@ class FilePredictor:
             encoded = cv2.imencode('.png', picture[..., ::-1])[1]
             write_atomically(self.out_dir / f'{name}_overlay.png', encoded.tobytes())
         note, seconds = self._note(source, summary, tiled), time.monotonic() - start
-        report = dict(summary=summary, note=note, seconds=seconds, settings=self._settings(path))
-        write_json(self._summary_path(name), dict(report, formats=[*self.formats, *other_formats]))
+        report = dict(summary=summary, note=note, seconds=seconds, settings=settings)
+        self._ledger.record(name, dict(report, formats=[*self.formats, *other_formats]))
         shutil.rmtree(tiles, ignore_errors=True)
         counts = ', '.join(f'{label} {entry["cells"]:,}' for label, entry in summary['classes'].items())
         tqdm.write(f'{printable(path)}: {summary["cells"]:,} cells ({counts}); {note}')
@@ -185,10 +163,6 @@ class FilePredictor:
             'as many as the model gives at once: --tile may find more' if full else '',
         ]
         return '; '.join(part for part in parts if part)
-
-
-def _endings(name: str) -> tuple:
-    return ('_overlay.png',) if name == 'overlay' else FORMATS[name].endings
 
 
 def _drawn(stream: Iterable, overlay: Overlay) -> Iterator:

@@ -1,4 +1,4 @@
-from .backbones import CBAMResNet, EfficientNetLite
+from .backbones import AttentionResNet, EfficientNetLite
 from .bbox_heads import OneClassBBoxHead
 from .layers import CBAM, SameConv2d
 from .mask_heads import RLEMaskHead
@@ -9,7 +9,7 @@ from .test_time_augs import CellTTAModel
 
 __all__ = [
     'CBAM',
-    'CBAMResNet',
+    'AttentionResNet',
     'CellTTAModel',
     'EfficientNetLite',
     'JointBatchRoIHead',

@@ -1,4 +1,4 @@
-"""The figures of a model card, put in from the work dir of its test."""
+"""The metrics of a model card, put in from the work dir of its test."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import safetensors
 
 from cellseg_mm import weights
 from cellseg_mm.engine.checkpoint import check_digest
-from cellseg_mm.evaluation.ablation_summary import FIGURES
+from cellseg_mm.evaluation.ablation_summary import METRICS
 from cellseg_mm.utils import UserError, markdown_table, parse_config_text
 
 from .run import Run
@@ -15,15 +15,15 @@ from .run import Run
 BEGIN, END = '<!-- figures {} -->', '<!-- end -->'
 
 
-def card_figures(name: str, run: Run) -> str:
-    """What is measured of a model that comes along: its file, its training, its figures, as Markdown.
+def card_metrics(name: str, run: Run) -> str:
+    """What is measured of a model that comes along: its file, its training, its metrics, as Markdown.
 
     Args:
         name (str): One of :func:`cellseg_mm.weights.shipped_models`.
         run (Run): Of a work dir of tools/test.py alone, see :func:`read_run`.
 
     Raises:
-        UserError: If the test was of another file, or has no figures; see :func:`cellseg_mm.weights.model_file`.
+        UserError: If the test was of another file, or has no metrics; see :func:`cellseg_mm.weights.model_file`.
     """
     path = weights.model_file(name)
     _check_tested(path, run)
@@ -34,24 +34,24 @@ def card_figures(name: str, run: Run) -> str:
     provenance = run.sessions[-1]['provenance'] if run.sessions else {}
     intervals = run.scored.intervals if run.scored else {}
     rows = []
-    for figure in (*FIGURES, *(f'PQ_{label}' for label in run.classes if len(run.classes) > 1)):
-        low, high = intervals.get(figure, (None,) * 3)[1:]
-        rows.append([figure, run.figures[figure], '' if low is None else f'{low:.3f} to {high:.3f}'])
+    for metric in (*METRICS, *(f'PQ_{label}' for label in run.classes if len(run.classes) > 1)):
+        low, high = intervals.get(metric, (None,) * 3)[1:]
+        rows.append([metric, run.metrics[metric], '' if low is None else f'{low:.3f} to {high:.3f}'])
     return '\n'.join(
         [
             f'`{path.name}`: {path.stat().st_size / 1e6:.1f} MB, SHA-256 `{weights.MODELS[name].digest}`; seed {seed}, '
             f'the weights of epoch {point.get("epoch")} of {epochs}.',
             '',
-            markdown_table(['figure', 'value', '95 % interval over images'], rows),
+            markdown_table(['metric', 'value', '95 % interval over images'], rows),
             '',
-            f'At score {run.figures["score_thr"]:.2f}, by `tools/test.py` at commit {provenance.get("commit")} '
+            f'At score {run.metrics["score_thr"]:.2f}, by `tools/test.py` at commit {provenance.get("commit")} '
             f'({provenance.get("device")}).',
         ]
     )
 
 
 def _check_tested(path: Path, run: Run) -> None:
-    if run.figures is None or run.scalars is not None:
+    if run.metrics is None or run.scalars is not None:
         raise UserError(f'{run.name}: not the work dir of a test alone; test {path} by tools/test.py --work-dir')
     tested = Path(run.config.get('load_from') or 'an unknown file')
     if not tested.is_file() or check_digest(tested) != check_digest(path):

@@ -9,22 +9,21 @@ import numpy as np
 from tqdm import tqdm
 
 from cellseg_mm.engine.provenance import provenance
-from cellseg_mm.engine.run_setup import PROJECT_ROOT
 from cellseg_mm.evaluation import class_table
-from cellseg_mm.evaluation.ablation_summary import COMPARED, COSTS, FIGURES
+from cellseg_mm.evaluation.ablation_summary import COMPARED, COSTS, METRICS
 from cellseg_mm.evaluation.error_analysis import MISSED, SPURIOUS
-from cellseg_mm.utils import diff_configs, load_config
+from cellseg_mm.utils import PROJECT_ROOT, diff_configs, load_config
 from cellseg_mm.utils.config import MISSING, flatten
 from cellseg_mm.visualization import plot_ablation, plot_curves, validation_losses
 from cellseg_mm.visualization.draw import class_colors
 from cellseg_mm.visualization.error_pictures import KIND_COLORS, plot_precision_recall
 
 from .examples import choose_examples
-from .pictures import figure_sources
+from .pictures import plot_sources
 from .run import Ablation, Run, is_ablation, read_ablation, read_run
 
 CONFIGS = PROJECT_ROOT / 'configs'
-# Name and meaning of the figures that are shown first.
+# Name and meaning of the metrics that are shown first.
 MEANINGS = dict(
     segm_AP50_max1000=('AP50 of masks', 'average precision at IoU 0.5'),
     segm_mAP_max1000=('mAP of masks', 'average precision, mean over IoU 0.5 to 0.95'),
@@ -82,7 +81,7 @@ def build_page(work_dirs: list) -> str:
         meanings=MEANINGS,
         compared=COMPARED,
         ablations=[ablation_section(ablation) for ablation in ablations],
-        figures=figure_rows(runs),
+        metrics=metric_rows(runs),
         curves=curves_section(runs),
         classes=class_rows(runs),
         errors=[error_section(run) for run in runs if run.scored],
@@ -90,7 +89,7 @@ def build_page(work_dirs: list) -> str:
         not_shown=not_shown,
         class_colors=[_hex(color) for color in class_colors(max((len(run.classes) for run in runs), default=0))],
         kind_colors={kind: _hex(color) for kind, color in KIND_COLORS.items()},
-        all_figures=all_figures(runs),
+        all_metrics=all_metrics(runs),
         differences=config_differences(runs),
     )
 
@@ -104,27 +103,27 @@ def _hex(color: tuple) -> str:
 
 
 def _tested(runs: list) -> list:
-    return [run for run in runs if run.figures is not None]
+    return [run for run in runs if run.metrics is not None]
 
 
-def figure_rows(runs: list) -> list:
-    """The main figures: ``name``, ``label``, ``meaning`` and (value, low, high) of each tested run, nan if unknown."""
+def metric_rows(runs: list) -> list:
+    """The main metrics: ``name``, ``label``, ``meaning`` and (value, low, high) of each tested run, nan if unknown."""
     nan = float('nan')
     rows = []
-    for name in FIGURES:
+    for name in METRICS:
         label, meaning = MEANINGS[name]
         values = [
-            (run.figures[name], *(run.scored.intervals[name][1:] if run.scored and name in COMPARED else (nan, nan)))
+            (run.metrics[name], *(run.scored.intervals[name][1:] if run.scored and name in COMPARED else (nan, nan)))
             for run in _tested(runs)
         ]
         rows.append(dict(name=name, label=label, meaning=meaning, values=values))
     return rows
 
 
-def all_figures(runs: list) -> list:
-    """All figures of the tests, unrounded: (name, a value a tested run or None)."""
-    names = list(dict.fromkeys(name for run in _tested(runs) for name in run.figures))
-    return [(name, [run.figures.get(name) for run in _tested(runs)]) for name in names]
+def all_metrics(runs: list) -> list:
+    """All metrics of the tests, unrounded: (name, a value a tested run or None)."""
+    names = list(dict.fromkeys(name for run in _tested(runs) for name in run.metrics))
+    return [(name, [run.metrics.get(name) for run in _tested(runs)]) for name in names]
 
 
 def curves_section(runs: list) -> dict | None:
@@ -139,20 +138,20 @@ def curves_section(runs: list) -> dict | None:
             if series:
                 first, last = min(series), max(series)
                 ends.append(f'{name}: {label} {series[first]:.2f} at epoch {first}, {series[last]:.2f} at epoch {last}')
-    return dict(figure_sources(lambda: plot_curves(logged)), alt='Curves over the epochs. ' + '; '.join(ends) + '.')
+    return dict(plot_sources(lambda: plot_curves(logged)), alt='Curves over the epochs. ' + '; '.join(ends) + '.')
 
 
 def class_rows(runs: list) -> tuple:
-    """The main figures by class, the runs beneath one another.
+    """The main metrics by class, the runs beneath one another.
 
     Returns:
-        tuple: Titles of the figures; and of each class, and of their mean, ``name``, ``label`` (None of the mean) and
-        ``rows``: of each run ``run``, ``cells`` of the test images, ``interval`` of the first figure (both None if
+        tuple: Titles of the metrics; and of each class, and of their mean, ``name``, ``label`` (None of the mean) and
+        ``rows``: of each run ``run``, ``cells`` of the test images, ``interval`` of the first metric (both None if
         unknown), and ``values``.
     """
     titles, groups = [], {}
     for run in _tested(runs):
-        (_, *titles), table = class_table(run.figures, run.classes)
+        (_, *titles), table = class_table(run.metrics, run.classes)
         labels = [*range(len(run.classes)), None]
         for label, (name, *values) in zip(labels, table, strict=True):
             cells = interval = None
@@ -181,7 +180,7 @@ def error_section(run: Run) -> dict:
         by_class=[*report['by_class'], dict(report['total'], name='all')],
         images=sorted(report['images'], key=lambda image: np.inf if image['pq'] is None else image['pq']),
         curves=dict(
-            figure_sources(lambda: plot_precision_recall(report)),
+            plot_sources(lambda: plot_precision_recall(report)),
             alt=f'Precision over recall of each class at mask IoU 0.5. AP50: {", ".join(levels)}.',
         ),
     )
@@ -190,13 +189,13 @@ def error_section(run: Run) -> dict:
 def ablation_section(ablation: Ablation) -> dict:
     """The table of an ablation and its picture."""
     names = ', '.join(row['row'] for row in ablation.rows)
-    picture = figure_sources(lambda: plot_ablation(ablation.rows, ablation.runs, COMPARED))
+    picture = plot_sources(lambda: plot_ablation(ablation.rows, ablation.runs, COMPARED))
     alt = f'{", ".join(COMPARED)} of {names}, each seed, and the differences to the row above; numbers in the tables.'
     return dict(
         rows=ablation.rows,
         runs=[run for found in ablation.runs.values() for run in found],
         picture=dict(picture, alt=alt),
-        figures=FIGURES,
+        metrics=METRICS,
         compared=COMPARED,
         costs=COST_NAMES,
     )

@@ -20,7 +20,7 @@ THEMES = dict(light=('#1d1b26', '#5f5b70', '#b9b5c6'), dark=('#eceaf3', '#a8a4b8
 JPEG_QUALITY = 88
 
 
-def figure_sources(draw: Callable[[], Figure]) -> dict:
+def plot_sources(draw: Callable[[], Figure]) -> dict:
     """A matplotlib figure as SVG data URIs, ``light`` and ``dark``; ``draw`` is called for each."""
     sources = {}
     for theme, (text, lesser, line) in THEMES.items():

@@ -1,4 +1,4 @@
-"""What work dirs hold: logs, figures, predictions, and what is missing of them."""
+"""What work dirs hold: logs, metrics, predictions, and what is missing of them."""
 
 import shlex
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 
 from cellseg_mm.engine.checkpoint import epochs_done
 from cellseg_mm.evaluation import (
-    figure_intervals,
     gather_evidence,
     make_scenes,
+    metric_intervals,
     read_results,
     read_tested,
 )
-from cellseg_mm.evaluation.ablation_summary import FIGURES
+from cellseg_mm.evaluation.ablation_summary import METRICS
 from cellseg_mm.evaluation.error_analysis import analyze_errors, group_by_image
 from cellseg_mm.evaluation.instance_scores import nanmean
 from cellseg_mm.utils import UserError, parse_config_text, read_json, scored_dataset
@@ -42,7 +42,7 @@ class Scored:
         parts: Of each image its annotations and its results, see :func:`group_by_image`.
         scenes: Of each image its :class:`Scene`, with all predictions.
         errors: See :func:`analyze_errors`.
-        intervals: See :func:`figure_intervals`.
+        intervals: See :func:`metric_intervals`.
         images: Folder of the images.
     """
 
@@ -62,8 +62,8 @@ class Run:
         config: Of its training; of its test where there is no training; empty where there is neither.
         config_name: Of the config's file.
         scalars: See :func:`read_scalars`; None without a training log.
-        figures: Content of ``test_metrics.json``, nan as None; None without.
-        scored: None without predictions that give these figures.
+        metrics: Content of ``test_metrics.json``, nan as None; None without.
+        scored: None without predictions that give these metrics.
         sessions: A dict for each time it was started: ``started``, ``job`` and ``provenance`` (empty if not recorded).
         missing: What it lacks.
     """
@@ -72,7 +72,7 @@ class Run:
     config: dict
     config_name: str
     scalars: tuple | None
-    figures: dict | None
+    metrics: dict | None
     scored: Scored | None
     sessions: list
     missing: list
@@ -80,21 +80,21 @@ class Run:
     @property
     def classes(self) -> list:
         """Names of the classes that it was scored on."""
-        return [name.removeprefix('PQ_') for name in self.figures or {} if name.startswith('PQ_')]
+        return [name.removeprefix('PQ_') for name in self.metrics or {} if name.startswith('PQ_')]
 
 
 def read_run(folder: Path, name: str) -> Run:
     """Read a work dir of tools/train.py, of tools/test.py or of both, or the folder of a run of tools/ablate.py.
 
     Raises:
-        UserError: If there is neither a training log nor the figures of a test, or one of them is damaged.
+        UserError: If there is neither a training log nor the metrics of a test, or one of them is damaged.
     """
     train_dir, test_dir = (folder / part if (folder / part).is_dir() else folder for part in ('train', 'test'))
     logs = sorted(train_dir.glob('*/vis_data/scalars.json'))
-    # MMEngine writes the figures of a test here, and those of a validation elsewhere
+    # MMEngine writes the metrics of a test here, and those of a validation elsewhere
     tests = sorted(path for path in test_dir.glob('*/*.json') if path.stem == path.parent.name)
-    metrics = test_dir / 'test_metrics.json'
-    if not logs and not metrics.exists():
+    metrics_file = test_dir / 'test_metrics.json'
+    if not logs and not metrics_file.exists():
         raise UserError(
             f'{folder}: holds neither the log of a training nor test_metrics.json; give a work dir of tools/train.py, '
             'tools/test.py or tools/ablate.py'
@@ -104,7 +104,7 @@ def read_run(folder: Path, name: str) -> Run:
     config_path = train_config or test_config
     config = _read_config(config_path) if config_path else {}
     scalars = read_scalars(train_dir) if logs else None
-    figures = _read_figures(metrics) if metrics.exists() else None
+    metrics = _read_metrics(metrics_file) if metrics_file.exists() else None
 
     missing, scored = [], None
     if scalars is None:
@@ -113,8 +113,8 @@ def read_run(folder: Path, name: str) -> Run:
         missing += _unfinished(train_dir, train_config, config, scalars)
     command = _test_command(train_dir, test_dir, config_path, config)
     predictions = test_dir / 'predictions.json'
-    if figures is None:
-        missing.append(Missing('It was not tested, so there are no figures, errors and pictures.', command))
+    if metrics is None:
+        missing.append(Missing('It was not tested, so there are no metrics, errors and pictures.', command))
     elif not predictions.exists():
         text = 'No predictions.json beside test_metrics.json, so there are no intervals, errors and pictures.'
         missing.append(Missing(text, command))
@@ -123,14 +123,14 @@ def read_run(folder: Path, name: str) -> Run:
     else:
         try:
             dataset = scored_dataset(_read_config(test_config)['test_dataloader']['dataset'])
-            scored = _score(figures, predictions, dataset)
+            scored = _score(metrics, predictions, dataset)
         except UserError as error:
             missing.append(Missing(f'No intervals, errors and pictures: {error}'))
     # MMEngine leaves a copy under the name of the config's file; a log's own config may have been trained or tested too
     copies = [path for path in train_dir.glob('*.py') if path.stem != 'config']
     config_name = max(copies, key=lambda path: path.stat().st_mtime).stem if copies else ''
     sessions = [_session(log, 'training') for log in logs] + [_session(path, 'test') for path in tests]
-    return Run(name, config, config_name, scalars, figures, scored, sessions, missing)
+    return Run(name, config, config_name, scalars, metrics, scored, sessions, missing)
 
 
 def _read_config(path: Path) -> dict:
@@ -140,15 +140,15 @@ def _read_config(path: Path) -> dict:
         raise UserError(f'{path}: is no config that tools/train.py or tools/test.py left there ({error})') from error
 
 
-def _read_figures(path: Path) -> dict:
+def _read_metrics(path: Path) -> dict:
     content = read_json(path, 'tools/test.py writes it')
     if not isinstance(content, dict):
-        raise UserError(f'{path}: holds no figures by name; test again by tools/test.py')
-    figures = {name.removeprefix('cells/'): value for name, value in content.items()}
-    absent = next((name for name in (*FIGURES, 'score_thr') if name not in figures), None)
+        raise UserError(f'{path}: holds no metrics by name; test again by tools/test.py')
+    metrics = {name.removeprefix('cells/'): value for name, value in content.items()}
+    absent = next((name for name in (*METRICS, 'score_thr') if name not in metrics), None)
     if absent:
         raise UserError(f'{path}: has no {absent}; test again by tools/test.py')
-    return figures
+    return metrics
 
 
 def _unfinished(train_dir: Path, config_path: Path, config: dict, scalars: tuple) -> list:
@@ -179,11 +179,11 @@ def _session(log: Path, job: str) -> dict:
     return dict(started=started, job=job, provenance=provenance)
 
 
-def _score(figures: dict, predictions: Path, dataset: dict) -> Scored:
+def _score(metrics: dict, predictions: Path, dataset: dict) -> Scored:
     """Hold the predictions of a test against the prepared set that it was of.
 
     Raises:
-        UserError: If one of them is missing or damaged, or they do not give the test's figures.
+        UserError: If one of them is missing or damaged, or they do not give the test's metrics.
     """
     root = Path(dataset['data_root'])
     annotations = root / dataset['ann_file']
@@ -193,17 +193,17 @@ def _score(figures: dict, predictions: Path, dataset: dict) -> Scored:
         scenes = make_scenes(ground_truth, results)
     except ValueError as error:
         raise UserError(f'{predictions}: {error}; is it of the images in {annotations}?') from error
-    errors = analyze_errors(ground_truth, results, scenes, figures['score_thr'])
+    errors = analyze_errors(ground_truth, results, scenes, metrics['score_thr'])
     again = {f'segm_AP50_max1000_{entry["name"]}': entry['AP50'] for entry in errors['by_class']}
     again |= dict(segm_AP50_max1000=errors['total']['AP50'], PQ=nanmean([image['pq'] for image in errors['images']]))
     for name, value in again.items():
-        found, expected = np.float64(value), np.float64(figures.get(name))  # nan of None
+        found, expected = np.float64(value), np.float64(metrics.get(name))  # nan of None
         if not np.isclose(found, expected, rtol=0, atol=1e-6, equal_nan=True):
             raise UserError(
                 f'{predictions} gives {name} = {found:.3f}, test_metrics.json beside it {expected:.3f}: they are of '
                 f'two tests, or {annotations} was changed since'
             )
-    intervals = figure_intervals(gather_evidence(ground_truth, results, figures['score_thr']), errors['classes'])
+    intervals = metric_intervals(gather_evidence(ground_truth, results, metrics['score_thr']), errors['classes'])
     return Scored(parts, scenes, errors, intervals, root / dataset['data_prefix']['img'])
 
 

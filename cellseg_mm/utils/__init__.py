@@ -1,6 +1,7 @@
 from .config import (
     ConfigOptions,
     diff_configs,
+    evaluators,
     inner_dataset_configs,
     load_config,
     parse_config_text,
@@ -8,18 +9,20 @@ from .config import (
 )
 from .cpu_time import cpu_seconds
 from .errors import UserError, one_line_errors
-from .files import output_file, output_folder, printable, read_json, write_atomically, write_figure, write_json
+from .files import output_file, output_folder, printable, read_json, write_atomically, write_json, write_plot
 from .memory import keep_freed_memory, peak_mib
+from .project import PROJECT_ROOT
 from .recent import Recent
 from .table import markdown_table
-from .tiff import tiff_pages
 
 __all__ = [
+    'PROJECT_ROOT',
     'ConfigOptions',
     'Recent',
     'UserError',
     'cpu_seconds',
     'diff_configs',
+    'evaluators',
     'inner_dataset_configs',
     'keep_freed_memory',
     'load_config',
@@ -32,8 +35,7 @@ __all__ = [
     'printable',
     'read_json',
     'scored_dataset',
-    'tiff_pages',
     'write_atomically',
-    'write_figure',
     'write_json',
+    'write_plot',
 ]

@@ -98,7 +98,7 @@ def scored_dataset(dataset: dict) -> dict:
     if len(found) > 1:
         names = ', '.join(str(entry.get('ann_file')) for entry in found)
         raise UserError(
-            f'a validation or test over {len(found)} data sets ({names}): figures are of one annotation file; name '
+            f'a validation or test over {len(found)} data sets ({names}): metrics are of one annotation file; name '
             'one, or join them by tools/prepare_data.py'
         )
     return found[0]
@@ -177,3 +177,8 @@ def _plain(value: object) -> object:
     if isinstance(value, bool):
         return bool, value
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def evaluators(value: dict | list) -> list:
+    """The metrics of an evaluator's config, which may be one metric or a list of them."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -104,7 +104,7 @@ def write_json(path: Path, content: object) -> None:
     write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False) + '\n')
 
 
-def write_figure(path: Path, figure: Figure) -> None:
+def write_plot(path: Path, figure: Figure) -> None:
     """Write a matplotlib figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120)

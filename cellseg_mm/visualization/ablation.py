@@ -3,29 +3,29 @@ from matplotlib import colormaps, rcParams
 from matplotlib.figure import Figure
 
 
-def plot_ablation(rows: list, runs: dict, figures: tuple) -> Figure:
-    """Each seed's figures by row, and the differences to the row above with their intervals.
+def plot_ablation(rows: list, runs: dict, metrics: tuple) -> Figure:
+    """Each seed's metrics by row, and the differences to the row above with their intervals.
 
     Args:
         rows (list[dict]): Of :func:`cellseg_mm.evaluation.summarise`. What is nan or None is not drawn.
         runs (dict[str, list]): The results behind them.
-        figures (tuple[str]): Names of those to draw.
+        metrics (tuple[str]): Names of those to draw.
     """
-    picture = Figure(figsize=(4.2 * len(figures), 6.5), layout='constrained')
-    axes = picture.subplots(2, len(figures), sharey='row', squeeze=False, height_ratios=[3, 2])
+    picture = Figure(figsize=(4.2 * len(metrics), 6.5), layout='constrained')
+    axes = picture.subplots(2, len(metrics), sharey='row', squeeze=False, height_ratios=[3, 2])
     names = [row['row'] for row in rows]
-    for column, figure in enumerate(figures):
+    for column, metric in enumerate(metrics):
         color = colormaps['tab10'](column)
         levels, changes = axes[:, column]
         for place, row in enumerate(rows):
-            values = [run['figures'][figure] for run in runs[row['row']]]
+            values = [run['figures'][metric] for run in runs[row['row']]]
             levels.plot([place] * len(values), values, 'o', color=color, alpha=0.5)
-            levels.plot([place - 0.25, place + 0.25], [row['figures'][figure]['mean']] * 2, color=color, linewidth=2.5)
+            levels.plot([place - 0.25, place + 0.25], [row['figures'][metric]['mean']] * 2, color=color, linewidth=2.5)
             if row['differences']:
-                value, low, high = np.array(row['differences'][figure], np.float64)  # None becomes nan
+                value, low, high = np.array(row['differences'][metric], np.float64)  # None becomes nan
                 changes.plot(place, value, 'o', color=color)
                 changes.vlines(place, low, high, color=color)  # a percentile interval need not hold the estimate
-        levels.set_title(figure)
+        levels.set_title(metric)
         changes.axhline(0, color=rcParams['text.color'], linewidth=1)
         for part in (levels, changes):
             part.set_xlim(-0.5, len(rows) - 0.5)

@@ -7,7 +7,7 @@ import pytest
 from conftest import read_json
 
 from cellseg_mm.datasets.check import (
-    Cells,
+    CellTable,
     Check,
     Images,
     best_correlation,
@@ -43,7 +43,7 @@ def make_cells(*rows):
     """Cells from (image, label, area[, box]); without a box they lie off the border."""
     boxes = [row[3] if len(row) > 3 else (40, 40, 5, 5) for row in rows]
     images, labels, areas = (np.array([row[column] for row in rows], int) for column in range(3))
-    return Cells(images, labels, areas, np.array(boxes, int).reshape(-1, 4))
+    return CellTable(images, labels, areas, np.array(boxes, int).reshape(-1, 4))
 
 
 @pytest.fixture

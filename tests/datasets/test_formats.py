@@ -18,7 +18,7 @@ from cellseg_mm.datasets import FORMATS, prepare
 from cellseg_mm.datasets.formats import find_format
 from cellseg_mm.evaluation import evaluate
 from cellseg_mm.export import export_cells
-from cellseg_mm.inference import ArraySource
+from cellseg_mm.images import ArraySource
 from cellseg_mm.structures import Cells, read_layers
 from cellseg_mm.utils import UserError
 

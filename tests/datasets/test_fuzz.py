@@ -18,8 +18,8 @@ from written_datasets import EVERY, FORMAT_OF
 from written_formats import make_scenes
 
 from cellseg_mm.datasets.formats import find_format
-from cellseg_mm.evaluation.submission import check_submission
 from cellseg_mm.structures import decode_runs
+from cellseg_mm.submission import check_submission
 from cellseg_mm.utils import UserError
 
 EXAMPLES = int(os.environ.get('FUZZ_EXAMPLES', 40))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 from skimage.draw import polygon2mask
 
-from cellseg_mm.datasets.formats.outlines import MAX_LAYERS, instances_from_outlines, rasterize
+from cellseg_mm.datasets.formats.rasterize import MAX_LAYERS, instances_from_outlines, rasterize
 from cellseg_mm.utils import UserError
 
 HEIGHT, WIDTH = 20, 30

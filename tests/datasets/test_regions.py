@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cellseg_mm.datasets.formats.outlines import rasterize
+from cellseg_mm.datasets.formats.rasterize import rasterize
 from cellseg_mm.datasets.formats.regions import Contents, find_regions, find_rules, look_inside, region_notes
 
 SIDE = 100

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT, read_json
 
-from cellseg_mm.engine import ablation, run_setup
+from cellseg_mm.engine import ablation, run_config
 from cellseg_mm.utils import UserError, write_json
 
 ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
@@ -15,7 +15,7 @@ ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
 
 def make_row(name, data_root, **options):
     config = str(ROOT / 'configs' / f'{name}.py')
-    cfg = run_setup.training_config(config, dict(data_root=str(data_root), **options), from_scratch=True)
+    cfg = run_config.training_config(config, dict(data_root=str(data_root), **options), from_scratch=True)
     return ablation.Row.of(config, cfg)
 
 
@@ -81,7 +81,7 @@ def test_seeds_and_machines_share_a_digest(prepared, monkeypatch):
     digests = set()
     for seed, has_cuda in ((0, False), (1, False), (0, True)):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda has_cuda=has_cuda: has_cuda)
-        cfg = run_setup.training_config(config, dict(data_root=str(prepared)), seed=seed)
+        cfg = run_config.training_config(config, dict(data_root=str(prepared)), seed=seed)
         digests.add(ablation.config_digest(cfg))
     assert len(digests) == 1
 

@@ -16,7 +16,7 @@ from cellseg_mm.engine import (
     OperatingPointHook,
     ResumeValidationHook,
     SeedHook,
-    run_setup,
+    score_threshold,
 )
 from cellseg_mm.engine.hooks import core_hours_hook
 from cellseg_mm.engine.log_processor import HeadlineLogProcessor
@@ -73,7 +73,7 @@ def test_operating_point_goes_through_checkpoints(epoch):
 )
 def test_the_test_uses_it(meta, given, expected, reason, capsys):
     cfg = Config.fromfile(ROOT / 'configs/maskrcnn_r50.py')
-    run_setup.set_operating_threshold(cfg, dict(meta=meta), given)
+    score_threshold.set_operating_threshold(cfg, dict(meta=meta), given)
     assert cfg.test_evaluator.score_thr == cfg.default_hooks.visualization.score_thr == expected
     assert cfg.val_evaluator.score_thr is None
     assert reason in capsys.readouterr().out

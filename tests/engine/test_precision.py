@@ -7,7 +7,7 @@ from conftest import write_tiny_config
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from cellseg_mm.engine import precision, run_setup
+from cellseg_mm.engine import precision, run_config
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.precision import (
     choose_way,
@@ -35,7 +35,7 @@ def cfg(prepared, tmp_path_factory):
     """Two steps an epoch of a small model."""
     config = write_tiny_config(tmp_path_factory.mktemp('config') / 'tiny.py', times=1)
     options = {'train_dataloader.dataset.dataset.indices': 4, 'val_dataloader.dataset.indices': 1}
-    return run_setup.training_config(str(config), dict(data_root=str(prepared), **options), from_scratch=True)
+    return run_config.training_config(str(config), dict(data_root=str(prepared), **options), from_scratch=True)
 
 
 def settled(precision_: str = 'auto', **wrapper) -> dict:

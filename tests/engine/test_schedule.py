@@ -10,7 +10,7 @@ from conftest import ROOT, read_json
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from cellseg_mm.engine import ablation, run_setup, schedule
+from cellseg_mm.engine import ablation, run_config, schedule
 from cellseg_mm.engine.schedule import Budget, Pace, epochs_within, read_pace, set_epochs
 from cellseg_mm.utils import UserError, write_atomically, write_json
 
@@ -89,7 +89,7 @@ def test_the_learning_rate_ends_with_the_last_epoch(name, change):
 def rows(prepared):
     configs = [str(ROOT / 'configs' / f'{name}.py') for name in ROWS]
     return [
-        ablation.Row.of(config, run_setup.training_config(config, dict(data_root=str(prepared)), from_scratch=True))
+        ablation.Row.of(config, run_config.training_config(config, dict(data_root=str(prepared)), from_scratch=True))
         for config in configs
     ]
 

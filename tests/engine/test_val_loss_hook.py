@@ -8,7 +8,7 @@ from conftest import write_tiny_config
 from mmdet.registry import MODELS
 from mmengine.runner import Runner
 
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine import run_config
 from cellseg_mm.engine.hooks import val_loss_hook
 from cellseg_mm.engine.hooks.val_loss_hook import loss_dataloader, mean_losses, untouched_randomness, window_dataloader
 from cellseg_mm.engine.precision import fit_precision_to_device
@@ -19,7 +19,7 @@ def cfg(prepared, tmp_path_factory):
     """A short epoch of a small model."""
     config = write_tiny_config(tmp_path_factory.mktemp('config') / 'tiny.py', times=1)
     options = {'train_dataloader.dataset.dataset.indices': 4, 'val_dataloader.dataset.indices': 2}
-    cfg = run_setup.training_config(str(config), dict(data_root=str(prepared), **options), from_scratch=True)
+    cfg = run_config.training_config(str(config), dict(data_root=str(prepared), **options), from_scratch=True)
     fit_precision_to_device(cfg)
     cfg.train_cfg.val_begin = 2  # losses are looked at here, not figures
     return cfg

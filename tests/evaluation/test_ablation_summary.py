@@ -54,9 +54,9 @@ def test_means_and_deviations(runs, rows):
 
 def test_differences_to_the_row_above(rows):
     assert rows[0]['differences'] == {}
-    for figure in COMPARED:
-        difference, low, high = rows[1]['differences'][figure]
-        expected = rows[1]['figures'][figure]['mean'] - rows[0]['figures'][figure]['mean']
+    for metric in COMPARED:
+        difference, low, high = rows[1]['differences'][metric]
+        expected = rows[1]['figures'][metric]['mean'] - rows[0]['figures'][metric]['mean']
         assert difference == pytest.approx(expected, abs=1e-9)
         assert low < difference < high
     assert rows[1]['differences']['PQ'][1] > 0  # most cells of the plain row are dropped

@@ -7,11 +7,11 @@ from random_results import random_results
 from cellseg_mm.evaluation import average_precision, evaluate
 from cellseg_mm.evaluation.bootstrap import (
     Evidence,
-    figure_intervals,
     gather_evidence,
     match_detections,
+    metric_intervals,
     paired_difference,
-    resampled_figures,
+    resampled_metrics,
 )
 
 
@@ -20,13 +20,13 @@ def data(request):
     return random_results(11, num_images=4, num_cells=50, num_detections=110, crowd=request.param)
 
 
-def test_all_images_once_give_the_runs_figures(data):
-    """The matching is ours, the figures are COCO's."""
+def test_all_images_once_give_the_runs_metrics(data):
+    """The matching is ours, the metrics are COCO's."""
     ground_truth, results = data
-    figures = resampled_figures(gather_evidence(ground_truth, results, score_thr=0.4), np.ones((1, 4)))
+    metrics = resampled_metrics(gather_evidence(ground_truth, results, score_thr=0.4), np.ones((1, 4)))
     expected = evaluate(ground_truth, results, score_thr=0.4)
-    assert {name: values[0] for name, values in figures.items()} == pytest.approx(
-        {name: expected[name] for name in figures}, abs=1e-9
+    assert {name: values[0] for name, values in metrics.items()} == pytest.approx(
+        {name: expected[name] for name in metrics}, abs=1e-9
     )
 
 
@@ -46,9 +46,9 @@ def test_drawing_an_image_twice_is_copying_it(data):
     annotations = [dict(entry, id=number) for number, entry in enumerate(annotations, start=1)]
     copied = dict(ground_truth, images=images, annotations=annotations)
     expected = evaluate(copied, copies, score_thr=0.4)
-    figures = resampled_figures(gather_evidence(ground_truth, results, score_thr=0.4), np.array([weights]))
+    metrics = resampled_metrics(gather_evidence(ground_truth, results, score_thr=0.4), np.array([weights]))
     # the order of the copies' equal scores, which COCO breaks by image, moves AP a little
-    for name, values in figures.items():
+    for name, values in metrics.items():
         assert values[0] == pytest.approx(expected[name], abs=2e-3), name
     assert abs(average_precision(*data, 'segm').mean(1000) - expected['segm_mAP_max1000']) > 5e-3
 
@@ -65,8 +65,8 @@ def test_nothing_found_and_a_blank_image():
     ground_truth['images'].append(dict(id=3, height=20, width=20))
     evidence = gather_evidence(ground_truth, [], 0.5)
     assert np.isnan(evidence.pq[2]) and evidence.actual[2].sum() == 0
-    figures = resampled_figures(evidence, np.array([[1, 1, 1], [0, 0, 3]]))
-    for values in figures.values():
+    metrics = resampled_metrics(evidence, np.array([[1, 1, 1], [0, 0, 3]]))
+    for values in metrics.values():
         assert values[0] == 0 and np.isnan(values[1])
 
 
@@ -90,7 +90,7 @@ def test_interval_of_a_known_difference():
 def test_interval_of_a_known_mean():
     rng = np.random.default_rng(2)
     pq = rng.normal(0.5, 0.1, 400)
-    value, low, high = figure_intervals(make_evidence(pq), ['a'])['PQ']
+    value, low, high = metric_intervals(make_evidence(pq), ['a'])['PQ']
     error = pq.std() / 20
     assert value == pytest.approx(pq.mean())
     assert (low, high) == pytest.approx((value - 1.96 * error, value + 1.96 * error), abs=0.15 * 1.96 * error)
@@ -101,7 +101,7 @@ def test_intervals_are_of_the_figures_of_the_run_and_of_its_classes(data):
     missing = [entry for entry in ground_truth['annotations'] if entry['category_id'] != 3]
     ground_truth = dict(ground_truth, annotations=missing)
     classes = [entry['name'] for entry in ground_truth['categories']]
-    intervals = figure_intervals(gather_evidence(ground_truth, results, 0.4), classes, num_resamples=20)
+    intervals = metric_intervals(gather_evidence(ground_truth, results, 0.4), classes, num_resamples=20)
     expected = evaluate(ground_truth, results, score_thr=0.4)
     assert {f'segm_AP50_max1000_{name}' for name in classes} < set(intervals)
     assert np.isnan(intervals.pop('segm_AP50_max1000_class 3')).all()

@@ -21,7 +21,7 @@ from cellseg_mm.evaluation import (
     monusac_pq,
     panoptic_counts,
 )
-from cellseg_mm.evaluation.figures import instance_figures
+from cellseg_mm.evaluation.metrics import instance_metrics
 from cellseg_mm.structures import encode_instances
 
 NUM_CLASSES = 3
@@ -374,8 +374,8 @@ def test_segmentation_quality_of_images_without_a_match_is_zero():
     pq, dq, sq = panoptic_counts(scenes).quality()
     np.testing.assert_array_equal(sq, [1, 0, np.nan])
     np.testing.assert_array_equal(pq, dq * sq)
-    figures = instance_figures(scenes, ['cell'], 0.5)
-    assert figures['SQ'] == figures['DQ'] == 0.5 and figures['SQ_cell'] == 1
+    metrics = instance_metrics(scenes, ['cell'], 0.5)
+    assert metrics['SQ'] == metrics['DQ'] == 0.5 and metrics['SQ_cell'] == 1
 
 
 def test_masks_without_a_pixel_are_left_out():

@@ -10,11 +10,11 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 from tiny_detector import draw, predict, random_detector, tiny_config
 
-from cellseg_mm import CellInferencer
-from cellseg_mm.engine import handover
+from cellseg_mm import CellInferencer, deploy
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
-from cellseg_mm.inference import ArraySource, find_channel_order, tiled
+from cellseg_mm.images import ArraySource
+from cellseg_mm.inference import find_channel_order, tiled
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
@@ -205,9 +205,9 @@ def test_the_threshold_is_validations_unless_given_and_counts_itself(detector, t
 
 def test_a_safetensors_file_is_the_checkpoint_it_was_made_of(detector, tiny_checkpoint, tmp_path):
     content = read_checkpoint(str(tiny_checkpoint))
-    notes = handover.metadata(checkpoint_config(content, ''), content)
+    notes = deploy.metadata(checkpoint_config(content, ''), content)
     path = tmp_path / 'x.safetensors'
-    path.write_bytes(handover.to_safetensors(content['state_dict'], notes))
+    path.write_bytes(deploy.to_safetensors(content['state_dict'], notes))
     other, image = CellInferencer(path), draw(1, 110, 128)
     assert same(other(image), detector(image))
     assert (other.score_thr, other.scale, other.training_order) == (0.25, 2, 'bgr')

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from cellseg_mm.datasets import prepare
 from cellseg_mm.engine import FiniteLossHook, TrainingSetHook
 from cellseg_mm.engine.checkpoint import read_checkpoint
-from cellseg_mm.engine.run_setup import start_from_checkpoint, training_config
+from cellseg_mm.engine.run_config import training_config
+from cellseg_mm.engine.starting_weights import start_from_checkpoint
 from cellseg_mm.utils import UserError, write_json
 from cellseg_mm.utils.errors import explain
 

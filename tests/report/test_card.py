@@ -1,4 +1,4 @@
-"""A model card's figures: those of the test of the file that comes along, and of no other."""
+"""A model card's metrics: those of the test of the file that comes along, and of no other."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def write_test_of(folder, prepared, checkpoint):
     return folder
 
 
-def test_the_card_has_the_figures_of_its_test(shipped, prepared, run_here, tmp_path):
+def test_the_card_has_the_metrics_of_its_test(shipped, prepared, run_here, tmp_path):
     folder, page = write_test_of(tmp_path / 'test', prepared, shipped), tmp_path / 'models.md'
     page.write_text(f'above\n<!-- figures {NAME} -->\nold\n<!-- end -->\nbelow <!-- end -->\n')
     for _ in range(2):  # filled anew, nothing is left of what was there
@@ -44,8 +44,8 @@ def test_the_card_has_the_figures_of_its_test(shipped, prepared, run_here, tmp_p
     assert weights.MODELS[NAME].digest in text and f'At score {SCORE_THR:.2f}' in text
     metrics, run = read_json(folder / 'test_metrics.json'), read_run(folder, 'x')
     rows = {cells[1]: cells for line in text.splitlines() if (cells := [cell.strip() for cell in line.split('|')])[1:]}
-    for figure in ('PQ', 'mPQ', 'segm_AP50_max1000', f'PQ_{run.classes[0]}'):
-        assert rows[figure][2] == f'{metrics[f"cells/{figure}"]:.3f}'
+    for metric in ('PQ', 'mPQ', 'segm_AP50_max1000', f'PQ_{run.classes[0]}'):
+        assert rows[metric][2] == f'{metrics[f"cells/{metric}"]:.3f}'
     low, high = run.scored.intervals['PQ'][1:]
     assert rows['PQ'][3] == f'{low:.3f} to {high:.3f}' and rows['mPQ'][3] == ''
 

@@ -10,7 +10,7 @@ import html5lib
 import pytest
 from conftest import ROOT, read_json
 
-from cellseg_mm.evaluation import figure_intervals, gather_evidence, make_scenes
+from cellseg_mm.evaluation import gather_evidence, make_scenes, metric_intervals
 from cellseg_mm.evaluation.error_analysis import analyze_errors
 from cellseg_mm.report import build_page, examples
 from cellseg_mm.utils import UserError, load_config
@@ -75,10 +75,10 @@ def run(prepared, tmp_path):
     return write_test(write_training(tmp_path / 'run', prepared), prepared)
 
 
-def test_the_figures_are_those_of_the_test(run, prepared):
+def test_the_metrics_are_those_of_the_test(run, prepared):
     page = Page(build_page([run]))
-    header, *rows = page.table('All figures')
-    assert header == ['figure', 'run']
+    header, *rows = page.table('All metrics')
+    assert header == ['metric', 'run']
     metrics = read_json(run / 'test_metrics.json')
     shown = {f'cells/{name}': None if value == '-' else float(value) for name, value in rows}
     assert shown == metrics
@@ -86,11 +86,11 @@ def test_the_figures_are_those_of_the_test(run, prepared):
 
     ground_truth, results = read_json(prepared / 'annotations/test.json'), read_json(run / 'predictions.json')
     classes = [entry['name'] for entry in ground_truth['categories']]
-    intervals = figure_intervals(gather_evidence(ground_truth, results, SCORE_THR), classes)
+    intervals = metric_intervals(gather_evidence(ground_truth, results, SCORE_THR), classes)
     _, low, high = intervals['PQ']
     cards = [page.words(card) for card in page.root.find('.//ul[@class="cards"]')]
     assert len(cards) == 9 and cards[2].startswith(f'PQ{metrics["cells/PQ"]:.3f} {low:.3f} to {high:.3f}')
-    _, *rows = page.table('Figures by class')
+    _, *rows = page.table('Metrics by class')
     assert [row[0] for row in rows] == [*classes, 'mean']
     for name, cells, value, interval, *_ in rows[:-1]:
         expected, low, high = intervals[f'segm_AP50_max1000_{name}']
@@ -144,7 +144,7 @@ def test_names_are_text(prepared, tmp_path):
     text = build_page([run])
     page = Page(text)
     assert '<b>x' not in text and '<img src=x' not in text and '<i>' not in text
-    assert page.table('Figures by class')[1][0] == '<b>x' and page.table('Kinds of errors')[2][0] == r'$\frac$&"'
+    assert page.table('Metrics by class')[1][0] == '<b>x' and page.table('Kinds of errors')[2][0] == r'$\frac$&"'
     assert any(code.text == image['file_name'] for code in page.root.iter('code'))
     assert page.root.find('.//h1').text == "a '<i>&run"
 
@@ -158,7 +158,7 @@ def test_only_trained(prepared, tmp_path):
     assert [python, tool] == ['python', 'tools/test.py']
     assert Path(config) == run / '20260101_000000/vis_data/config.py' and Path(checkpoint) == run / 'best_epoch_2.pth'
     assert options == ['--work-dir', str(run), '--out', str(run / 'predictions.json')]
-    assert 'Figures' not in page.text.split('Config')[0].split()
+    assert 'Metrics' not in page.text.split('Config')[0].split()
 
 
 def test_interrupted(prepared, tmp_path):
@@ -179,11 +179,11 @@ def test_only_tested_without_predictions(prepared, tmp_path):
     page = Page(build_page([run]))
     assert 'No log of a training' in page.text and 'No predictions.json beside test_metrics.json' in page.text
     assert page.commands()[0].endswith(f'--out {run}/predictions.json')
-    assert len(page.table('All figures')) == 1 + len(read_json(run / 'test_metrics.json'))
+    assert len(page.table('All metrics')) == 1 + len(read_json(run / 'test_metrics.json'))
     assert not page.pictures() and '95 %' not in page.text
 
 
-def test_predictions_that_do_not_give_the_figures_are_left_out(run, prepared):
+def test_predictions_that_do_not_give_the_metrics_are_left_out(run, prepared):
     entries = read_json(run / 'predictions.json')
     (run / 'predictions.json').write_text(json.dumps(entries[1:]))
     page = Page(build_page([run]))
@@ -211,8 +211,8 @@ def test_several_runs_side_by_side(run, prepared, tmp_path):
     trained = write_training(tmp_path / 'more/run', prepared)
     page = Page(build_page([run, other, trained]))
     names = [str(run), 'other', str(trained)]  # two share the name of their folder
-    header, *rows = page.table('All figures')
-    assert header == ['figure', *names[:2]]
+    header, *rows = page.table('All metrics')
+    assert header == ['metric', *names[:2]]
     for place, folder in ((1, run), (2, other)):
         metrics = read_json(folder / 'test_metrics.json')
         assert [row[place] for row in rows] == ['-' if value is None else repr(value) for value in metrics.values()]
@@ -240,7 +240,7 @@ def test_an_ablation(prepared, tmp_path):
     out = write_ablation(tmp_path / 'ablation', prepared, dict(plain=3, cbam=5))
     page = Page(build_page([out]))
     rows = read_json(out / 'ablation.json')['rows']
-    header, *shown = page.table('Figures of the rows')
+    header, *shown = page.table('Metrics of the rows')
     assert [row[:2] for row in shown] == [['plain', '1'], ['cbam', '1']]
     assert [row[header.index('PQ')] for row in shown] == [f'{row["figures"]["PQ"]["mean"]:.3f}' for row in rows]
     _, (name, *differences) = page.table('Differences to the row above')
@@ -252,7 +252,7 @@ def test_an_ablation(prepared, tmp_path):
 
     (out / 'ablation.json').unlink()  # before the first run is finished
     page = Page(build_page([out]))
-    assert page.table('All figures')[0] == ['figure', 'cbam, seed 0', 'plain, seed 0']
+    assert page.table('All metrics')[0] == ['metric', 'cbam, seed 0', 'plain, seed 0']
     assert 'cbam, seed 1: It was not tested' in page.text
 
 
@@ -268,14 +268,14 @@ def test_an_ablation_of_which_some_runs_have_no_log(prepared, tmp_path):
     page = Page(build_page([out]))
     assert 'cbam, seed 0 has no log here' in page.text and 'plain, seed 0 has no log here' in page.text
     assert 'training loss' in page.root.findall('.//img')[-1].get('alt') and 'seed 1 has no log' not in page.text
-    assert [row[0] for row in page.table('Figures of the rows')[1:]] == ['plain', 'cbam']
+    assert [row[0] for row in page.table('Metrics of the rows')[1:]] == ['plain', 'cbam']
     shutil.rmtree(folder)
     page = Page(build_page([out]))
     assert page.table('Differences to the row above') and 'What follows' not in page.text
     assert 'cbam, seed 1 has no log here' in page.text
 
 
-def test_an_ablation_of_undefined_figures(prepared, tmp_path):
+def test_an_ablation_of_undefined_metrics(prepared, tmp_path):
     out = write_ablation(tmp_path / 'ablation', prepared, dict(plain=3, cbam=5))
     content = read_json(out / 'ablation.json')
     for row in content['rows']:
@@ -286,7 +286,7 @@ def test_an_ablation_of_undefined_figures(prepared, tmp_path):
     (out / 'ablation.json').write_text(json.dumps(content))
     page = Page(build_page([out]))
     assert page.table('Differences to the row above')[1][3] == '-'
-    header, *shown = page.table('Figures of the rows')
+    header, *shown = page.table('Metrics of the rows')
     assert [row[header.index('PQ')] for row in shown] == ['-', '-']
 
 
@@ -307,7 +307,7 @@ def test_mistakes(prepared, tmp_path):
     with pytest.raises(UserError, match='no run of the ablation has a log yet'):
         build_page([tmp_path / 'ablation'])
     run = write_training(tmp_path / 'run', prepared)
-    for content, message in (('{', 'is no JSON'), ('[]', 'holds no figures'), ('{"cells/PQ": 1}', 'has no segm_AP50')):
+    for content, message in (('{', 'is no JSON'), ('[]', 'holds no metrics'), ('{"cells/PQ": 1}', 'has no segm_AP50')):
         (run / 'test_metrics.json').write_text(content)
         with pytest.raises(UserError, match=message):
             build_page([run])

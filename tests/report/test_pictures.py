@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.report.examples import rank
-from cellseg_mm.report.pictures import figure_sources, outline_path, photo_source
+from cellseg_mm.report.pictures import outline_path, photo_source, plot_sources
 
 
 def polygons(path):
@@ -76,8 +76,8 @@ def test_a_figure_in_two_themes_is_the_same_every_time():
         figure.add_subplot().set_title(r'$\frac$')  # broken as mathematics
         return figure
 
-    sources = figure_sources(draw)
-    assert sources == figure_sources(draw)
+    sources = plot_sources(draw)
+    assert sources == plot_sources(draw)
     texts = {theme: decode(sources[theme], 'svg+xml').decode() for theme in ('light', 'dark')}
     assert 'fill: #1d1b26' in texts['light'] and 'fill: #eceaf3' in texts['dark']
     assert all(r'$\frac$' in text for text in texts.values())

@@ -1,4 +1,4 @@
-"""Work dirs as the tools leave them, written by hand; the figures are those of the predictions."""
+"""Work dirs as the tools leave them, written by hand; the metrics are those of the predictions."""
 
 import json
 import shutil
@@ -53,9 +53,9 @@ def write_test(folder: Path, prepared: Path, keep: int = 5) -> Path:
         if index % keep
     ]
     write_json(folder / 'predictions.json', entries)
-    figures = evaluate(ground_truth, entries, SCORE_THR)
+    metrics = evaluate(ground_truth, entries, SCORE_THR)
     for path in (folder / 'test_metrics.json', log / f'{log.name}.json'):
-        write_json(path, {f'cells/{name}': value for name, value in figures.items()})
+        write_json(path, {f'cells/{name}': value for name, value in metrics.items()})
     return folder
 
 
@@ -69,13 +69,13 @@ def write_ablation(out: Path, prepared: Path, rows: dict) -> Path:
         ground_truth, results = (
             read_json(path) for path in (prepared / 'annotations/test.json', folder / 'test/predictions.json')
         )
-        figures = read_json(folder / 'test/test_metrics.json')
+        metrics = read_json(folder / 'test/test_metrics.json')
         runs[row] = [
             dict(
                 row=row,
                 seed=0,
                 digest='0123456789ab',
-                figures={name.removeprefix('cells/'): value for name, value in figures.items()},
+                figures={name.removeprefix('cells/'): value for name, value in metrics.items()},
                 trained_by=dict(commit='abc', device='a CPU', versions={}),
                 evidence=gather_evidence(ground_truth, results, SCORE_THR),
                 **dict.fromkeys(('parameters', 'checkpoint_mib', 'seconds_an_epoch', 'peak_memory_mib'), 1234.5),

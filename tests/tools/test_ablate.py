@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, read_json, write_tiny_config
 from matplotlib.figure import Figure
 
-from cellseg_mm.evaluation.ablation_summary import COSTS, FIGURES
+from cellseg_mm.evaluation.ablation_summary import COSTS, METRICS
 
 ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn', 'maskrcnn_r18_fpn_cbam']
 SHORT = ['train_cfg.max_epochs=2', 'train_dataloader.dataset.dataset.indices=2', 'model.test_cfg.rcnn.score_thr=0.001']
@@ -101,7 +101,7 @@ def write_result(folder, seed):
     """Of a test of one image without a cell."""
     origin = dict(commit='abc', device='a CPU', versions={})
     run = dict(row='row', seed=seed, digest='x', test_images=['a.png'], peak_memory_of='process', trained_by=origin)
-    run['figures'] = dict.fromkeys(FIGURES, 0.5)
+    run['figures'] = dict.fromkeys(METRICS, 0.5)
     run |= dict.fromkeys(COSTS, 1)
     run['evidence'] = dict(image=[], label=[], hits=[], ignored=[], actual=[[0]], pq=[None])
     (folder / f'seed_{seed}').mkdir(parents=True)

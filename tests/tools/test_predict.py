@@ -17,7 +17,8 @@ from tiny_detector import CLASSES, draw
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.export import FORMATS
-from cellseg_mm.inference import open_image, predict_files
+from cellseg_mm.images import open_image
+from cellseg_mm.inference import predict_files
 from cellseg_mm.structures import Cells
 from cellseg_mm.visualization import draw_cells
 

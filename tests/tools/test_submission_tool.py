@@ -16,8 +16,8 @@ from mmengine.registry import init_default_scope
 
 from cellseg_mm.datasets import CLASSES
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.engine import run_setup
-from cellseg_mm.evaluation import check_submission, read_image_list
+from cellseg_mm.engine import data_facts
+from cellseg_mm.submission import check_submission, read_image_list
 from cellseg_mm.utils import load_config
 
 CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
@@ -56,7 +56,7 @@ def root(tmp_path_factory):
     init_default_scope('mmdet')
     torch.manual_seed(0)
     cfg = load_config(str(CONFIG))
-    run_setup.set_data_facts(cfg, [200.0, 150.0, 180.0], [40.0, 50.0, 30.0], list(CLASSES))
+    data_facts.set_data_facts(cfg, [200.0, 150.0, 180.0], [40.0, 50.0, 30.0], list(CLASSES))
     cfg.model.backbone.init_cfg = None
     state_dict = MODELS.build(cfg.model).state_dict()
     for name, order in (('old', {}), ('new', dict(channel_order='bgr'))):

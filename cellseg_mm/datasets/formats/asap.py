@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from cellseg_mm.utils import UserError
 
-from .outlines import instances_but_regions, survey_outlines, to_ring
+from .rasterize import instances_but_regions, survey_outlines, to_ring
 from .regions import NO_RULES, RegionRules, find_rules
 from .sample import Instances, Sample, by_stem, images_by_stem, pair_labels, split_folders, subfolders, visible
 from .xml_file import ASAP_ROOT, find_xml, parse_xml, root_tag

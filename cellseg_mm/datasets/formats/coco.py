@@ -37,7 +37,7 @@ import numpy as np
 from cellseg_mm.structures import Runs, decode_runs
 from cellseg_mm.utils import UserError
 
-from .outlines import lay_instances, rasterize, to_ring
+from .rasterize import lay_instances, rasterize, to_ring
 from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, look_inside, region_notes
 from .sample import (
     MAX_COVER,

@@ -19,7 +19,7 @@ import numpy as np
 from cellseg_mm.structures import Runs
 from cellseg_mm.utils import UserError
 
-from .outlines import lay_instances
+from .rasterize import lay_instances
 from .sample import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,

@@ -33,7 +33,7 @@ import numpy as np
 
 from cellseg_mm.utils import UserError
 
-from .outlines import instances_from_outlines, survey_outlines, to_ring
+from .rasterize import instances_from_outlines, survey_outlines, to_ring
 from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, region_notes
 from .sample import (
     MAX_PARTS,

@@ -25,7 +25,7 @@ import numpy as np
 from cellseg_mm.utils import UserError
 
 from ..splits import patient_of
-from .outlines import instances_but_regions, survey_outlines, to_ring
+from .rasterize import instances_but_regions, survey_outlines, to_ring
 from .regions import NO_RULES, RegionRules, find_rules
 from .sample import (
     Instances,

@@ -18,14 +18,11 @@ from PIL import Image
 from scipy import ndimage
 from skimage import measure
 
+from cellseg_mm.images import open_image, tiff_pages
 from cellseg_mm.structures import instance_extents, relabel, stack_layers
-from cellseg_mm.utils import UserError, tiff_pages
+from cellseg_mm.utils import UserError
 
 from .regions import IGNORE_WORDS
-
-# a broken file is told in our own one line, not in OpenCV's several
-_set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel  # OpenCV 4 or 5
-_set_log_level(0)
 
 IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.jp2', '.webp', '.svs')
 SPLIT_NAMES = dict(
@@ -122,8 +119,6 @@ class Sample:
         Raises:
             UserError: If it cannot be read, or is too large to be read whole.
         """
-        from cellseg_mm.inference.image_source import open_image  # which in turn imports this package
-
         source = open_image(self.image)
         check_size(self.image, source.height, source.width)
         return source.read(0, 0, source.width, source.height), source.note

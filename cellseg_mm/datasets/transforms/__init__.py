@@ -1,7 +1,7 @@
 from .geometric import ApplyAffine, RandomQuarterTurn, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
 from .loading import LoadCellAnnotations, LoadRecentImage
 from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
-from .resized_size import resized_size
+from .resized_size import find_resize, resized_size
 
 __all__ = [
     'ApplyAffine',
@@ -16,5 +16,6 @@ __all__ = [
     'RandomRotation',
     'RandomWindow',
     'RandomZoom',
+    'find_resize',
     'resized_size',
 ]

@@ -1,7 +1,13 @@
 import math
+from collections.abc import Iterable
 
 from mmcv import rescale_size
 from mmdet.datasets.transforms import Resize
+
+
+def find_resize(steps: Iterable) -> Resize | None:
+    """The first ``Resize`` among the transforms of a pipeline; None without one."""
+    return next((step for step in steps if isinstance(step, Resize)), None)
 
 
 def resized_size(resize: Resize | None, width: int, height: int) -> tuple:

@@ -1,14 +1,13 @@
 import math
 
 import torch
-from mmdet.datasets.transforms import Resize
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from cellseg_mm.datasets import inner_datasets
-from cellseg_mm.datasets.transforms import resized_size
+from cellseg_mm.datasets.transforms import find_resize, resized_size
 from cellseg_mm.models.task_modules import best_anchor_iou
 
 
@@ -56,7 +55,7 @@ def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
     Returns:
         Tensor: (N,) float32 over all cells of all images, in their order.
     """
-    resize = next((step for step in dataset.pipeline.transforms if isinstance(step, Resize)), None)
+    resize = find_resize(dataset.pipeline.transforms)
     results = [torch.zeros(0)]
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)

@@ -1,11 +1,10 @@
 import numpy as np
-from mmdet.datasets.transforms import Resize
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from cellseg_mm.datasets import inner_datasets
-from cellseg_mm.datasets.transforms import resized_size
+from cellseg_mm.datasets.transforms import find_resize, resized_size
 
 
 @HOOKS.register_module()
@@ -31,6 +30,6 @@ class InputScaleHook(Hook):
 
 
 def _scales(dataset: object) -> list:
-    resize = next((step for step in dataset.pipeline.transforms if isinstance(step, Resize)), None)
+    resize = find_resize(dataset.pipeline.transforms)
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
     return [resized_size(resize, info['width'], info['height'])[1] for info in infos]

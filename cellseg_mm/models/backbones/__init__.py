@@ -1,4 +1,4 @@
-from .cbam_resnet import CBAMResNet
+from .attention_resnet import AttentionResNet
 from .efficientnet_lite import EfficientNetLite
 
-__all__ = ['CBAMResNet', 'EfficientNetLite']
+__all__ = ['AttentionResNet', 'EfficientNetLite']

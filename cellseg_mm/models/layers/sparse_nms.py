@@ -1,7 +1,6 @@
 """Non-maximum suppression that compares a box with its neighbours, for scenes of thousands of boxes on the CPU."""
 
 import functools
-import importlib
 import warnings
 from collections.abc import Callable
 
@@ -52,10 +51,6 @@ def sparse_nms(
     if max_num > 0:
         indices = indices[:max_num]
     return torch.cat([boxes[indices], scores[indices].reshape(-1, 1)], dim=1), indices
-
-
-# mmcv has no registry for it: batched_nms looks the name up in its own module
-importlib.import_module('mmcv.ops.nms').sparse_nms = sparse_nms
 
 
 def _is_supported(boxes: object, scores: object, iou_threshold: float, offset: int) -> bool:

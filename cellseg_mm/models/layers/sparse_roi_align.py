@@ -48,10 +48,6 @@ class SparseRoIAlign(mmcv.ops.RoIAlign):
         )
 
 
-# mmcv has no registry for it: mmdet's extractors look the name up in mmcv.ops
-mmcv.ops.SparseRoIAlign = SparseRoIAlign
-
-
 class _Pooling(torch.autograd.Function):
     """(N, C, H, W) features times a matrix of :func:`pooling_matrix`: (R, C, h, w)."""
 

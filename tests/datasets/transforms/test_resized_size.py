@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from mmdet.datasets.transforms import Resize
+from mmdet.datasets.transforms import RandomFlip, Resize
 
-from cellseg_mm.datasets.transforms import resized_size
+from cellseg_mm.datasets.transforms import find_resize, resized_size
 
 
 @pytest.mark.parametrize('keep_ratio', [True, False])
@@ -19,4 +19,7 @@ def test_sizes_are_those_of_the_images_that_resize_gives(size, keep_ratio):
 
 
 def test_a_pipeline_without_resize_leaves_the_size():
+    resizes = [Resize(scale=(4, 4)), Resize(scale=(8, 8))]
+    assert find_resize([RandomFlip(prob=0.5), *resizes]) is resizes[0]
+    assert find_resize([RandomFlip(prob=0.5)]) is None
     assert resized_size(None, 7, 9) == ((7, 9), 1.0)

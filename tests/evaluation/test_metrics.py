@@ -14,53 +14,53 @@ def data():
 def test_perfect_detections_score_one_everywhere(data):
     ground_truth, _ = data
     results = [dict(entry, score=0.9) for entry in ground_truth['annotations']]
-    figures = evaluate(ground_truth, results)
+    metrics = evaluate(ground_truth, results)
     empty = {'segm_mAP_max1000_16_to_32px', 'segm_mAP_max1000_over_32px'}
-    assert figures.pop('score_thr') == 0.9
-    for name, value in figures.items():
+    assert metrics.pop('score_thr') == 0.9
+    for name, value in metrics.items():
         assert np.isnan(value) if name in empty else value == pytest.approx(1, abs=1e-9), name
 
 
 def test_names_say_how_many_detections_count():
-    figures = evaluate(*perfect_detections(250))
+    metrics = evaluate(*perfect_detections(250))
     for name in ('mAP', 'AP50', 'AP75'):
         for suffix in ('', '_class 1'):
-            assert figures[f'segm_{name}_max1000{suffix}'] == pytest.approx(1)
-            assert figures[f'bbox_{name}_max100{suffix}'] == pytest.approx(41 / 101)
+            assert metrics[f'segm_{name}_max1000{suffix}'] == pytest.approx(1)
+            assert metrics[f'bbox_{name}_max100{suffix}'] == pytest.approx(41 / 101)
 
 
-def test_figures_are_those_of_the_functions_they_name(data):
+def test_metrics_are_those_of_the_functions_they_name(data):
     ground_truth, results = data
-    figures = evaluate(ground_truth, results, score_thr=0.4)
+    metrics = evaluate(ground_truth, results, score_thr=0.4)
     precision = average_precision(ground_truth, results, 'segm')
-    assert figures['segm_AP75_max100_class 2'] == precision.mean(100, 0.75, label=1)
-    assert figures['segm_mAP_max1000'] == precision.mean(1000)
-    assert figures['segm_mAP_max1000_under_16px'] == precision.mean(1000, band='under_16px')
-    assert figures['bbox_AP50_max1000'] == average_precision(ground_truth, results, 'bbox').mean(1000, 0.5)
+    assert metrics['segm_AP75_max100_class 2'] == precision.mean(100, 0.75, label=1)
+    assert metrics['segm_mAP_max1000'] == precision.mean(1000)
+    assert metrics['segm_mAP_max1000_under_16px'] == precision.mean(1000, band='under_16px')
+    assert metrics['bbox_AP50_max1000'] == average_precision(ground_truth, results, 'bbox').mean(1000, 0.5)
     kept = [entry for entry in results if entry['score'] >= 0.4]
     scenes = make_scenes(ground_truth, kept)
-    assert figures['PQ'] == pytest.approx(panoptic_counts(scenes).quality()[0].mean())
+    assert metrics['PQ'] == pytest.approx(panoptic_counts(scenes).quality()[0].mean())
     pooled = panoptic_counts(scenes, 4).pooled().quality()
-    assert figures['SQ_class 3'] == pytest.approx(pooled[2][2]) and figures['mDQ'] == pytest.approx(pooled[1].mean())
-    assert figures['score_thr'] == 0.4
+    assert metrics['SQ_class 3'] == pytest.approx(pooled[2][2]) and metrics['mDQ'] == pytest.approx(pooled[1].mean())
+    assert metrics['score_thr'] == 0.4
 
 
 def test_the_threshold_is_the_best_on_the_data(data):
-    figures = evaluate(*data)
-    others = [evaluate(*data, score_thr=thr)['PQ'] for thr in (0.05, figures['score_thr'], 0.95)]
-    assert figures['PQ'] == others[1] == max(others) > min(others)
+    metrics = evaluate(*data)
+    others = [evaluate(*data, score_thr=thr)['PQ'] for thr in (0.05, metrics['score_thr'], 0.95)]
+    assert metrics['PQ'] == others[1] == max(others) > min(others)
 
 
-def test_engines_agree_on_all_figures(data):
+def test_engines_agree_on_all_metrics(data):
     ours, reference = (evaluate(*data, score_thr=0.3, engine=engine) for engine in ENGINES)
     assert ours.keys() == reference.keys()
     np.testing.assert_allclose(list(ours.values()), list(reference.values()), atol=1e-6)
 
 
 def test_no_detection(data):
-    figures = evaluate(data[0], [])
-    assert figures['segm_mAP_max1000'] == figures['PQ'] == figures['AJI'] == figures['F1_detection'] == 0.0
-    assert figures['score_thr'] == 0.95
+    metrics = evaluate(data[0], [])
+    assert metrics['segm_mAP_max1000'] == metrics['PQ'] == metrics['AJI'] == metrics['F1_detection'] == 0.0
+    assert metrics['score_thr'] == 0.95
 
 
 def test_class_table(data):

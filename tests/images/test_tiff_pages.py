@@ -5,8 +5,8 @@ import pytest
 import tifffile
 
 from cellseg_mm.datasets.formats.sample import read_mask
-from cellseg_mm.inference import open_image
-from cellseg_mm.utils import UserError, tiff_pages
+from cellseg_mm.images import open_image, tiff_pages
+from cellseg_mm.utils import UserError
 
 
 @pytest.fixture

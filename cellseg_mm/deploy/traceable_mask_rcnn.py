@@ -13,7 +13,7 @@ from mmdet.models.detectors import MaskRCNN
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor, nn
 
-from .bbox_heads import OneClassBBoxHead, most_likely_class
+from cellseg_mm.models.bbox_heads import OneClassBBoxHead, most_likely_class
 
 
 class _NonMaxSuppression(torch.autograd.Function):

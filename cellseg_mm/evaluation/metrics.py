@@ -1,4 +1,4 @@
-"""All figures of instance segmentation of cells, from COCO annotations and COCO results, under names that say which."""
+"""All metrics of instance segmentation of cells, from COCO annotations and COCO results, under names that say which."""
 
 import gc
 from collections.abc import Iterator
@@ -67,53 +67,53 @@ def evaluate(
         centroid_radius (float): In px.
 
     Returns:
-        dict[str, float]: Not rounded; nan where there is no ground truth for a figure.
+        dict[str, float]: Not rounded; nan where there is no ground truth for a metric.
     """
     classes = [entry['name'] for entry in ground_truth['categories']]
-    figures = {}
+    metrics = {}
     for iou_type in ('segm', 'bbox'):
         bands = SIZE_BANDS if iou_type == 'segm' else {'all': SIZE_BANDS['all']}
         precision = average_precision(ground_truth, results, iou_type, MAX_DETS, engine, bands)
         for max_dets in MAX_DETS:
             for name, iou_thr in IOU_THRS.items():
                 key = f'{iou_type}_{name}_max{max_dets}'
-                figures[key] = precision.mean(max_dets, iou_thr)
+                metrics[key] = precision.mean(max_dets, iou_thr)
                 for label, class_name in enumerate(classes):
-                    figures[f'{key}_{class_name}'] = precision.mean(max_dets, iou_thr, label)
+                    metrics[f'{key}_{class_name}'] = precision.mean(max_dets, iou_thr, label)
         for band in list(bands)[1:]:
             key = f'{iou_type}_mAP_max{MAX_DETS[-1]}_{band}'
-            figures[key] = precision.mean(MAX_DETS[-1], band=band)
+            metrics[key] = precision.mean(MAX_DETS[-1], band=band)
 
     scenes = make_scenes(ground_truth, results)
     if score_thr is None:
         score_thr = best_score_threshold(scenes, SCORE_THRS)[0]
-    return figures | instance_figures([scene.above(score_thr) for scene in scenes], classes, score_thr, centroid_radius)
+    return metrics | instance_metrics([scene.above(score_thr) for scene in scenes], classes, score_thr, centroid_radius)
 
 
-def instance_figures(scenes: list, classes: list, score_thr: float, centroid_radius: float = CENTROID_RADIUS) -> dict:
+def instance_metrics(scenes: list, classes: list, score_thr: float, centroid_radius: float = CENTROID_RADIUS) -> dict:
     """The part of :func:`evaluate` from ``score_thr`` on, from scenes with the predictions above it."""
     of_image = panoptic_counts(scenes).quality()
     by_class = panoptic_counts(scenes, len(classes))
     pooled = by_class.pooled().quality()
     f1, class_f1 = detection_f1(scenes, len(classes), centroid_radius)
-    figures = dict(score_thr=float(score_thr))
-    figures |= {name: nanmean(values) for name, values in zip(('PQ', 'DQ', 'SQ'), of_image, strict=True)}
+    metrics = dict(score_thr=float(score_thr))
+    metrics |= {name: nanmean(values) for name, values in zip(('PQ', 'DQ', 'SQ'), of_image, strict=True)}
     for name, values in zip(('PQ', 'DQ', 'SQ'), pooled, strict=True):
-        figures[f'm{name}'] = nanmean(values)
-        figures |= {f'{name}_{class_name}': float(value) for class_name, value in zip(classes, values, strict=True)}
-    figures['monusac_PQ'] = monusac_pq(by_class)
-    figures['AJI'] = nanmean([aggregated_jaccard(scene) for scene in scenes])
-    figures['Dice'] = nanmean([foreground_dice(scene) for scene in scenes])
-    figures['F1_detection'] = f1
-    figures |= {f'F1_{class_name}': float(value) for class_name, value in zip(classes, class_f1, strict=True)}
-    return figures
+        metrics[f'm{name}'] = nanmean(values)
+        metrics |= {f'{name}_{class_name}': float(value) for class_name, value in zip(classes, values, strict=True)}
+    metrics['monusac_PQ'] = monusac_pq(by_class)
+    metrics['AJI'] = nanmean([aggregated_jaccard(scene) for scene in scenes])
+    metrics['Dice'] = nanmean([foreground_dice(scene) for scene in scenes])
+    metrics['F1_detection'] = f1
+    metrics |= {f'F1_{class_name}': float(value) for class_name, value in zip(classes, class_f1, strict=True)}
+    return metrics
 
 
-def class_table(figures: dict, classes: list) -> tuple:
-    """The main figures by class, for a table.
+def class_table(metrics: dict, classes: list) -> tuple:
+    """The main metrics by class, for a table.
 
     Args:
-        figures (dict): Of :func:`evaluate`.
+        metrics (dict): Of :func:`evaluate`.
         classes (list[str]): Names.
 
     Returns:
@@ -121,6 +121,6 @@ def class_table(figures: dict, classes: list) -> tuple:
     """
     header = ['class', 'segm AP50', 'segm mAP', 'bbox AP50', 'PQ', 'DQ', 'SQ', 'F1 (centroid)']
     keys = ['segm_AP50_max1000', 'segm_mAP_max1000', 'bbox_AP50_max1000', 'PQ', 'DQ', 'SQ', 'F1']
-    rows = [[name, *(figures[f'{key}_{name}'] for key in keys)] for name in classes]
-    rows.append(['mean', *(figures[key] for key in [*keys[:3], 'mPQ', 'mDQ', 'mSQ', 'F1_detection'])])
+    rows = [[name, *(metrics[f'{key}_{name}'] for key in keys)] for name in classes]
+    rows.append(['mean', *(metrics[key] for key in [*keys[:3], 'mPQ', 'mDQ', 'mSQ', 'F1_detection'])])
     return header, rows

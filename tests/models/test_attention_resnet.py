@@ -4,7 +4,7 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from torch import nn
 
-from cellseg_mm.models import CBAMResNet
+from cellseg_mm.models import AttentionResNet
 
 
 def build(depth=18, **kwargs):
@@ -15,6 +15,10 @@ def build_plain(depth):
     plain = ResNet(depth)
     plain.eval()  # returns None in mmdet
     return plain
+
+
+def test_the_name_in_the_configs_and_that_of_the_class():
+    assert MODELS.get('CBAMResNet') is MODELS.get('AttentionResNet') is AttentionResNet
 
 
 def count(module):
@@ -70,7 +74,7 @@ class Double(nn.Module):
 @pytest.mark.parametrize('depth', [18, 50])
 def test_block_attention_acts_on_the_branch_before_the_add(depth):
     MODELS.register_module('Double', module=Double, force=True)
-    attended = CBAMResNet(depth, attention=dict(type='Double'), placement='block').eval()
+    attended = AttentionResNet(depth, attention=dict(type='Double'), placement='block').eval()
     plain = build_plain(depth)
     plain.load_state_dict(attended.state_dict())
     last = 'norm2' if depth == 18 else 'norm3'
@@ -122,4 +126,4 @@ def test_one_level_dilated():
 @pytest.mark.parametrize('kwargs', [dict(placement='neck'), dict(placement='block', plugins=[1])])
 def test_refusals(kwargs):
     with pytest.raises(ValueError, match='placement'):
-        CBAMResNet(50, attention=dict(type='CBAM'), **kwargs)
+        AttentionResNet(50, attention=dict(type='CBAM'), **kwargs)

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 from random_results import annotation, disc, encode, make_ground_truth, random_results
 
-from cellseg_mm.evaluation import (
+from cellseg_mm.structures import decode_runs
+from cellseg_mm.submission import (
     check_submission,
+    findings,
     read_image_list,
     score_results,
-    submission,
     write_submission,
     write_test_set,
 )
-from cellseg_mm.evaluation.submission import MAX_BYTES, MEMBER, _mask_boxes
-from cellseg_mm.structures import decode_runs
+from cellseg_mm.submission.mask_boxes import mask_boxes
+from cellseg_mm.submission.zip_file import MAX_BYTES, MEMBER
 from cellseg_mm.utils import UserError
 
 IMAGES = [
@@ -275,7 +276,7 @@ def test_no_kind_of_problem_shares_its_words_with_another():
 
 
 def test_all_kinds_are_told_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(submission, 'MAX_LINES', 100)
+    monkeypatch.setattr(findings, 'MAX_LINES', 100)
     results = good_results()[:5]  # the changed ones are of image 2
     together = [name for name in WRONG_ENTRIES if name not in OF_THE_WHOLE_FILE]
     for name in together:
@@ -374,7 +375,7 @@ def test_boxes_of_masks(seed):
     codes = [encode(mask) for mask in masks]
     expected = np.array([mask_utils.toBbox(code) for code in codes])
     expected[:, 2:] += expected[:, :2]
-    np.testing.assert_array_equal(_mask_boxes(decode_runs(codes), 6, 9), expected)
+    np.testing.assert_array_equal(mask_boxes(decode_runs(codes), 6, 9), expected)
 
 
 def test_what_can_match_nothing_is_not_written(tmp_path):
@@ -457,8 +458,8 @@ def test_score_with_and_without_the_cap():
     assert largest == 250
     capped = 41 / 101  # precision 1 at recalls 0, 0.01, ..., 0.4
     expected = {'class 1': [1, capped, 1, capped], 'class 2': [0] * 4, 'all classes': [0.5, capped / 2] * 2}
-    for name, *figures in rows:
-        np.testing.assert_allclose(figures, expected.get(name, [np.nan] * 4), rtol=0, atol=1e-12)
+    for name, *metrics in rows:
+        np.testing.assert_allclose(metrics, expected.get(name, [np.nan] * 4), rtol=0, atol=1e-12)
     assert [row[0] for row in rows] == ['all classes', 'class 1', 'class 2', 'class 3']
 
 

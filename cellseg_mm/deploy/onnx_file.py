@@ -1,34 +1,25 @@
-"""A trained model as a file that runs without us: weights as safetensors, the whole detector as ONNX.
-
-Both carry what their use needs as metadata, by key a JSON text: see docs/export.md.
-"""
+"""The whole detector as ONNX."""
 
 import importlib
 import io
-import json
 import warnings
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import safetensors.torch
 import torch
 from mmdet.models.detectors import MaskRCNN
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.models.traceable_mask_rcnn import TraceableMaskRCNN
 from cellseg_mm.utils import UserError
 from cellseg_mm.utils.config import flatten
-from cellseg_mm.version import __version__
 
-from .detector import input_pipeline
+from .metadata import input_sizes
+from .traceable_mask_rcnn import TraceableMaskRCNN
 
 # the oldest with RoiAlign's half-pixel coordinates and all else that the graph holds
 ONNX_OPSET = 16
-# of BatchNorm; they grow beyond float16 or vanish in it, and take no space
-STATISTICS = ('running_mean', 'running_var')
 # the parts whose test path TraceableMaskRCNN follows; None stands for an absent key
 TRACEABLE = {
     'type': ('MaskRCNN',),
@@ -48,63 +39,6 @@ TRACEABLE = {
     'test_cfg.rpn.nms.type': ('nms', 'sparse_nms'),
     'test_cfg.rcnn.nms.type': ('nms', 'sparse_nms'),
 }
-
-
-def metadata(cfg: Config, checkpoint: dict) -> dict:
-    """What stands in a file beside the weights: by key a JSON text.
-
-    Args:
-        cfg (Config): Of :func:`checkpoint_config`.
-        checkpoint (dict): Of :func:`read_checkpoint`.
-    """
-    entries = dict(
-        cellseg_mm=__version__,
-        config=_without_places(cfg).pretty_text,
-        classes=checkpoint['meta']['dataset_meta']['classes'],
-        mean=cfg.model.data_preprocessor.mean,
-        std=cfg.model.data_preprocessor.std,
-        channel_order=cfg.get('channel_order'),
-        resize=input_sizes(cfg),
-        mask_thr_binary=dict(flatten(cfg.model)).get('test_cfg.rcnn.mask_thr_binary'),
-        operating_point=checkpoint['meta'].get('operating_point'),
-        input_scale=checkpoint['meta'].get('input_scale'),
-    )
-    return {key: json.dumps(value) for key, value in entries.items()}
-
-
-def _without_places(cfg: Config) -> Config:
-    """A config in which absolute paths, which mean something on the machine of the training alone, are cut down to
-    their last part."""
-
-    def cut(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: cut(entry) for key, entry in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(cut(entry) for entry in value)
-        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-    return Config(cut(cfg.to_dict()))
-
-
-def to_safetensors(state_dict: dict, notes: dict, half: bool = False) -> bytes:
-    """A file of weights for :func:`read_checkpoint`.
-
-    Args:
-        state_dict (dict[str, Tensor]): A model's.
-        notes (dict[str, str]): Of :func:`metadata`.
-        half (bool): Floating-point weights as float16, but for :data:`STATISTICS`.
-
-    Raises:
-        UserError: If a weight is beyond float16.
-    """
-    weights = {}
-    for name, value in state_dict.items():
-        is_rounded = half and value.is_floating_point() and not name.endswith(STATISTICS)
-        stored = value.to(torch.float16) if is_rounded else value.clone()
-        if not torch.equal(stored.isfinite(), value.isfinite()):
-            raise UserError(f'{name} goes up to {value.abs().max():.3g}, beyond float16; leave out --half')
-        weights[name] = stored.contiguous()
-    return safetensors.torch.save(weights, notes)
 
 
 def check_traceable(cfg: Config, path: str) -> None:
@@ -128,14 +62,6 @@ def check_traceable(cfg: Config, path: str) -> None:
         raise UserError(
             f'{path}: its test pipeline has no Resize with scale and keep_ratio=True, which an ONNX file states'
         )
-
-
-def input_sizes(cfg: Config) -> list | None:
-    """The two sizes into which the test pipeline fits an image, its longer side into the larger one; None without."""
-    for step in input_pipeline(cfg):
-        if step.type == 'Resize' and step.get('keep_ratio') and step.get('scale'):
-            return list(step.scale)
-    return None
 
 
 def to_onnx(detector: MaskRCNN, notes: dict) -> bytes:

@@ -13,10 +13,8 @@ import tifffile
 from PIL import Image
 
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.inference import ArraySource, open_image, read_overview
-from cellseg_mm.inference.image_source import OpenSlideSource
-from cellseg_mm.inference.pixel_values import full_scale
-from cellseg_mm.inference.tiff_source import CHANNELS
+from cellseg_mm.images import ArraySource, OpenSlideSource, full_scale, open_image, read_overview
+from cellseg_mm.images.tiff_source import CHANNELS
 from cellseg_mm.utils import UserError
 
 HEIGHT, WIDTH = 150, 210

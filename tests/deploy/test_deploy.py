@@ -1,4 +1,4 @@
-"""Files for hand-over: what is written is what the checkpoint holds, and runs without us."""
+"""A model out of the project: what is written is what the checkpoint holds, and runs without us."""
 
 import json
 import re
@@ -19,8 +19,9 @@ from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, INPUT_SCALE, MEAN, POINT, STD, draw, predict, random_detector, tiny_config
 from torch import nn
 
-from cellseg_mm import CellInferencer
-from cellseg_mm.engine import handover, run_setup
+from cellseg_mm import CellInferencer, deploy
+from cellseg_mm.deploy import onnx_file
+from cellseg_mm.engine import data_facts
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError, parse_config_text
 
@@ -34,7 +35,7 @@ def row(request) -> tuple:
     cfg = tiny_config(request.param, rcnn=dict(score_thr=0.1))
     detector = random_detector(cfg)
     checkpoint = dict(meta=dict(dataset_meta=dict(classes=CLASSES), operating_point=POINT))
-    return cfg, detector, handover.to_onnx(detector, handover.metadata(cfg, checkpoint))
+    return cfg, detector, deploy.to_onnx(detector, deploy.metadata(cfg, checkpoint))
 
 
 def run(content: bytes, image: np.ndarray) -> list:
@@ -43,7 +44,7 @@ def run(content: bytes, image: np.ndarray) -> list:
 
 
 def best_score(detector: nn.Module, image: np.ndarray) -> float:
-    return float(handover.detect(detector, image)[1].max())
+    return float(deploy.detect(detector, image)[1].max())
 
 
 def masks_of(instances: object) -> np.ndarray:
@@ -99,10 +100,10 @@ def test_cells_of_all_classes_suppress_each_other_where_the_config_says_so():
     found = []
     for agnostic in (False, True):
         cfg = tiny_config(ROWS[1], rcnn=dict(score_thr=0.1, nms=dict(class_agnostic=agnostic)))
-        handover.check_traceable(cfg, 'x.pth')
+        deploy.check_traceable(cfg, 'x.pth')
         detector = random_detector(cfg)
-        content = handover.to_onnx(detector, {})
-        assert re.search(r'agree on (\d{2,}) of \1 cells', handover.compare(detector, content))
+        content = deploy.to_onnx(detector, {})
+        assert re.search(r'agree on (\d{2,}) of \1 cells', deploy.compare(detector, content))
         found.append(len(run(content, draw(1, 128, 128))[0]))
     assert 10 < found[1] < 0.9 * found[0]
 
@@ -112,7 +113,7 @@ def test_an_image_without_a_detection_or_a_proposal(tmp_path):
         cfg = tiny_config(ROWS[1], **test_cfg)
         detector, image = random_detector(cfg), draw(2, 96, 96)
         assert len(predict(cfg, detector, image, tmp_path / 'image.png')) == 0
-        found = run(handover.to_onnx(detector, {}), image)
+        found = run(deploy.to_onnx(detector, {}), image)
         assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0, 28, 28)]
 
 
@@ -122,11 +123,11 @@ def test_a_graph_traced_where_nothing_is_found_finds_cells_elsewhere(monkeypatch
     empty, full = images[0], images[-1]
     detector.roi_head.test_cfg.score_thr = (best_score(detector, empty) + best_score(detector, full)) / 2
     detector.test_cfg.rcnn.score_thr = detector.roi_head.test_cfg.score_thr
-    monkeypatch.setattr(handover, 'drawn_image', lambda: empty)
-    content = handover.to_onnx(detector, {})
+    monkeypatch.setattr(onnx_file, 'drawn_image', lambda: empty)
+    content = deploy.to_onnx(detector, {})
     assert len(run(content, empty)[0]) == 0
     boxes, scores = run(content, full)[:2]
-    expected_boxes, expected_scores, _ = handover.detect(detector, full)
+    expected_boxes, expected_scores, _ = deploy.detect(detector, full)
     np.testing.assert_allclose(boxes, expected_boxes, atol=1e-2)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
     assert len(boxes)
@@ -146,11 +147,11 @@ def test_the_onnx_file_is_valid_and_says_what_it_is(row):
 
 def test_a_graph_that_does_otherwise_is_refused(row):
     cfg, detector, content = row
-    assert re.search(r'agree on (\d{3,}) of \1 cells', handover.compare(detector, content))
+    assert re.search(r'agree on (\d{3,}) of \1 cells', deploy.compare(detector, content))
     other = random_detector(cfg)
     other.roi_head.bbox_head.fc_reg.bias.data += 0.1
     with pytest.raises(UserError, match=r'agree on \d+ of \d+ cells only'):
-        handover.compare(other, content)
+        deploy.compare(other, content)
 
 
 @pytest.mark.parametrize(
@@ -170,10 +171,10 @@ def test_a_graph_that_does_otherwise_is_refused(row):
 )
 def test_what_an_onnx_file_cannot_hold_is_named(change, message):
     cfg = tiny_config(ROWS[0])
-    handover.check_traceable(cfg, 'x.pth')
+    deploy.check_traceable(cfg, 'x.pth')
     cfg.merge_from_dict(change)
     with pytest.raises(UserError, match=rf'x\.pth: .*{message}'):
-        handover.check_traceable(cfg, 'x.pth')
+        deploy.check_traceable(cfg, 'x.pth')
 
 
 def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoint, run_here, tmp_path, monkeypatch):
@@ -183,8 +184,8 @@ def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoin
     assert f'classes: {json.dumps(CLASSES)}' in out
     subprocess.run(['sha256sum', '-c', f'{path.name}.sha256'], cwd=tmp_path, check=True, capture_output=True)
     old, new = read_checkpoint(str(tiny_checkpoint)), read_checkpoint(str(path))
-    assert run_setup.checkpoint_data_facts(new, '') == dict(mean=MEAN, std=STD, classes=CLASSES)
-    assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
+    assert data_facts.checkpoint_data_facts(new, '') == dict(mean=MEAN, std=STD, classes=CLASSES)
+    assert data_facts.checkpoint_channel_order(new, '') == 'bgr'
     assert (new['meta']['operating_point'], new['meta']['input_scale']) == (POINT, INPUT_SCALE)
     assert parse_config_text(new['meta']['cfg']) == parse_config_text(old['meta']['cfg'])
     loaded = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')  # the runner's way: load_from
@@ -213,7 +214,7 @@ def test_half_precision_rounds_weights_alone(tiny_checkpoint, run_here, tmp_path
 
 def test_statistics_beyond_float16_stay_whole():
     statistics = {'bn.running_mean': torch.tensor([7e4]), 'bn.running_var': torch.tensor([1e-9])}
-    written = safetensors.torch.load(handover.to_safetensors(statistics, {}, half=True))
+    written = safetensors.torch.load(deploy.to_safetensors(statistics, {}, half=True))
     assert all(torch.equal(value, written[name]) for name, value in statistics.items())
 
 
@@ -221,7 +222,7 @@ def test_a_handed_over_config_names_no_place_on_this_machine():
     cfg = tiny_config(ROWS[1])
     cfg.merge_from_dict(dict(work_dir='/home/me/runs/7', data_root='/mnt/data/cells/', load_from='work_dirs/x.pth'))
     cfg.train_dataloader.dataset.data_root = cfg.data_root
-    notes = handover.metadata(cfg, dict(meta=dict(dataset_meta=dict(classes=CLASSES))))
+    notes = deploy.metadata(cfg, dict(meta=dict(dataset_meta=dict(classes=CLASSES))))
     written = parse_config_text(json.loads(notes['config']))
     assert (written['work_dir'], written['data_root'], written['load_from']) == ('7', 'cells', 'work_dirs/x.pth')
     assert '/home' not in notes['config'] and '/mnt' not in notes['config']
@@ -230,7 +231,7 @@ def test_a_handed_over_config_names_no_place_on_this_machine():
 
 def test_a_weight_beyond_float16_is_named():
     with pytest.raises(UserError, match=r'conv\.weight goes up to 7e\+04, beyond float16'):
-        handover.to_safetensors({'conv.weight': torch.tensor([7e4])}, {}, half=True)
+        deploy.to_safetensors({'conv.weight': torch.tensor([7e4])}, {}, half=True)
 
 
 def test_another_config_takes_over_classes_and_normalisation(tiny_checkpoint, run_here, tmp_path):
@@ -239,7 +240,7 @@ def test_another_config_takes_over_classes_and_normalisation(tiny_checkpoint, ru
     assert run_here('export', tiny_checkpoint, '--out', tmp_path / 'x.safetensors', '--config', config)[0] == 0
     new = read_checkpoint(str(tmp_path / 'x.safetensors'))
     assert Config.fromstring(new['meta']['cfg'], '.py').model.test_cfg.rcnn.score_thr == 0.4
-    assert run_setup.checkpoint_channel_order(new, '') == 'bgr'
+    assert data_facts.checkpoint_channel_order(new, '') == 'bgr'
 
 
 def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, tmp_path):

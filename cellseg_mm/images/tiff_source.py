@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import logging
 import math
 import os
 from pathlib import Path
@@ -11,9 +10,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from cellseg_mm.utils import UserError, tiff_pages
+from cellseg_mm.utils import UserError
 
 from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
+from .tiff_pages import tiff_pages
 
 # Channels without alpha, by photometric interpretation.
 CHANNELS = dict(MINISWHITE=1, MINISBLACK=1, PALETTE=1, RGB=3, YCBCR=3, SEPARATED=4)
@@ -28,8 +28,6 @@ CACHE_BYTES = 2**27  # of decoded tiles and strips, which the next window may ne
 # Micrometres a px. A resolution outside is a printer's: 72 dpi are 353 micrometres.
 PIXEL_SIZES = (0.02, 20)
 MICROMETERS = {'µm': 1, 'μm': 1, 'um': 1, 'micron': 1, 'microns': 1, '\\u00B5m': 1, 'nm': 1e-3, 'mm': 1e3, 'cm': 1e4}
-
-logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what matters comes as an error
 
 
 class UnknownTiffError(UserError):

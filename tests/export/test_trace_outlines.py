@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from cellseg_mm.export import outline_cells
+from cellseg_mm.export import trace_outlines
 
 
 def covered(outline: object, height: int, width: int) -> np.ndarray:
@@ -18,7 +18,7 @@ def covered(outline: object, height: int, width: int) -> np.ndarray:
 @settings(max_examples=300, deadline=None)
 @given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=7), elements=st.booleans()))
 def test_an_outline_is_valid_and_covers_the_pixels_of_its_mask_alone(masks):
-    for mask, outline in zip(masks, outline_cells(make_cells(masks)), strict=True):
+    for mask, outline in zip(masks, trace_outlines(make_cells(masks)), strict=True):
         if not mask.any():
             assert outline is None
             continue
@@ -44,7 +44,7 @@ def test_an_outline_is_valid_and_covers_the_pixels_of_its_mask_alone(masks):
 )
 def test_holes_and_parts_are_kept(drawing, parts, holes):
     mask = np.array([[pixel == '1' for pixel in row] for row in drawing.split()])
-    (outline,) = outline_cells(make_cells(mask[None]))
+    (outline,) = trace_outlines(make_cells(mask[None]))
     assert outline.geom_type == ('Polygon' if parts == 1 else 'MultiPolygon')
     found = shapely.get_parts(outline)
     assert (len(found), shapely.get_num_interior_rings(found).sum()) == (parts, holes)

@@ -6,7 +6,7 @@ import shapely
 from cellseg_mm.structures import Cells, Runs
 
 
-def outline_cells(cells: Cells) -> np.ndarray:
+def trace_outlines(cells: Cells) -> np.ndarray:
     """The outline of each cell along the edges of its pixels, so that it covers just these.
 
     Pixel (x, y) is the square from (x, y) to (x + 1, y + 1). Where pixels touch by a corner alone the outline falls

@@ -41,8 +41,8 @@ class AttentionBottleneck(_AttentionBlock, Bottleneck):
         return self.norm3(self.conv3(out))
 
 
-@MODELS.register_module()
-class CBAMResNet(ResNet):
+@MODELS.register_module(name=['AttentionResNet', 'CBAMResNet'])  # the second is the name in the configs
+class AttentionResNet(ResNet):
     """mmdet's ResNet with attention. Weights of a plain ResNet load with only the attention's keys missing.
 
     Attention is never frozen: it and its BatchNorm train under ``frozen_stages`` and ``norm_eval``, for they are new
@@ -92,7 +92,7 @@ class CBAMResNet(ResNet):
         for module in self.attention_modules():
             module.requires_grad_(True)
 
-    def train(self, mode: bool = True) -> 'CBAMResNet':
+    def train(self, mode: bool = True) -> 'AttentionResNet':
         """Training mode by ResNet's rules for all but the attention, which follows ``mode``."""
         super().train(mode)
         for module in self.attention_modules():

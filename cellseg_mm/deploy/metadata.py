@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+from mmengine.config import Config
+
+from cellseg_mm.engine.detector import input_pipeline
+from cellseg_mm.utils.config import flatten
+from cellseg_mm.version import __version__
+
+
+def metadata(cfg: Config, checkpoint: dict) -> dict:
+    """What stands in a file beside the weights: by key a JSON text.
+
+    Args:
+        cfg (Config): Of :func:`checkpoint_config`.
+        checkpoint (dict): Of :func:`read_checkpoint`.
+    """
+    entries = dict(
+        cellseg_mm=__version__,
+        config=_without_places(cfg).pretty_text,
+        classes=checkpoint['meta']['dataset_meta']['classes'],
+        mean=cfg.model.data_preprocessor.mean,
+        std=cfg.model.data_preprocessor.std,
+        channel_order=cfg.get('channel_order'),
+        resize=input_sizes(cfg),
+        mask_thr_binary=dict(flatten(cfg.model)).get('test_cfg.rcnn.mask_thr_binary'),
+        operating_point=checkpoint['meta'].get('operating_point'),
+        input_scale=checkpoint['meta'].get('input_scale'),
+    )
+    return {key: json.dumps(value) for key, value in entries.items()}
+
+
+def _without_places(cfg: Config) -> Config:
+    """A config in which absolute paths, which mean something on the machine of the training alone, are cut down to
+    their last part."""
+
+    def cut(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: cut(entry) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(cut(entry) for entry in value)
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return Config(cut(cfg.to_dict()))
+
+
+def input_sizes(cfg: Config) -> list | None:
+    """The two sizes into which the test pipeline fits an image, its longer side into the larger one; None without."""
+    for step in input_pipeline(cfg):
+        if step.type == 'Resize' and step.get('keep_ratio') and step.get('scale'):
+            return list(step.scale)
+    return None

@@ -1,0 +1,156 @@
+"""The numbers of a prepared set, and where a config has them.
+
+The configs hold none of it, for they must load without data, and a config that reads files cannot be dumped.
+"""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from cellseg_mm.datasets.source_state import stale_source
+from cellseg_mm.utils import (
+    PROJECT_ROOT,
+    UserError,
+    evaluators,
+    inner_dataset_configs,
+    parse_config_text,
+    read_json,
+    scored_dataset,
+)
+from cellseg_mm.visualization.draw import class_colors
+
+PREPARED = 'prepared data come from tools/prepare_data.py'
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def set_data_root(cfg: Config) -> Path:
+    """Make the config's ``data_root`` absolute wherever it stands: dataloaders and evaluators.
+
+    A relative one is looked for from the current directory, then from the project's root.
+
+    Returns:
+        Path: The prepared set.
+
+    Raises:
+        UserError: If there is no prepared set.
+    """
+    given = Path(str(cfg.data_root))  # a folder 2024 of --cfg-options is a number
+    root = next((base for base in (Path.cwd() / given, PROJECT_ROOT / given) if _is_prepared(base)), None)
+    if root is None:
+        raise UserError(
+            f'{given}: no prepared data there. Make it by `python tools/prepare_data.py SOURCE --out {given}`, or '
+            'point to it by --cfg-options data_root=FOLDER'
+        )
+    cfg.data_root = f'{root}/'
+    for loader in LOADERS:
+        for dataset in inner_dataset_configs(cfg[loader].dataset):
+            dataset.data_root = cfg.data_root
+    for split in ('val', 'test'):
+        for evaluator in evaluators(cfg[f'{split}_evaluator']):
+            if 'ann_file' in evaluator:
+                evaluator.ann_file = str(root / scored_dataset(cfg[f'{split}_dataloader'].dataset).ann_file)
+    return root
+
+
+def _is_prepared(root: Path) -> bool:
+    return (root / 'statistics.json').is_file()
+
+
+def fill_from_prepared_data(cfg: Config) -> None:
+    """Point the config to its prepared set and put in the set's normalisation, classes and files' channel order.
+
+    A set whose source has changed since is told.
+
+    Raises:
+        UserError: If there is no prepared set.
+    """
+    root = set_data_root(cfg)
+    stale = stale_source(root)
+    if stale:
+        print(f'warning: {stale}', flush=True)
+    statistics = read_json(root / 'statistics.json', PREPARED)
+    set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
+    cfg.channel_order = statistics['channel_order']  # of the source's files; what is prepared is true RGB
+
+
+def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
+    """Put the normalisation and the classes of a prepared set where the config needs them.
+
+    Args:
+        cfg (Config): Changed in place.
+        mean (list[float]): Of R, G and B, 0..255.
+        std (list[float]): Likewise.
+        classes (list[str]): Names, in the order of the labels.
+    """
+    cfg.model.data_preprocessor.mean = list(mean)
+    cfg.model.data_preprocessor.std = list(std)
+    cfg.num_classes = len(classes)
+    set_num_classes(cfg.model, len(classes))
+    for loader in LOADERS:
+        for dataset in inner_dataset_configs(cfg[loader].dataset):
+            dataset.metainfo = dict(classes=tuple(classes), palette=class_colors(len(classes)))
+
+
+def set_num_classes(model: object, count: int) -> None:
+    """Put the number of classes wherever a model's config has one."""
+    if isinstance(model, dict):
+        if 'num_classes' in model:
+            model['num_classes'] = count
+        for entry in model.values():
+            set_num_classes(entry, count)
+    elif isinstance(model, (list, tuple)):
+        for entry in model:
+            set_num_classes(entry, count)
+
+
+def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
+    """Arguments for :func:`set_data_facts` as the checkpoint's own training had them.
+
+    Raises:
+        UserError: If the checkpoint carries no config with normalisation and classes.
+    """
+    try:
+        meta = checkpoint['meta']
+        preprocessor = parse_config_text(meta['cfg'])['model']['data_preprocessor']
+        facts = dict(mean=preprocessor['mean'], std=preprocessor['std'], classes=list(meta['dataset_meta']['classes']))
+    except (KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise UserError(f'{path}: carries no config of tools/train.py ({error!r})') from error
+    if facts['mean'] is None:
+        raise UserError(f'{path}: its config has no mean and std; it was not trained by tools/train.py')
+    return facts
+
+
+def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
+    """The channel order, ``'rgb'`` or ``'bgr'``, of the files that the checkpoint's training set was prepared from.
+
+    Raises:
+        UserError: If the checkpoint's config does not say it, as those of older versions do not.
+    """
+    order = parse_config_text(checkpoint['meta']['cfg']).get('channel_order')
+    if order not in ('rgb', 'bgr'):
+        raise UserError(f"{path}: does not say its training files' channel order; give --channel-order rgb or bgr")
+    return order
+
+
+def check_test_labels(cfg: Config, root: Path) -> bool:
+    """Whether the test split has labels to score against.
+
+    Raises:
+        UserError: If it has no image, or its classes are not those that the config, filled by :func:`set_data_facts`,
+            predicts.
+    """
+    dataset = scored_dataset(cfg.test_dataloader.dataset)
+    path = root / dataset.ann_file
+    content = read_json(path, PREPARED)
+    if not content['images']:
+        raise UserError(
+            f'{path}: lists no image; prepare the data with test images in a folder named test, or score validation: '
+            '--cfg-options test_dataloader.dataset.ann_file=annotations/val.json'
+        )
+    found, expected = [entry['name'] for entry in content['categories']], dataset.metainfo.classes
+    if list(expected) != found:
+        raise UserError(
+            f'{path}: its classes are {", ".join(found)}, the checkpoint predicts {", ".join(expected)}; prepare the '
+            'data with --classes as for training'
+        )
+    return bool(content['annotations'])

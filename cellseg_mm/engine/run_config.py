@@ -1,0 +1,124 @@
+"""What turns a config file into the config of a training or a test."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from cellseg_mm.utils import PROJECT_ROOT, UserError, inner_dataset_configs, load_config
+
+from .checkpoint import latest_checkpoint, read_checkpoint
+from .data_facts import checkpoint_data_facts, fill_from_prepared_data, set_data_facts
+from .precision import resume_precision
+from .starting_weights import check_same_classes, start_from_checkpoint, train_from_scratch, use_backbone_weights
+
+
+def training_config(
+    config: str,
+    options: dict | None = None,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    from_scratch: bool = False,
+    backbone_weights: str | None = None,
+    load_from: str | None = None,
+) -> Config:
+    """The whole config of a training run, ready for a Runner but for
+    :func:`cellseg_mm.engine.precision.fit_precision_to_device`.
+
+    Args:
+        config (str): A config file.
+        options (dict | None): Dotted keys to change, ``--cfg-options``.
+        work_dir (str | None): See :func:`set_work_dir`.
+        seed (int | None): In place of the config's.
+        from_scratch (bool): See :func:`train_from_scratch`.
+        backbone_weights (str | None): See :func:`use_backbone_weights`.
+        load_from (str | None): See :func:`start_from_checkpoint`.
+
+    Raises:
+        UserError: If the config, the prepared set or a file of weights is missing, the config is none of this project,
+            or the seed is none.
+    """
+    cfg = load_config(config, options)
+    _check_project(cfg, config)
+    set_work_dir(cfg, work_dir, config)
+    fill_from_prepared_data(cfg)
+    if seed is not None:
+        cfg.randomness.seed = seed
+    if not 0 <= (cfg.randomness.get('seed') or 0) < 2**32:
+        raise UserError(f'seed {cfg.randomness.seed}: seeds go from 0 to {2**32 - 1}')
+    if from_scratch:
+        train_from_scratch(cfg)
+    elif backbone_weights:
+        use_backbone_weights(cfg, backbone_weights)
+    elif load_from:
+        start_from_checkpoint(cfg, load_from)
+    return cfg
+
+
+def _check_project(cfg: Config, path: str) -> None:
+    """Refuse a config that builds on none of this project's, such as MMDetection's own; one may import other modules,
+    or train on another kind of data set."""
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    datasets = inner_dataset_configs(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
+    if 'cellseg_mm' not in imports and 'CellDataset' not in [dataset.get('type') for dataset in datasets]:
+        raise UserError(f'{path}: is no config of this project; build on one in configs/, see README.md')
+
+
+def resume_run(cfg: Config, given: str | None) -> dict | None:
+    """Have a run go on from a checkpoint, in its precision.
+
+    Args:
+        cfg (Config): Changed in place: ``resume``, ``load_from`` and the precision.
+        given (str | None): ``--resume``: a checkpoint, or ``'auto'`` for the last one of the work dir; None for what
+            the config says.
+
+    Returns:
+        dict | None: The checkpoint; None for a run that begins, also where the work dir holds none yet.
+
+    Raises:
+        UserError: If the checkpoint holds no run, or one on other classes.
+    """
+    if given or cfg.resume:
+        given = given or cfg.load_from or 'auto'
+        found = latest_checkpoint(cfg.work_dir) if given == 'auto' else given
+        cfg.resume = found is not None
+        cfg.load_from = found or cfg.load_from  # a run that only begins starts from its own weights
+    if not cfg.resume:
+        return None
+    checkpoint = read_checkpoint(cfg.load_from)
+    if 'optimizer' not in checkpoint:
+        raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
+    check_same_classes(cfg, checkpoint, cfg.load_from)
+    resume_precision(cfg, checkpoint)
+    return checkpoint
+
+
+def testing_config(config: str, checkpoint: str, options: dict | None = None) -> tuple:
+    """The config of a test of a checkpoint: its data set's normalisation and classes are those of the checkpoint.
+
+    Args:
+        config (str): A config file.
+        checkpoint (str): A file of weights.
+        options (dict | None): Dotted keys to change, ``--cfg-options``.
+
+    Returns:
+        tuple: The config, and the checkpoint's content, see :func:`read_checkpoint`.
+
+    Raises:
+        UserError: If one of both is missing, or the checkpoint carries no config with normalisation and classes.
+    """
+    cfg = load_config(config, options)
+    content = read_checkpoint(checkpoint)
+    set_data_facts(cfg, **checkpoint_data_facts(content, checkpoint))
+    cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
+    cfg.load_from = checkpoint
+    return cfg, content
+
+
+def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> None:
+    """``work_dir`` if given, else the config's own, else ``work_dirs/<config's name>`` in the project."""
+    cfg.work_dir = str(work_dir or cfg.get('work_dir') or PROJECT_ROOT / 'work_dirs' / Path(config_path).stem)
+
+
+def set_test_time_augmentation(cfg: Config) -> None:
+    """Have the model look at several views of each image: those of the config's ``tta_model``."""
+    cfg.model = {'type': 'CellTTAModel', **cfg.get('tta_model', {}), 'module': cfg.model}

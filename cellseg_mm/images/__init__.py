@@ -1,0 +1,33 @@
+"""Image files as sources of windows, so that a slide of any size is never in memory as a whole.
+
+A source has ``height`` and ``width`` in px, ``read(x, y, width, height)``, which returns a window as (height, width, 3)
+uint8 RGB, ``pixel_size`` in micrometres or None, ``note``, what was made of a file that is not plain 8-bit RGB, and
+``name``, the file's name without its folder, empty for an image in memory.
+
+Pixels are where the file has them: an EXIF orientation is not applied, so that coordinates are those of QuPath, ImageJ
+and scikit-image. Alpha is dropped. How more than 8 bits become 8 is said at :func:`full_scale`.
+"""
+
+from .array_source import ArraySource, SwappedSource, as_source
+from .image_file import SUFFIXES, open_image
+from .openslide_source import OpenSlideSource
+from .overview import read_overview
+from .pixel_values import full_scale, sample_windows
+from .quiet import silence_readers
+from .tiff_pages import tiff_pages
+from .tiff_source import TiffSource
+
+__all__ = [
+    'SUFFIXES',
+    'ArraySource',
+    'OpenSlideSource',
+    'SwappedSource',
+    'TiffSource',
+    'as_source',
+    'full_scale',
+    'open_image',
+    'read_overview',
+    'sample_windows',
+    'silence_readers',
+    'tiff_pages',
+]

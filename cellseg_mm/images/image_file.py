@@ -1,0 +1,99 @@
+"""Image files of every kind, opened as sources."""
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cellseg_mm.utils import UserError
+
+from .array_source import MIN_SIDE, PALETTE_NOTES, ArraySource, SwappedSource
+from .openslide_source import OpenSlideSource, is_slide
+from .pixel_values import describe_values, full_scale, join_notes, to_rgb
+from .tiff_source import TiffSource, UnknownTiffError
+
+TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+WHOLE_FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'BMP', 'WEBP')  # of Pillow's; some of its others run programs
+SLIDE_SUFFIXES = ('.ndpi', '.mrxs', '.scn', '.bif', '.vms', '.czi')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.jp2', '.bmp', '.webp', '.tif', '.tiff', '.svs', *SLIDE_SUFFIXES)
+
+
+def open_image(path: str | Path, channel_order: str = 'rgb') -> object:
+    """An image file as a source.
+
+    TIFF and SVS are read by windows, see :class:`TiffSource`; PNG, JPEG, JPEG 2000, BMP and WebP whole, by Pillow;
+    other slide formats, and TIFF of a kind that is none of TiffSource's, by openslide where it is installed.
+
+    Args:
+        path (str | Path): The file.
+        channel_order (str): ``'rgb'``, or ``'bgr'`` for a file with red and blue exchanged.
+
+    Raises:
+        UserError: If it cannot be read, in one line.
+    """
+    path = Path(path)
+    source = _open(path)
+    if min(source.height, source.width) < MIN_SIDE:
+        raise UserError(f'{path}: {source.width}x{source.height} px; at least {MIN_SIDE} a side are needed')
+    return SwappedSource(source) if channel_order == 'bgr' else source
+
+
+def _open(path: Path) -> object:
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(4)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+    if not start:
+        raise UserError(f'{path}: is empty')
+    if path.suffix.lower() in SLIDE_SUFFIXES:  # before TIFF, which some of them are underneath
+        return OpenSlideSource(path)
+    if start not in TIFF_STARTS:
+        return _read_whole(path)
+    try:
+        return TiffSource(path)
+    except UnknownTiffError:
+        if is_slide(path):
+            return OpenSlideSource(path)
+        raise
+
+
+def _read_whole(path: Path) -> ArraySource:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(path, formats=WHOLE_FORMATS) as image:
+                # of codec, box, offset and raw mode the last, such as RGB;16B
+                has_16_bits = image.format == 'PNG' and any('16' in str(tile[3]) for tile in image.tile)
+                orientation = image.getexif().get(0x0112, 1)
+                image.load()
+                array, note = _convert(path, image, has_16_bits)
+    except UnidentifiedImageError as error:
+        raise UserError(f'{path}: is none of PNG, JPEG, JPEG 2000, BMP, WebP, TIFF and SVS') from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        raise UserError(
+            f'{path}: more than {limit:.0f} megapixels, which such a file gives only at once; save it as a tiled TIFF'
+        ) from error
+    except Exception as error:  # decoders raise many kinds
+        raise UserError(f'{path}: is damaged or cut off ({error})') from error
+    turned = f'orientation {orientation} not applied' if orientation != 1 else ''
+    return ArraySource(array, note=join_notes(note, turned), name=path.name)
+
+
+def _convert(path: Path, image: Image.Image, has_16_bits: bool) -> tuple:
+    """(H, W, 3) uint8 of a loaded image, and a note."""
+    if has_16_bits:  # Pillow keeps the upper 8 bits alone
+        values = np.atleast_3d(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED))
+        values = values[..., [2, 1, 0, 3][: values.shape[2]]] if values.shape[2] > 1 else values
+    elif image.mode[0] in 'IF':
+        values = np.asarray(image)[..., None]
+    else:
+        channels = len(image.getbands())
+        note = PALETTE_NOTES.get(image.mode) or describe_values(channels, np.dtype(np.uint8), 8, 255)
+        return np.array(image.convert('RGB')), note
+    bits = 8 * values.dtype.itemsize
+    scale = full_scale(values.dtype, bits, values.min(), values.max())
+    return to_rgb(values, scale), describe_values(values.shape[2], values.dtype, bits, scale)

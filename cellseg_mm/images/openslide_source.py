@@ -1,0 +1,84 @@
+"""Slides of scanners by openslide."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cellseg_mm.utils import UserError
+
+from .tiff_source import checked_pixel_size
+
+
+class OpenSlideSource:
+    """A slide by openslide, an optional package; what the scanner left out is white.
+
+    It is cut to the region that the scanner recorded (``openslide.bounds-x`` and so on), where it names one, as QuPath
+    and other viewers show it: that region's upper left corner is (0, 0), and its area counts.
+
+    Args:
+        path (Path): The file.
+
+    Raises:
+        UserError: If openslide is not installed or does not know the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import openslide
+        except ImportError as error:
+            raise UserError(
+                f'{path}: slides of this kind need openslide: pip install openslide-python openslide-bin'
+            ) from error
+        self._path, self._error = path, openslide.OpenSlideError
+        try:
+            self._slide = openslide.OpenSlide(path)
+            self._left, self._top, self.width, self.height, self.note = _bounds(self._slide)
+            x, y = (float(self._slide.properties.get(f'openslide.mpp-{axis}', 'nan')) for axis in 'xy')
+        except (openslide.OpenSlideError, ValueError) as error:
+            raise UserError(f'{path}: openslide cannot read it ({error})') from error
+        self.pixel_size, self.name = checked_pixel_size(x, y), path.name
+
+    def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """See :meth:`~cellseg_mm.images.ArraySource.read`.
+
+        Raises:
+            UserError: If the file is damaged there.
+        """
+        try:
+            window = self._slide.read_region((self._left + x, self._top + y), 0, (width, height))
+        except self._error as error:
+            raise UserError(f'{self._path}: cannot be decoded at x {x}, y {y}, damaged? ({error})') from error
+        white = Image.new('RGBA', window.size, 'white')
+        return np.array(Image.alpha_composite(white, window).convert('RGB'))
+
+
+def is_slide(path: Path) -> bool:
+    """Whether openslide is there and knows a file as one of a scanner, and not as any TIFF in tiles."""
+    try:
+        from openslide import OpenSlide
+    except ImportError:
+        return False
+    return OpenSlide.detect_format(path) not in (None, 'generic-tiff')
+
+
+def _bounds(slide: object) -> tuple:
+    """x, y, width and height of the region that a slide shows, in px of its full canvas, and what to say about it.
+
+    Raises:
+        ValueError: If it names a region that is not one of the canvas.
+    """
+    names = [f'openslide.bounds-{name}' for name in ('x', 'y', 'width', 'height')]
+    full_width, full_height = slide.dimensions
+    if not all(name in slide.properties for name in names):
+        return 0, 0, full_width, full_height, ''
+    x, y, width, height = (int(slide.properties[name]) for name in names)
+    width, height = min(width, full_width - x), min(height, full_height - y)
+    if x < 0 or y < 0 or width < 1 or height < 1:
+        raise ValueError(f'its bounds {x}, {y}, {width}, {height} are not in its {full_width}x{full_height} px')
+    if (width, height) == (full_width, full_height):
+        return 0, 0, width, height, ''
+    note = (
+        f'the scanned region, as viewers show it: (0, 0) is at x {x}, y {y} of the full {full_width}x{full_height} px'
+    )
+    return x, y, width, height, note

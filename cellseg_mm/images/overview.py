@@ -1,0 +1,28 @@
+import math
+
+import cv2
+import numpy as np
+
+from .pixel_values import SAMPLE_SIDE
+
+
+def read_overview(source: object, max_side: int) -> tuple:
+    """The image shrunk by a whole number, so that no side is above ``max_side`` px; read strip by strip.
+
+    Args:
+        source (object): See :func:`open_image`.
+        max_side (int): Px.
+
+    Returns:
+        tuple: (H // k, W // k, 3) uint8 RGB, the means of k x k px, and k. What is left over at the right and below
+        is not in it.
+    """
+    shrink = math.ceil(max(source.height, source.width) / max_side)
+    height, width = max(1, source.height // shrink), max(1, source.width // shrink)
+    overview = np.empty((height, width, 3), np.uint8)
+    rows = max(1, SAMPLE_SIDE // shrink)
+    for top in range(0, height, rows):
+        part = overview[top : top + rows]
+        size = min(width * shrink, source.width), min(len(part) * shrink, source.height)
+        cv2.resize(source.read(0, top * shrink, *size), part.shape[1::-1], part, interpolation=cv2.INTER_AREA)
+    return overview, shrink

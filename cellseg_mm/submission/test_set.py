@@ -1,0 +1,47 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from cellseg_mm.datasets.formats.task import read_image
+from cellseg_mm.utils import UserError
+
+from .findings import MAX_LINES
+
+
+def write_test_set(images: list, source: Path, order: str, classes: Sequence, out: Path) -> None:
+    """Write what a test dataloader reads: ``out/images/ID.png`` in true RGB, ``out/annotations.json`` without a cell.
+
+    Args:
+        images (list[dict]): See :func:`read_image_list`.
+        source (Path): The folder of their files.
+        order (str): Channel order of the files: ``'rgb'`` or ``'bgr'``.
+        classes (Sequence[str]): Names of class 1, 2, ...
+        out (Path): A folder.
+
+    Raises:
+        UserError: If files are missing, are no images or not of the listed size.
+    """
+    missing = [image['file_name'] for image in images if not (source / image['file_name']).is_file()]
+    if missing:
+        named = ', '.join(missing[:MAX_LINES]) + (', ...' if len(missing) > MAX_LINES else '')
+        raise UserError(f'{source}: {len(missing)} of the {len(images)} listed images are not in it: {named}')
+    (out / 'images').mkdir(parents=True)
+    entries = []
+    for image in tqdm(images, desc='reading images', unit='image'):
+        path, expected = source / image['file_name'], (image['height'], image['width'])
+        pixels = read_image(path)
+        if pixels.shape[:2] != expected:
+            found = f'{pixels.shape[1]}x{pixels.shape[0]}'
+            raise UserError(f'{path}: {found} px (width x height), but {expected[1]}x{expected[0]} are listed')
+        entries.append(dict(image, file_name=f'{image["id"]}.png'))
+        target = out / 'images' / entries[-1]['file_name']
+        # OpenCV takes BGR
+        if not cv2.imwrite(str(target), np.ascontiguousarray(pixels[..., ::-1] if order == 'rgb' else pixels)):
+            raise UserError(f'{target}: cannot be written (disk full?)')
+    categories = [dict(id=number, name=name) for number, name in enumerate(classes, start=1)]
+    content = dict(images=entries, annotations=[], categories=categories)
+    (out / 'annotations.json').write_text(json.dumps(content), encoding='utf-8')

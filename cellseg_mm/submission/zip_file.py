@@ -1,0 +1,99 @@
+"""The zip, written and read."""
+
+import json
+import reprlib
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+from pycocotools import mask as mask_utils
+
+from cellseg_mm.utils import UserError, write_atomically
+
+from .findings import MAX_LINES, Findings, kind_of
+
+MEMBER = 'test-results.json'
+# A thousand detections in each of 100 images take some 30 MB; a few kB of zip can claim to hold terabytes.
+MAX_BYTES = 2**30
+
+
+def write_submission(path: Path, results: list) -> int:
+    """Write the zip, without detections that have no pixel or a box without an area: they can match nothing.
+
+    Args:
+        path (Path): The zip.
+        results (list[dict]): See :func:`encode_predictions`; codes are whole.
+
+    Returns:
+        int: Number of detections left out.
+    """
+    kept = [entry for entry in results if mask_utils.area(entry['segmentation']) and min(entry['bbox'][2:]) > 0]
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MEMBER, json.dumps(kept, allow_nan=False))
+    write_atomically(path, buffer.getvalue())
+    return len(results) - len(kept)
+
+
+def read_zip(path: Path, findings: Findings) -> list | None:
+    """The list in the zip; None where it cannot be read."""
+    if not path.is_file():
+        raise UserError(f'{path}: no such file')
+    text = _read_member(path, findings)
+    if text is None:
+        return None
+    constants = []
+    try:
+        content = json.loads(text, parse_constant=lambda name: constants.append(name) or float(name))
+    except (ValueError, RecursionError) as error:
+        findings.add('broken JSON', f'{MEMBER}: broken JSON ({error}); write it by a JSON library')
+        return None
+    if constants:
+        findings.add(
+            'no JSON number',
+            f'{MEMBER}: holds {len(constants):,} times {" or ".join(sorted(set(constants)))}, which JSON has no number '
+            'for; leave such detections out',
+        )
+    if not isinstance(content, list):
+        hint = f' with {reprlib.repr(sorted(content))}' if isinstance(content, dict) else ''
+        findings.add(
+            'no list',
+            f'{MEMBER}: is a JSON {kind_of(content)}{hint}, expected one flat list of detections [{{...}}, ...]',
+        )
+        return None
+    return content
+
+
+def _read_member(path: Path, findings: Findings) -> bytes | None:
+    """The bytes of ``test-results.json``; None where they cannot be read."""
+    if not zipfile.is_zipfile(path):
+        with open(path, 'rb') as file:
+            start = file.read(16)
+        if start.startswith(b'PK'):
+            findings.add('damaged zip', f'{path}: the zip is cut off, its table of contents is missing; copy it again')
+        else:
+            findings.add('no zip', f'{path}: is no zip file, it starts with {start!r}; put {MEMBER} into a zip')
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if MEMBER not in names:
+                findings.add('no member', f'{path}: no {MEMBER} at its top; it holds {_listed(names)}')
+                return None
+            size = archive.getinfo(MEMBER).file_size
+            if size > MAX_BYTES:
+                findings.add(
+                    'implausible size',
+                    f'{path}: {MEMBER} would unpack to {size:,} bytes, more than {MAX_BYTES:,}; it is not unpacked',
+                )
+                return None
+            with archive.open(MEMBER) as member:
+                return member.read(size)  # not all there is: the table of contents may understate it
+    except Exception as error:  # a damaged zip raises many kinds
+        findings.add('damaged zip', f'{path}: the zip is damaged ({error}); write or copy it again')
+        return None
+
+
+def _listed(names: list) -> str:
+    more = f' and {len(names) - MAX_LINES} more' if len(names) > MAX_LINES else ''
+    return ', '.join(map(str, names[:MAX_LINES])) + more or 'nothing'
