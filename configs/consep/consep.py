@@ -1,15 +1,20 @@
-# What CoNSeP needs: 41 images of 1000x1000 px with 20 to 2,283 small cells each. No config of its own; the rows beside
-# this file take these values, so that they stay alike.
+# What CoNSeP needs: 41 images of 1000x1000 px with 20 to 2,283 small cells each. The rows beside this file are a model
+# and this preset, or one of its children for CPU cores.
+_base_ = '../_base_/default_preset.py'
+
+data_root = 'data/consep/'
 
 # The median cell's box is 17 px wide. Doubled, in training and in testing, it spans 9 px of the stride-4 map, not 4.
 # On the doubled image the rows' anchors are 16 to 362 px, two an octave: no anchor fits 0.1 % of the 12,536 training
 # cells (best IoU below 0.3; 1 % in the single-level row, at stride 16), and 76 % have one of IoU 0.7 (30 %). With one
 # an octave 40 % have (17 %).
+resize = dict(type='Resize', scale=(2000, 2000), keep_ratio=True)  # of 1000x1000 px
 
+# For the model of a row, which takes of these two what fits it.
+# From scratch, for ImageNet weights may not be at hand offline: nothing is frozen, BatchNorm trains. Its statistics
+# come from 8 windows a step; GroupNorm is for batches of 1 or 2 a device and slower (Wu and He, ECCV 2018).
+from_scratch = dict(init_cfg=None, frozen_stages=-1, norm_eval=False)
 consep_model = dict(
-    # From scratch, for ImageNet weights may not be at hand offline: nothing is frozen, BatchNorm trains. Its statistics
-    # come from 8 windows a step; GroupNorm is for batches of 1 or 2 a device and slower (Wu and He, ECCV 2018).
-    backbone=dict(init_cfg=None, frozen_stages=-1, norm_eval=False),
     # a window has 40 cells on average
     train_cfg=dict(rcnn=dict(sampler=dict(num=256))),
     # the dense preset: room for 2,283 cells an image
@@ -22,41 +27,36 @@ consep_model = dict(
     ),
 )
 
-# For windows of 128 px, which show ten cells on average: candidates of a level, proposals and RoI samples to fit.
-small_window_train_cfg = dict(rpn_proposal=dict(nms_pre=400, max_per_img=200), rcnn=dict(sampler=dict(num=96)))
-
 # Table 1 of the report on the whole image, of which a window is kept before its pixels are worked on
-consep_train_pipeline = [
+train_pipeline = [
     # the images are few and large: each worker keeps their pixels
     dict(type='LoadRecentImage', keep=32),
     dict(type='LoadCellAnnotations', keep=32),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='RandomFlip', prob=0.3, direction='vertical'),
-    dict(type='RandomRotation', max_angle=15, prob=0.4),
-    dict(type='RandomZoom', scale_range=(0.85, 1.15), prob=0.3),
-    dict(type='RandomResizedCrop', area_range=(0.8, 1.0), aspect_range=(0.9, 1.1), prob=0.3),
+    *_base_.geometric,
     dict(type='RandomWindow', size=256),
     dict(type='ApplyAffine', min_visible=0.1),
-    dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.15, prob=1.0),
-    dict(type='RandomGaussianNoise', std=0.02, prob=0.2),
-    dict(type='RandomGaussianBlur', kernel_size=3, sigma_range=(0.1, 1.0), prob=0.2),
-    dict(type='RandomGamma', gamma_range=(0.8, 1.2), prob=0.3),
+    *_base_.photometric,
     dict(type='Resize', scale_factor=2.0, keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
-consep_test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2000, 2000), keep_ratio=True),  # of 1000x1000 px
-    dict(type='LoadCellAnnotations'),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
-consep_windows = dict(_delete_=True, type='RedrawDataset', times=64)  # of each image an epoch
-# windows are all of one shape: no need to look for images of like shape
-consep_loader = dict(batch_size=8, num_workers=8, batch_sampler=None)
+test_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.test_pipeline]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=8,
+    batch_sampler=None,  # windows are all of one shape: no need to look for images of like shape
+    dataset=dict(
+        _delete_=True,
+        type='RedrawDataset',
+        times=64,  # windows of each image an epoch
+        dataset=dict(_base_.train_dataloader.dataset, pipeline=train_pipeline),
+    ),
+)
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
-consep_loop = dict(max_epochs=30, val_interval=5)
-consep_optim = dict(optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=10))
-consep_scheduler = [
+train_cfg = dict(max_epochs=30, val_interval=5)
+auto_scale_lr = dict(base_batch_size=8)
+optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=10))
+param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     # to the last epoch, however many train_cfg says
     dict(type='CosineAnnealingLR', eta_min=5e-6, by_epoch=True, convert_to_iter_based=True),

@@ -1,6 +1,7 @@
 # Mask R-CNN on the single feature map of a dilated ResNet-50: stage 4 keeps stride 16. One level, yet all four stages
 # and the very heads of the FPN row, so that the two rows differ in the neck and what hangs on it.
 num_classes = 4  # tools/train.py puts in the prepared set's own
+ablation_variable = []  # what differs from the row above, as prefixes of dotted keys: nothing, this is the first
 
 model = dict(
     type='MaskRCNN',
