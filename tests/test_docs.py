@@ -99,6 +99,13 @@ def test_the_index_lists_every_page():
     assert pages <= set(linked)
 
 
+@pytest.mark.parametrize('page', [page for page in PAGES if page != 'CHANGELOG.md'])
+def test_the_language_is_plain(page):
+    text = re.sub(r'<details>.*?</details>', '', prose(page), flags=re.DOTALL)  # messages of the tools, as they are
+    found = re.findall(r'\b(?:is|are) (?:no(?! longer)|none)\b|\btold\b|\btells?\b|\blikewise\b', text, re.I)
+    assert not found, f'{page}: {found}; subject first, as in docs/glossary.md'
+
+
 @pytest.mark.xfail(strict=True, reason='images/, deploy/, submission/ and the parts of engine/run_setup.py are to come')
 @pytest.mark.parametrize('page', ['README.md', 'docs/extending.md', 'docs/glossary.md'])
 def test_places_in_the_package_exist(page):
