@@ -4,6 +4,7 @@ run at all."""
 import importlib.util
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -242,20 +243,42 @@ def test_uv_hears_of_pips_variables():
 
 
 def test_joined_sources_hold_each_file_once(tmp_path):
-    for name in 'abcde':
-        (tmp_path / f'{name}.cpp').write_text(f'int {name};')
+    sources = {f'{name}.cpp': f'int {name};' for name in 'abcde'}
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
     setup_env.join_sources(tmp_path, 2)
     joined = sorted(tmp_path.glob('*.cpp'))
     assert [path.name for path in joined] == ['joined_0.cpp', 'joined_1.cpp']
-    included = [line.split('"')[1] for path in joined for line in path.read_text().splitlines()]
+    included = [line.split('"')[1] for path in joined for line in path.read_text().splitlines() if '"' in line]
     assert sorted(included) == sorted(path.name for path in tmp_path.glob('*.ipp'))
-    assert sorted((tmp_path / name).read_text() for name in included) == [f'int {name};' for name in 'abcde']
+    assert sorted((tmp_path / name).read_text() for name in included) == list(sources.values())
 
 
 def test_fewer_sources_than_parts(tmp_path):
     (tmp_path / 'a.cpp').write_text('int a;')
     setup_env.join_sources(tmp_path, 4)
     assert [path.name for path in tmp_path.glob('*.cpp')] == ['joined_0.cpp']
+
+
+@pytest.mark.skipif(not shutil.which('c++'), reason='no C++ compiler')
+def test_joined_sources_mean_what_the_files_mean(tmp_path, monkeypatch):
+    """A macro of one file must not reach the next, and functions of one name must not meet."""
+    (tmp_path / 'torch').mkdir()
+    (tmp_path / 'torch/extension.h').write_text('#include <algorithm>\n')
+    helper = 'template <typename T>\nT helper(const T& x,\n         int y) {\n  return x + SIGN y;\n}\n'
+    (tmp_path / 'a.cpp').write_text(
+        '#define SIGN +\n#define max(x, y) 0\n' + helper + 'int a() { return helper(3, 2); }\n'
+    )
+    (tmp_path / 'b.cpp').write_text('#define SIGN -\n' + helper + 'int b() { return helper(3, 2); }\n')
+    (tmp_path / 'c.cpp').write_text('int c() { return std::max(7, 4); }\n')
+    (tmp_path / 'main.cpp').write_text(
+        '#include <cstdio>\nint a(); int b(); int c();\nint main() { printf("%d %d %d", a(), b(), c()); }\n'
+    )
+    setup_env.join_sources(tmp_path, 1)
+    joined = sorted(path.name for path in tmp_path.glob('*.cpp'))
+    assert joined == ['joined_0.cpp', 'joined_1.cpp']
+    subprocess.run(['c++', '-I.', *joined, '-o', 'program'], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / 'program'], capture_output=True, text=True).stdout == '5 1 7'
 
 
 def test_a_failed_build_shows_its_end_and_says_what_to_do(monkeypatch, tmp_path, capsys):
