@@ -261,11 +261,11 @@ def test_fewer_sources_than_parts(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which('c++'), reason='no C++ compiler')
-def test_joined_sources_mean_what_the_files_mean(tmp_path, monkeypatch):
+def test_joined_sources_mean_what_the_files_mean(tmp_path):
     """A macro of one file must not reach the next, and functions of one name must not meet."""
     (tmp_path / 'torch').mkdir()
     (tmp_path / 'torch/extension.h').write_text('#include <algorithm>\n')
-    helper = 'template <typename T>\nT helper(const T& x,\n         int y) {\n  return x + SIGN y;\n}\n'
+    helper = 'template <typename T>\nstatic T helper(const T& x,\n         int y) {\n  return x + SIGN y;\n}\n'
     (tmp_path / 'a.cpp').write_text(
         '#define SIGN +\n#define max(x, y) 0\n' + helper + 'int a() { return helper(3, 2); }\n'
     )
