@@ -177,11 +177,10 @@ def make_venv() -> None:
     uv = find_uv()
     with timed('making .venv'):
         # --seed: with pip, which builds and looks for the wheel of mmcv
-        command = (
-            [uv, 'venv', '--quiet', '--seed', '--python', sys.executable] if uv else [sys.executable, '-m', 'venv']
-        )
+        by_uv = [uv, 'venv', '--quiet', '--seed', '--python', sys.executable]
         run(
-            *(*command, VENV),
+            *(by_uv if uv else [sys.executable, '-m', 'venv']),
+            VENV,
             hint='could not make .venv: install the venv module (on Debian and Ubuntu: apt install python3-venv)',
             env=uv_environment(os.environ) if uv else None,
         )
@@ -348,6 +347,14 @@ def join_sources(folder: Path, parts: int) -> None:
             (folder / f'joined_{number}.cpp').write_text(text, encoding='utf-8')
 
 
+def part_sources(folder: Path) -> None:
+    """Undo :func:`join_sources`."""
+    for path in folder.glob('joined_*.cpp'):
+        path.unlink()
+    for path in folder.glob('*.ipp'):
+        path.rename(path.with_suffix('.cpp'))
+
+
 def build_environment(folder: Path, cuda_home: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment in which mmcv compiles in `folder`: its ops, for the GPU only with `cuda_home`, on all cores.
 
@@ -405,35 +412,57 @@ class WheelBuild:
                 self._process.terminate()
             self._process.wait()
 
-    def wait(self) -> None:
-        """Show the progress until the wheel is there.
-
-        Raises:
-            SetupError: If it did not build; the end of the log is printed, and all of it kept.
-        """
+    def wait(self) -> bool:
+        """Show the progress until the build has ended; return whether the wheel is there."""
         shown, live = 0, sys.stdout.isatty()
         while True:
             ended = self._process.poll() is not None
-            text = self._log.read_text(encoding='utf-8', errors='replace')
-            steps = re.findall(r'^\s*\[(\d+)/(\d+)\]', text, flags=re.MULTILINE)
+            steps = re.findall(r'^\s*\[(\d+)/(\d+)\]', self.log(), flags=re.MULTILINE)
             done, total = map(int, steps[-1]) if steps else (0, 0)
-            if done > shown and (live or done == total or done - shown >= 10):
+            if done > shown and (live or done == total or done - shown >= total / 10):
                 left = (time.monotonic() - self._start) / done * (total - done)
                 line = f'[setup] compiled {done}/{total} files, {left / 60:.1f} min left'
                 print(line, end='\r' if live and done < total else '\n', flush=True)
                 shown = done
             if ended:
-                break
+                say(f'compiling the ops of mmcv: {time.monotonic() - self._start:.0f} s')
+                return self._process.returncode == 0
             time.sleep(0.2)
-        if self._process.returncode:
-            print('\n'.join(text.splitlines()[-30:]), file=sys.stderr)
-            kept = Path(tempfile.gettempdir()) / 'cellseg_mm-mmcv-build.log'
-            shutil.copyfile(self._log, kept)
-            raise SetupError(
-                f'mmcv did not build, the end of its log is above, all of it in {kept}: mend what its first "error:" '
-                'names (often memory: MAX_JOBS=1 make setup), or hand in a wheel by PIP_FIND_LINKS=FOLDER'
-            )
-        say(f'compiling the ops of mmcv: {time.monotonic() - self._start:.0f} s')
+
+    def log(self) -> str:
+        return self._log.read_text(encoding='utf-8', errors='replace')
+
+
+def build_wheel(mmcv: str, folder: Path, cuda_home: Path | None, others: Callable[[], None]) -> Path:
+    """Compile the wheel of `mmcv` in `folder`, and meanwhile call `others`.
+
+    Its sources are joined, and compiled one by one if they do not compile so, which is not known of every compiler.
+
+    Raises:
+        SetupError: If it did not build; the end of the log is printed, and all of it kept.
+    """
+    source, environment = unpack_mmcv(mmcv, folder), build_environment(folder, cuda_home, os.environ)
+    sources = [source / 'mmcv/ops/csrc/pytorch', source / 'mmcv/ops/csrc/pytorch/cpu']
+    for ops in sources:
+        join_sources(ops, int(environment['MAX_JOBS']))
+    with WheelBuild(source, folder, environment) as build:
+        others()
+        built = build.wait()
+    if not built:
+        say('the joined sources did not compile: once more, one by one (5 to 15 minutes on two cores)')
+        for ops in sources:
+            part_sources(ops)
+        with WheelBuild(source, folder, environment) as build:
+            built = build.wait()
+    if not built:
+        kept = Path(tempfile.gettempdir()) / 'cellseg_mm-mmcv-build.log'
+        kept.write_text(build.log(), encoding='utf-8')
+        print('\n'.join(build.log().splitlines()[-30:]), file=sys.stderr)
+        raise SetupError(
+            f'mmcv did not build, the end of its log is above, all of it in {kept}: mend what its first "error:" '
+            'names (often memory: MAX_JOBS=1 make setup), or hand in a wheel by PIP_FIND_LINKS=FOLDER'
+        )
+    return next(folder.glob('*.whl'))
 
 
 def install_with_mmcv(mmcv: str, others: Callable[[], None]) -> None:
@@ -457,13 +486,7 @@ def install_with_mmcv(mmcv: str, others: Callable[[], None]) -> None:
             cuda, home = choose_cuda(cuda)
             cache = wheel_cache(mmcv, torch, cuda)
             if not list(cache.glob('*.whl')):
-                source, environment = unpack_mmcv(mmcv, folder), build_environment(folder, home, os.environ)
-                for ops in ('pytorch', 'pytorch/cpu'):
-                    join_sources(source / 'mmcv/ops/csrc' / ops, int(environment['MAX_JOBS']))
-                with WheelBuild(source, folder, environment) as build:
-                    others()
-                    build.wait()
-                wheel = next(folder.glob('*.whl'))
+                wheel = build_wheel(mmcv, folder, home, others)
                 cache.mkdir(exist_ok=True)
                 os.replace(wheel, cache / wheel.name)
                 install(*install_wheel, cache / wheel.name)

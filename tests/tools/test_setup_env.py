@@ -281,21 +281,35 @@ def test_joined_sources_mean_what_the_files_mean(tmp_path):
     assert subprocess.run([tmp_path / 'program'], capture_output=True, text=True).stdout == '5 1 7'
 
 
-def test_a_failed_build_shows_its_end_and_says_what_to_do(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(
-        setup_env,
-        'VENV_PYTHON',
-        program(
-            tmp_path / 'python',
-            'echo "[1/2] c++ a.cpp"; echo "[2/2] c++ b.cpp"; echo "a.cpp:1: error: out of memory"; exit 1',
-        ),
-    )
-    build = setup_env.WheelBuild(tmp_path, tmp_path, {})
-    with pytest.raises(setup_env.SetupError, match='MAX_JOBS=1 make setup'), build:
-        build.wait()
+@pytest.fixture
+def unpacked(monkeypatch, tmp_path):
+    """A source of mmcv with one file in each folder of ops, and a `python` that runs a script in place of pip."""
+    source = tmp_path / 'onedl_mmcv-2.3.6'
+    (source / 'mmcv/ops/csrc/pytorch/cpu').mkdir(parents=True)
+    (source / 'mmcv/ops/csrc/pytorch/nms.cpp').write_text('int nms;')
+    (source / 'mmcv/ops/csrc/pytorch/cpu/nms_cpu.cpp').write_text('int nms_cpu;')
+    monkeypatch.setattr(setup_env, 'unpack_mmcv', lambda mmcv, into: source)
+    return lambda script: monkeypatch.setattr(setup_env, 'VENV_PYTHON', program(tmp_path / 'python', script))
+
+
+def test_a_failed_build_shows_its_end_and_says_what_to_do(unpacked, tmp_path, capsys):
+    unpacked('echo "[1/2] c++ a.cpp"; echo "[2/2] c++ b.cpp"; echo "a.cpp:1: error: out of memory"; exit 1')
+    others = []
+    with pytest.raises(setup_env.SetupError, match='MAX_JOBS=1 make setup'):
+        setup_env.build_wheel('onedl-mmcv==2.3.6', tmp_path, None, lambda: others.append(1))
     printed = capsys.readouterr()
     assert 'compiled 2/2 files, 0.0 min left' in printed.out
     assert 'out of memory' in printed.err
+    assert others == [1]
+
+
+def test_sources_that_do_not_compile_joined_are_compiled_one_by_one(unpacked, tmp_path, capsys):
+    ops = tmp_path / 'onedl_mmcv-2.3.6/mmcv/ops/csrc/pytorch'
+    unpacked(f'test -e {ops}/nms.cpp && test -e {ops}/cpu/nms_cpu.cpp && touch {tmp_path}/mmcv.whl')
+    wheel = setup_env.build_wheel('onedl-mmcv==2.3.6', tmp_path, None, lambda: None)
+    assert wheel == tmp_path / 'mmcv.whl'
+    assert 'did not compile: once more, one by one' in capsys.readouterr().out
+    assert sorted(path.name for path in ops.rglob('*.*pp')) == ['nms.cpp', 'nms_cpu.cpp']
 
 
 def test_a_build_that_is_left_early_ends_with_its_compilers(monkeypatch, tmp_path):
