@@ -8,6 +8,8 @@ folder named by the mmcv, torch, CUDA and Python versions; pip's own cache knows
 $PIP_FIND_LINKS is used in place of a build.
 """
 
+from __future__ import annotations  # an older Python has to come as far as the message that it is too old
+
 import argparse
 import contextlib
 import hashlib
@@ -394,7 +396,7 @@ class WheelBuild:
         self._command += ['-w', into, source]
         self._log, self._environment = into / 'build.log', environment
 
-    def __enter__(self) -> 'WheelBuild':
+    def __enter__(self) -> WheelBuild:
         say('compiling the ops of mmcv in the background, once for this machine')
         self._start = time.monotonic()
         with open(self._log, 'wb') as log:

@@ -1,6 +1,7 @@
 """The set-up's choices and its answers to what goes wrong on a new machine. That it works is shown by these tests being
 run at all."""
 
+import ast
 import importlib.util
 import itertools
 import json
@@ -64,6 +65,13 @@ def test_wrong_python_offers_uv_in_one_line(monkeypatch, minor):
     ) as e:
         setup_env.check_python()
     assert '\n' not in str(e.value)
+
+
+def test_an_older_python_can_read_the_file():
+    """It has to come as far as the message that it is too old."""
+    text = Path(setup_env.__file__).read_text(encoding='utf-8')
+    ast.parse(text, feature_version=(3, 8))
+    assert setup_env.find_uv.__annotations__ == {'return': 'str | None'}  # not evaluated
 
 
 @pytest.mark.parametrize('minor', range(10, 15))
