@@ -15,7 +15,7 @@ from cellseg_mm.weights import DEFAULT, MODELS
 try:
     from cellseg_mm.app import LOWEST_SCORE, build_app, serve
 except ModuleNotFoundError as error:
-    raise SystemExit(f'error: {error}; the page needs `pip install -r requirements-app.txt`') from error
+    raise SystemExit(f'error: {error}; the page needs `make setup EXTRAS=app`') from error
 
 
 SAMPLES = Path(__file__).resolve().parents[1] / 'data/samples'
