@@ -22,10 +22,10 @@ def summary(statistics: dict, out: Path) -> str:
     if statistics['left_out']:
         notes.append(f'outlines without a pixel in their image, left out: {statistics["left_out"]:,}')
     if statistics['groups'] != statistics['images']:
-        told = ', '.join(f'{split} {count:,}' for split, count in statistics['groups'].items())
-        notes.append(f'groups (patients or slides): {told}')
+        counts = ', '.join(f'{split} {count:,}' for split, count in statistics['groups'].items())
+        notes.append(f'groups (patients or slides): {counts}')
         if statistics['test_groups_in_training']:
-            notes.append(f'groups of test that train or val have too: {statistics["test_groups_in_training"]:,}')
+            notes.append(f'groups of test that are also in train or val: {statistics["test_groups_in_training"]:,}')
     notes += describe_notes(statistics.get('notes', []))
     notes += [
         f'note on {entry["objects"]:,} {entry["note"]} (in {entry["images"]:,} images, {entry["first"]} first)'
@@ -40,7 +40,7 @@ def summary(statistics: dict, out: Path) -> str:
         f'mean (RGB) {statistics["mean"]}, std {statistics["std"]}, of the training split',
     ]
     if not statistics['images']['test']:
-        rows.append('no test split: the source names none')
+        rows.append('no test split in the source')
     elif not statistics['labelled_images']['test']:
         rows.append('no labels for the test split: tools/test.py predicts on it but cannot score it')
     return '\n'.join([*rows, f'written to {out}'])
@@ -52,8 +52,8 @@ def describe_notes(notes: list) -> list:
     scales = {part for entry in notes for part in entry['note'].split('; ') if part.endswith('becomes 255')}
     if len(scales) > 1:
         lines.append(
-            'what becomes 255 is told from the brightest pixel of each image on its own, so that here one brightness '
-            'has become several; to avoid that write them as 8 bits by one scale, and those to predict on likewise'
+            'what becomes 255 depends on the brightest pixel of each image, so equal brightness became unequal here; '
+            'to avoid this, write all images as 8 bits with one scale, also those to predict on'
         )
     return lines
 

@@ -73,8 +73,8 @@ class CellDataset(CocoDataset):
         """
         kept = super().filter_data()
         if not kept:
-            found = f'{len(self.data_list)} images, of which filter_cfg {self.filter_cfg} leaves none'
-            raise UserError(f'{self.ann_file}: {found if self.data_list else "lists no image"}')
+            found = f'filter_cfg {self.filter_cfg} leaves none of its {len(self.data_list)} images'
+            raise UserError(f'{self.ann_file}: {found if self.data_list else "lists no images"}')
         return kept
 
     def parse_data_info(self, raw_data_info: dict) -> dict:

@@ -177,11 +177,11 @@ def read_annotations(root: Path) -> tuple:
                 if not entry['iscrowd']
             ]
         except OSError as error:
-            raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes a prepared set') from error
+            raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes a prepared data set') from error
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path}: is no annotation file of tools/prepare_data.py ({error!r})') from error
+            raise UserError(f'{path}: is not an annotation file of tools/prepare_data.py ({error!r})') from error
     if not images:
-        raise UserError(f'{root}: its annotations name no image')
+        raise UserError(f'{root}: its annotations list no images')
     names, splits, sizes, maps = map(np.array, zip(*images, strict=True))
     indices, labels, areas, boxes = map(np.array, zip(*cells, strict=True)) if cells else np.zeros((4, 0), int)
     return Images(names, splits, sizes, maps), CellTable(indices, labels, areas, boxes.reshape(-1, 4)), classes
@@ -263,7 +263,7 @@ def check_duplicates(images: Images, thumbnails: np.ndarray, digests: np.ndarray
     ]
     return Check(
         f'pairs of different splits that correlate by more than {MIN_CORRELATION}, flipped or turned: {len(pairs)}',
-        ['a split that shares images with another does not tell how a model does on new ones'] if pairs else [],
+        ['splits share images, so metrics do not show how a model does on new ones'] if pairs else [],
         _capped_table(['image', 'other image', 'correlation'], rows),
     )
 
@@ -337,7 +337,7 @@ def check_sizes(images: Images, cells: CellTable, classes: list) -> Check:
     return Check(
         f'below {MIN_AREA} px, or off the class by more than {MAX_DEVIATION} robust standard deviations of log area: '
         f'{len(order):,} of {len(logs):,} cells',
-        ['look at them: are they fragments, or several cells in one?'] if len(order) else [],
+        ['look at these cells: are they fragments, or several cells in one?'] if len(order) else [],
         _capped_table(['image', 'class', 'area in px', 'median of the class', 'x y width height'], rows),
     )
 
@@ -348,7 +348,7 @@ def check_empty(images: Images, cells: CellTable) -> Check:
     empty = labelled & (np.bincount(cells.images, minlength=len(images.names)) == 0)
     places = images.places()
     warnings = [f'{places[index]}: is there no cell, or is its mask missing?' for index in np.flatnonzero(empty)]
-    return Check(f'{empty.sum():,} of {labelled.sum():,} labelled images are without a cell', _capped(warnings))
+    return Check(f'{empty.sum():,} of {labelled.sum():,} labelled images have no cell', _capped(warnings))
 
 
 def check_overlaps(images: Images, maps: Maps) -> Check:
@@ -357,7 +357,7 @@ def check_overlaps(images: Images, maps: Maps) -> Check:
     return Check(
         f'pairs of cells that share more than {MAX_OVERLAP:.0%} of the smaller: {len(maps.overlaps):,} in '
         f'{np.count_nonzero(counts):,} images',
-        ['is each cell there once, or twice, as by two annotators, or with its nucleus?'] if counts.any() else [],
+        ['is a cell labelled twice, as by two annotators, or together with its nucleus?'] if counts.any() else [],
         _image_table(images, counts, 'pairs'),
     )
 
@@ -382,7 +382,7 @@ def check_ignored(images: Images, maps: Maps) -> Check:
     return Check(
         f'{share:.1%} of the pixels of labelled images are in regions to ignore; {np.count_nonzero(many):,} images of '
         f'more than {MAX_IGNORED_SHARE:.0%}',
-        ['there nothing is learnt or scored; are these regions meant to be ignored?'] if many.any() else [],
+        ['nothing is learnt or scored there; are these regions meant to be ignored?'] if many.any() else [],
         _image_table(images, np.where(many, maps.ignored, 0), 'ignored share'),
     )
 

@@ -36,7 +36,7 @@ from .stain import channel_order, label_correlation, misplaced_labels, stain_dif
 FOLDERS = ('images', 'instances', 'annotations')
 WRITTEN = (*FOLDERS, 'statistics.json', 'source.json')
 JUNK = ('.DS_Store', '.directory', 'Thumbs.db', 'desktop.ini')  # which file managers leave behind them
-MISPLACED_NOTE = 'cells that look like their surroundings: are these outlines or ids those of this image, in its px?'
+MISPLACED_NOTE = 'cells that look like their surroundings: do these labels belong to this image, in its px?'
 # Share of the pixels of a split's labelled images that may be ignored.
 MAX_IGNORED = 0.95
 # Of a file name without its ending, in bytes; file systems allow 255, and other endings come to it.
@@ -89,7 +89,7 @@ def prepare(
         raise UserError(f'{src}: is in {out}, which would be replaced; choose another --out')
     samples, classes = find_format(src, source_format).find_samples(src, classes)
     if len({name.casefold() for name in classes}) != len(classes) or not all(classes):
-        raise UserError(f'--classes {" ".join(classes)}: each class needs a name of its own')
+        raise UserError(f'--classes {" ".join(classes)}: each class needs its own name')
     if splits is not None:
         samples = _assign_splits(src, samples, splits)
     if groups is not None:
@@ -106,7 +106,7 @@ def prepare(
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
         notes = [entry['note'] for entry in statistics.get('label_notes', [])]
         if part == 'nucleus' and PART_NOTES['nucleus'] not in notes:
-            raise UserError(f'{src}: no cell in it has an outline of its nucleus, which --part nucleus would take')
+            raise UserError(f'{src}: no cell has an outline of its nucleus, which --part nucleus needs')
         record_source(src, partial, [sample.image for sample in samples])
         if out.exists():
             _remove(old)
@@ -129,13 +129,11 @@ def _check_replaceable(out: Path) -> None:
     names = sorted({path.name for path in out.iterdir()} - {*JUNK}) if out.exists() else []
     foreign = [name for name in names if name not in WRITTEN]
     if names and not is_prepared(out):
-        raise UserError(
-            f'{out}: exists and is not a prepared set, {(foreign or names)[0]} is in it; choose another --out'
-        )
+        raise UserError(f'{out}: is not a prepared data set, {(foreign or names)[0]} is in it; choose another --out')
     if foreign:
         raise UserError(
-            f'{out / foreign[0]}: is no part of a prepared set, and would be deleted with the old one; move it, or '
-            'choose another --out'
+            f'{out / foreign[0]}: is not part of a prepared data set and would be deleted with the old one; move it, '
+            'or choose another --out'
         )
 
 
@@ -172,7 +170,7 @@ def _assign_splits(src: Path, samples: list, path: Path) -> list:
         raise UserError(f'{path}: the image {name} {reason}')
     for sample in samples:
         if sample.source is None and splits[sample.name] != 'test':
-            raise UserError(f'{sample.image}: no labels, so it cannot be for {splits[sample.name]}, as {path} says')
+            raise UserError(f'{sample.image}: no labels, so it cannot be in {splits[sample.name]}, as {path} says')
     return [replace(sample, split=splits[sample.name]) for sample in samples]
 
 
@@ -184,9 +182,7 @@ def _check_samples(src: Path, samples: list) -> None:
             raise UserError(f'{sample.image}: the name is too long; at most {MAX_NAME} bytes without its ending')
         other = places.setdefault(sample.name.casefold(), sample)  # some file systems know no case
         if other is not sample:
-            raise UserError(
-                f'{sample.image}: the name {sample.name} is in {other.split}/ too; give one of them another name'
-            )
+            raise UserError(f'{sample.image}: the name {sample.name} is in {other.split}/ too; rename one of them')
     has_val = any(sample.split == 'val' for sample in samples)
     count, needed = sum(sample.split == 'train' for sample in samples), 1 if has_val else 2
     if count < needed:
@@ -334,8 +330,8 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
         except BrokenProcessPool as error:  # scipy's reader of MAT files, for one, crashes on some that are damaged
             left = next(task for task, future in zip(tasks, futures, strict=True) if future.exception())
             raise UserError(
-                f'{left[0].image}: a process died while it or one of the next was read: their files are damaged, or '
-                'the memory is full (fewer --workers need less)'
+                f'{left[0].image}: a process died while reading this image or one of the next: a file is damaged, or '
+                'memory ran out (fewer --workers need less)'
             ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from cellseg_mm.utils import read_json, write_json
 
+from .splits import SPLITS
+
 NAME = 'source.json'
 
 
 def is_prepared(folder: Path) -> bool:
     """Whether a folder is a prepared set, of whatever version."""
-    names = ('statistics.json', *(f'annotations/{split}.json' for split in ('train', 'val', 'test')))
+    names = ('statistics.json', *(f'annotations/{split}.json' for split in SPLITS))
     return all((folder / name).is_file() for name in names)
 
 
@@ -58,7 +60,7 @@ def stale_source(root: Path) -> str | None:
     path = root / NAME
     if not path.is_file():
         return None
-    recorded = read_json(path, 'it says what the set was made of; tools/prepare_data.py writes it')
+    recorded = read_json(path, 'tools/prepare_data.py writes it')
     source = Path(recorded['source'])
     if not source.exists():
         return None

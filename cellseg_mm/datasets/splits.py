@@ -33,14 +33,14 @@ def read_splits(path: Path) -> dict:
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f'{path}: cannot be read as a table ({error})') from error
     if not rows or not {'name', 'split'} <= rows[0].keys():
-        raise UserError(f'{path}: needs the columns name and split, and a row an image')
+        raise UserError(f'{path}: needs the columns name and split, and a row for each image')
     found = {}
     for line, row in enumerate(rows, start=2):
         name, split = row['name'], row['split']
         if split not in SPLITS:
             raise UserError(f'{path}: row {line}: the split is {split!r}; choose from {", ".join(SPLITS)}')
         if name in found:
-            raise UserError(f'{path}: row {line}: the image {name} has a row before this one')
+            raise UserError(f'{path}: row {line}: the image {name} already has a row')
         found[name] = split
     return found
 
@@ -72,7 +72,7 @@ def group_names(names: list, rule: str) -> list:
     try:
         matches = [re.search(rule, name) for name in names]
     except re.error as error:
-        raise UserError(f'--groups {rule}: is no regular expression ({error})') from error
+        raise UserError(f'--groups {rule}: not a regular expression ({error})') from error
     if None in matches:
         raise UserError(f'--groups {rule}: does not match the name {names[matches.index(None)]}')
     return [match[1] if match.re.groups else match[0] for match in matches]
@@ -97,7 +97,7 @@ def stratified_split(counts: np.ndarray, val_fraction: float, seed: int, groups:
     num_val = int(np.clip(round(num_images * val_fraction), 1, num_images - 1))
     names, group = np.unique(np.arange(num_images) if groups is None else groups, return_inverse=True)
     if len(names) < 2:
-        raise UserError(f'all {num_images} training images are of the group {names[0]}; see --groups')
+        raise UserError(f'all {num_images} training images belong to the group {names[0]}; see --groups')
     sizes = np.bincount(group)
     cells = np.zeros((len(names), counts.shape[1]))
     np.add.at(cells, group, counts)

@@ -252,11 +252,11 @@ def make_sample_data(out: Path, num_images: int = 40, size: int = 256, seed: int
     """
     out = Path(out)
     if num_images < 8 or size < 64:
-        raise UserError(f'--images {num_images} --size {size}: at least 8 images of 64 px')
+        raise UserError(f'--images {num_images} --size {size}: at least 8 images of 64 px are needed')
     if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
         raise UserError(
-            f'{out}: not empty, and no {MARKER} in it says that it was drawn (older versions wrote none); choose '
-            'another folder, or delete this one if it was'
+            f'{out}: not empty, and without {MARKER}, which marks drawn images (older versions wrote none); choose '
+            'another folder, or delete this one if it was drawn'
         )
     write_atomically(out / MARKER, MARKER_TEXT)  # first, so that a run that was stopped can be repeated
     for folder in ('train', 'test', 'test_release'):

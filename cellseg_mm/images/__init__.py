@@ -8,7 +8,7 @@ Pixels are where the file has them: an EXIF orientation is not applied, so that 
 and scikit-image. Alpha is dropped. How more than 8 bits become 8 is said at :func:`full_scale`.
 """
 
-from .array_source import ArraySource, SwappedSource, as_source
+from .array_source import MIN_SIDE, ArraySource, SwappedSource, as_source
 from .image_file import SUFFIXES, open_image
 from .openslide_source import OpenSlideSource
 from .overview import read_overview
@@ -18,6 +18,7 @@ from .tiff_pages import tiff_pages
 from .tiff_source import TiffSource
 
 __all__ = [
+    'MIN_SIDE',
     'SUFFIXES',
     'ArraySource',
     'OpenSlideSource',

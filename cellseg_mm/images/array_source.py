@@ -44,7 +44,7 @@ def as_source(image: object) -> object:
     """
     if isinstance(image, Image.Image):
         if any('16' in part or part in ('I', 'F') for part in (image.mode,)):
-            raise UserError(f'an image of mode {image.mode}: 8 bits a channel are needed; give its file instead')
+            raise UserError(f'an image of mode {image.mode}: 8 bits per channel are needed; pass its file instead')
         image = ArraySource(np.array(image.convert('RGB')), note=PALETTE_NOTES.get(image.mode, ''))
     elif isinstance(image, np.ndarray):
         try:
@@ -53,8 +53,8 @@ def as_source(image: object) -> object:
             raise UserError(str(error)) from error
     elif not all(hasattr(image, name) for name in ('read', 'height', 'width')) or isinstance(image, type):
         raise UserError(
-            f'an image of type {type(image).__name__}: a path, an array of (H, W, 3) uint8 RGB, an image of Pillow or '
-            'a source of open_image is needed'
+            f'an image of type {type(image).__name__}: a path, an (H, W, 3) uint8 RGB array, a Pillow image or a '
+            'source from open_image is needed'
         )
     if min(image.height, image.width) < MIN_SIDE:
         raise UserError(f'{image.width}x{image.height} px; at least {MIN_SIDE} a side are needed')
@@ -66,7 +66,7 @@ class SwappedSource:
 
     def __init__(self, source: object) -> None:
         self.height, self.width, self.pixel_size = source.height, source.width, source.pixel_size
-        self.note = join_notes(source.note, 'red and blue exchanged in the file, put right')
+        self.note = join_notes(source.note, 'red and blue exchanged in the file, corrected')
         self.name = source.name
         self._source = source
 

@@ -71,11 +71,11 @@ def _read_whole(path: Path) -> ArraySource:
                 image.load()
                 array, note = _convert(path, image, has_16_bits)
     except UnidentifiedImageError as error:
-        raise UserError(f'{path}: is none of PNG, JPEG, JPEG 2000, BMP, WebP, TIFF and SVS') from error
+        raise UserError(f'{path}: is not a PNG, JPEG, JPEG 2000, BMP, WebP, TIFF or SVS file') from error
     except Image.DecompressionBombError as error:
         limit = 2 * Image.MAX_IMAGE_PIXELS / 1e6
         raise UserError(
-            f'{path}: more than {limit:.0f} megapixels, which such a file gives only at once; save it as a tiled TIFF'
+            f'{path}: more than {limit:.0f} megapixels, and this format can only be read whole; save it as a tiled TIFF'
         ) from error
     except Exception as error:  # decoders raise many kinds
         raise UserError(f'{path}: is damaged or cut off ({error})') from error

@@ -75,7 +75,7 @@ def _bounds(slide: object) -> tuple:
     x, y, width, height = (int(slide.properties[name]) for name in names)
     width, height = min(width, full_width - x), min(height, full_height - y)
     if x < 0 or y < 0 or width < 1 or height < 1:
-        raise ValueError(f'its bounds {x}, {y}, {width}, {height} are not in its {full_width}x{full_height} px')
+        raise ValueError(f'its bounds {x}, {y}, {width}, {height} are outside its {full_width}x{full_height} px')
     if (width, height) == (full_width, full_height):
         return 0, 0, width, height, ''
     note = (

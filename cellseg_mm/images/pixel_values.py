@@ -40,7 +40,7 @@ def full_scale(dtype: np.dtype, bits: int, smallest: float, largest: float) -> f
     if dtype.kind in 'bu' and bits <= 8:
         return 2**bits - 1
     if not (smallest >= 0 and largest < 2**16):  # nan is neither
-        raise ValueError(f'its values go from {smallest:g} to {largest:g}; 0 to 65535 are needed, none of them nan')
+        raise ValueError(f'its values go from {smallest:g} to {largest:g}; 0 to 65535 without nan are needed')
     if dtype.kind == 'f' and largest <= 1:
         return 1
     return next(2**count - 1 for count in (8, 10, 12, 14, 16) if largest <= 2**count - 1)

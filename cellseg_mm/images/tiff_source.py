@@ -56,7 +56,7 @@ class TiffSource:
             self._kind = page.photometric.name
             self._is_jpeg = page.compression in JPEG
         except Exception as error:  # of many kinds where tags are damaged
-            raise UnknownTiffError(f'{path}: is no whole TIFF ({error})') from error
+            raise UnknownTiffError(f'{path}: is not a complete TIFF ({error})') from error
         self.height, self.width = page.imagelength, page.imagewidth
         self._check_kind()
         self._pages = self._color_pages(pages)
@@ -100,13 +100,13 @@ class TiffSource:
         unconverted = self._kind == 'YCBCR' and not self._is_jpeg
         if page.is_bif or page.compression == 33003 or unconverted:
             # overlapping tiles of Ventana; YCbCr that comes out of its codec as it is, the first of Aperio
-            raise UnknownTiffError(f'{self._path}: a kind of TIFF that is not read; save it as a plain RGB TIFF')
+            raise UnknownTiffError(f'{self._path}: this kind of TIFF cannot be read; save it as a plain RGB TIFF')
         if page.dtype is None or page.dtype.kind not in 'buif' or page.imagedepth > 1 or 0 in page.shape:
-            raise UnknownTiffError(f'{self._path}: holds no plane of numbers')
+            raise UnknownTiffError(f'{self._path}: its largest page is not an image of numbers')
         if not channels or not channels <= page.samplesperpixel <= channels + 1:
             raise UnknownTiffError(
-                f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB or CMYK, and '
-                'alpha, can be read'
+                f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB and CMYK '
+                'can be read, with or without alpha'
             )
 
     def _color_pages(self, pages: list) -> list:
@@ -130,8 +130,8 @@ class TiffSource:
             return [page if each is None else each.aspage() for each in found]
         if len(alike) == 3 == len(pages):
             raise UserError(
-                f'{self._path}: has three grey pages, which may be colours or a stack; save it as RGB, one page alone, '
-                'or as a composite of ImageJ'
+                f'{self._path}: has three grey pages, which may be colours or a stack; save it as RGB, as a single '
+                'page, or as a composite image of ImageJ'
             )
         return [page]
 
@@ -139,14 +139,14 @@ class TiffSource:
         page = self._page
         if math.prod(self._segment_shape) > MAX_SEGMENT and not page.is_memmappable:
             raise UnknownTiffError(
-                f'{self._path}: {self.width}x{self.height} px in strips or tiles that have to be decoded at once, each '
-                f'of more than {MAX_SEGMENT / 1e6:.0f} megapixels; save it as a tiled TIFF'
+                f'{self._path}: {self.width}x{self.height} px in strips or tiles of more than '
+                f'{MAX_SEGMENT / 1e6:.0f} megapixels, each of which must be decoded at once; save it as a tiled TIFF'
             )
         size = os.path.getsize(self._path)
         ends = [np.add(page.dataoffsets, page.databytecounts, dtype=np.int64).max(initial=0) for page in self._pages]
         needed, segments = int(max(ends)), min(len(page.dataoffsets) for page in self._pages)
         if size < needed or segments * len(self._pages) < math.prod(self._grid) * self._planes:
-            raise UserError(f'{self._path}: is cut off or damaged ({size:,} bytes, where {needed:,} are needed)')
+            raise UserError(f'{self._path}: is cut off or damaged (has {size:,} bytes, needs {needed:,})')
 
     def _find_scale(self) -> float:
         page, smallest, largest = self._page, 0, 0

@@ -34,11 +34,9 @@ class Cells:
     @classmethod
     def concatenate(cls, parts: Sequence) -> 'Cells':
         """The cells of several parts of one image, in their order; at least one part."""
-        offsets = np.cumsum([0, *(len(part) for part in parts)])
-        owner = np.concatenate([part.runs.owner + offset for part, offset in zip(parts, offsets, strict=False)])
-        start, length = (np.concatenate([getattr(part.runs, name) for part in parts]) for name in ('start', 'length'))
+        runs = Runs.concatenate([part.runs for part in parts], [len(part) for part in parts])
         labels, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ('labels', 'scores'))
-        return cls(Runs(owner, start, length), labels, scores, parts[0].height, parts[0].width)
+        return cls(runs, labels, scores, parts[0].height, parts[0].width)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,10 +61,9 @@ class Cells:
 
         Memory is that of one box at a time.
         """
-        boxes, bounds = self.boxes(), np.searchsorted(self.runs.owner, np.arange(len(self) + 1))
-        for index, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-            own = slice(bounds[index], bounds[index + 1])
-            cols, rows = np.divmod(Runs(None, self.runs.start[own], self.runs.length[own]).places(), self.height)
+        parts = zip(self.boxes().tolist(), self.runs.places_of_each(len(self)), strict=True)
+        for (x1, y1, x2, y2), places in parts:
+            cols, rows = np.divmod(places, self.height)
             window = np.zeros((y2 - y1, x2 - x1), bool)
             window[rows - y1, cols - x1] = True
             yield window, x1, y1

@@ -47,7 +47,7 @@ class InstanceMapMasks(BaseInstanceMasks):
         Raises:
             TypeError: Always.
         """
-        raise TypeError('InstanceMapMasks holds no bitmaps; what needs them works on to_bitmap() or to_ndarray()')
+        raise TypeError('InstanceMapMasks holds no bitmaps; use to_bitmap() or to_ndarray()')
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -262,4 +262,4 @@ class InstanceMapMasks(BaseInstanceMasks):
 
 def _require_background(value: object) -> None:
     if np.any(np.asarray(value) != 0):
-        raise ValueError(f'id maps are filled up with background, 0, not {value}')
+        raise ValueError(f'id maps can only be padded with background, 0, not {value}')

@@ -7,6 +7,7 @@ lowest first, each plus 48 as a character; bit 5 marks that more groups follow, 
 """
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,18 @@ class Runs(NamedTuple):
     owner: np.ndarray
     start: np.ndarray
     length: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: Sequence, counts: Sequence) -> 'Runs':
+        """The runs of several parts of one image; the instances of a part follow those of the parts before it.
+
+        Args:
+            parts (Sequence[Runs]): K parts, at least one.
+            counts (Sequence[int]): The number of instances of each.
+        """
+        offsets = np.cumsum(counts) - counts
+        owner = np.concatenate([part.owner + offset for part, offset in zip(parts, offsets, strict=True)])
+        return cls(owner, *(np.concatenate([getattr(part, name) for part in parts]) for name in ('start', 'length')))
 
     def areas(self, num_instances: int) -> np.ndarray:
         """(N,) int64 areas in px; 0 for an instance without a pixel."""
@@ -84,6 +97,12 @@ class Runs(NamedTuple):
         first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)
         return first + np.arange(len(first))
 
+    def places_of_each(self, num_instances: int) -> Iterator:
+        """The places of the pixels of each of N instances in turn, (P,) int64. Memory is that of one instance."""
+        bounds = np.searchsorted(self.owner, np.arange(num_instances + 1)).tolist()
+        for first, last in itertools.pairwise(bounds):
+            yield Runs(None, self.start[first:last], self.length[first:last]).places()
+
     def split_at_columns(self, height: int) -> 'Runs':
         """The same pixels in runs that stay within a column of an image of ``height`` px."""
         first, last = self.start // height, (self.start + self.length - 1) // height
@@ -130,7 +149,7 @@ def decode_runs(codes: list) -> Runs:
     is_last = (chars & 32) == 0
     wrong = code_of_char[(chars < 0) | (chars > 63)]
     if len(wrong):
-        raise ValueError(f'code {wrong[0]}: a character that no run-length code has')
+        raise ValueError(f'code {wrong[0]}: a character outside the alphabet of run-length codes')
     filled = np.flatnonzero(text_sizes)
     torn = filled[~is_last[np.cumsum(text_sizes)[filled] - 1]]
     if len(torn):
@@ -234,16 +253,11 @@ def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min
         ndarray: (H, W) int32; instance k of the input is k + 1, 0 is background.
     """
     flat = np.zeros(height * width, np.int32)
-    bounds = np.searchsorted(runs.owner, np.arange(num_instances + 1)).tolist()
     # one instance after another: their places together could fill the memory where a model predicts huge masks
-    for index in range(num_instances):
-        begin, end = bounds[index], bounds[index + 1]
-        if begin == end:
-            continue
-        places = Runs(None, runs.start[begin:end], runs.length[begin:end]).places()
+    for number, places in enumerate(runs.places_of_each(num_instances), start=1):
         free = places[flat[places] == 0]
         if len(free) >= min_visible * len(places):
-            flat[free] = index + 1
+            flat[free] = number
     return flat.reshape(width, height).T
 
 

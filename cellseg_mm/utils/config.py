@@ -32,7 +32,7 @@ class ConfigOptions(DictAction):
         """See :class:`argparse.Action`."""
         wrong = [value for value in values if '=' not in value]
         if wrong:
-            raise UserError(f'{option_string} {wrong[0]}: not key=value; other arguments stand before the option')
+            raise UserError(f'{option_string} {wrong[0]}: not key=value; put other arguments before the option')
         options = getattr(namespace, self.dest, None) or {}
         for value in values:
             key, _, text = value.partition('=')
@@ -69,12 +69,12 @@ def load_config(path: str, options: dict | None = None) -> Config:
     if not Path(path).is_file():
         raise UserError(f'{path}: no such config file; the configs are in configs/')
     if Path(path).suffix in ('.pth', '.safetensors'):
-        raise UserError(f'{path}: is a checkpoint where a config is needed; the config is given before the checkpoint')
+        raise UserError(f'{path}: is a checkpoint, but a config is needed here; give the config before the checkpoint')
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # of any kind, for a config is a program
         reason = str(error).strip().partition('\n')[0]
-        raise UserError(f'{path}: is no config that can be read ({type(error).__name__}: {reason})') from error
+        raise UserError(f'{path}: cannot be read as a config ({type(error).__name__}: {reason})') from error
     cfg.merge_from_dict(options or {})
     return cfg
 
@@ -131,7 +131,7 @@ class _DictCalls(ast.NodeTransformer):
         merged = ast.Dict(keys=[], values=[])
         for part in node.args:
             if not isinstance(part, ast.Dict):
-                raise ValueError(f'line {node.lineno}: dict(...) of something that is no literal')
+                raise ValueError(f'line {node.lineno}: dict(...) of something other than a literal')
             merged.keys += part.keys
             merged.values += part.values
         merged.keys += [ast.Constant(keyword.arg) for keyword in node.keywords]

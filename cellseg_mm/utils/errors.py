@@ -19,8 +19,8 @@ def explain(error: BaseException) -> str | None:
         return text.rsplit('UserError: ', 1)[-1].strip()  # a data worker's arrives with the worker's trace before it
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f'{error.filename or "output"}: no space left on the disk. What was there before is whole: free space, and '
-            'go on (--resume, where the tool has it)'
+            f'{error.filename or "output"}: no space left on the disk. Earlier files are whole: free some space, then '
+            'continue (with --resume, if the tool has it)'
         )
     if isinstance(error, torch.OutOfMemoryError):
         return (
@@ -31,8 +31,8 @@ def explain(error: BaseException) -> str | None:
         return f'out of memory ({text}): lower num_workers, batch_size, or the size of the images'
     if isinstance(error, RuntimeError) and text.startswith('DataLoader worker'):
         return (
-            f'{text.splitlines()[0].rstrip(".")}: a data worker died, mostly for want of memory; lower '
-            'train_dataloader.num_workers (--cfg-options key=value), and go on (--resume, where the tool has it)'
+            f'{text.splitlines()[0].rstrip(".")}: a data worker died, usually because memory ran out; lower '
+            'train_dataloader.num_workers (--cfg-options key=value), then continue (with --resume, if the tool has it)'
         )
     return None
 

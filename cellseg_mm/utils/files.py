@@ -36,7 +36,7 @@ def output_file(*suffixes: str) -> Callable:
     def check(text: str) -> Path:
         path = Path(text)
         if path.suffix not in suffixes:
-            raise UserError(f'{path}: a name that ends in {" or ".join(suffixes)} is needed')
+            raise UserError(f'{path}: the name must end in {" or ".join(suffixes)}')
         if path.is_dir():
             raise UserError(f'{path}: is a folder; name a file')
         _check_writable(path.parent)
@@ -69,7 +69,7 @@ def read_json(path: Path, origin: str) -> object:
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}; {origin}') from error
     except ValueError as error:
-        raise UserError(f'{path}: is no JSON ({error}); {origin}') from error
+        raise UserError(f'{path}: is not valid JSON ({error}); {origin}') from error
 
 
 def printable(text: str | Path) -> str:

@@ -86,8 +86,8 @@ def test_mistakes(flawless, run_here, tmp_path):
     config = tmp_path / 'none.py'
     config.write_text('model = dict()\n')
     for arguments, message in (
-        ([tmp_path], 'tools/prepare_data.py makes a prepared set'),
-        ([tmp_path, '--config', CONFIG], 'tools/prepare_data.py makes a prepared set'),
+        ([tmp_path], 'tools/prepare_data.py makes a prepared data set'),
+        ([tmp_path, '--config', CONFIG], 'tools/prepare_data.py makes a prepared data set'),
         ([flawless, '--config', tmp_path / 'x.py'], 'no such config file'),
         ([flawless, '--config', config], 'no model.rpn_head.anchor_generator'),
     ):

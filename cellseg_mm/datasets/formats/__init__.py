@@ -61,7 +61,7 @@ FOREIGN = {
 }
 FOREIGN_FOLDERS = {'YOLO': 'labels', 'Pascal VOC': 'segmentationobject'}
 FOREIGN_DEPTH = 2  # folders below the source
-CONVERT = 'export or convert it to COCO, or to another layout that data/README.md shows'
+CONVERT = 'export or convert it to COCO or another format of data/README.md'
 
 __all__ = ['FORMATS', 'Instances', 'Sample', 'find_format']
 
@@ -82,7 +82,7 @@ def find_format(src: Path, name: str = 'auto') -> ModuleType:
         return FORMATS[name]
     found = [name for name, module in FORMATS.items() if module.recognises(src)]
     if len(found) != 1:
-        what = f'looks like {" and ".join(found)}; say --format' if found else _not_known(src)
+        what = f'looks like {" and ".join(found)}; choose one with --format' if found else _not_known(src)
         raise UserError(f'{src}: {what}')
     return FORMATS[found[0]]
 
@@ -93,9 +93,9 @@ def _not_known(src: Path) -> str:
     for path in (path for folder in folders for path in visible(folder) if path.is_file()):
         for name, (ending, marks) in FOREIGN.items():
             if path.name.lower().endswith(ending) and all(mark in path.read_bytes() for mark in marks):
-                return f'has {path.name}, {name}, which is not read; {CONVERT}'
+                return f'has {path.name}, {name}, which cannot be read; {CONVERT}'
     for folder in folders:
         for name, own in FOREIGN_FOLDERS.items():
             if folder.name.lower() == own or folder.parent.name.lower() == own:
-                return f'has a folder {folder.name} as {name} does, which is not read; {CONVERT}'
-    return 'no layout that is known; data/README.md shows them: lay it out as one of them, or say --format if it is one'
+                return f'has a folder {folder.name}, as {name} does, which cannot be read; {CONVERT}'
+    return 'unknown format; arrange the files as one of those in data/README.md, or choose one with --format'

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cellseg_mm.images import MIN_SIDE
 from cellseg_mm.utils import UserError
 
 from .sample import Sample, check_size
-
-MIN_SIDE = 8  # px, as of an image file
 
 
 def open_array(path: Path, *channels: int) -> np.ndarray:
@@ -32,9 +31,9 @@ def open_array(path: Path, *channels: int) -> np.ndarray:
     needed = ' or '.join(map(str, channels))
     if not isinstance(array, np.ndarray) or array.ndim != 4 or array.shape[3] not in channels:
         shape = getattr(array, 'shape', None)
-        raise UserError(f'{path}: is of shape {shape}; (images, height, width, {needed}) is needed')
+        raise UserError(f'{path}: has the shape {shape}; (images, height, width, {needed}) is needed')
     if array.dtype.kind not in 'buif':
-        raise UserError(f'{path}: holds {array.dtype}, numbers are needed')
+        raise UserError(f'{path}: holds {array.dtype}; numbers are needed')
     if min(array.shape[1:3]) < MIN_SIDE:
         height, width = array.shape[1:3]
         raise UserError(f'{path}: images of {width}x{height} px; at least {MIN_SIDE} a side are needed')
@@ -57,7 +56,7 @@ def count_images(images: Path, labels: Path | None, *channels: int) -> int:
     if labels is not None:
         other = open_array(labels, *channels).shape
         if other[:3] != shape[:3]:
-            raise UserError(f'{labels}: {other[:3]}, but {shape[:3]} in {images.name} (images, height, width)')
+            raise UserError(f'{labels}: has {other[:3]}, but {images.name} {shape[:3]} (images, height, width)')
     return shape[0]
 
 

@@ -11,15 +11,15 @@ points; dots and point sets have no area and are refused. Outlines that enclose 
 :mod:`.regions`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from cellseg_mm.utils import UserError
 
-from .rasterize import instances_but_regions, survey_outlines, to_ring
-from .regions import NO_RULES, RegionRules, find_rules
-from .sample import Instances, Sample, by_stem, images_by_stem, pair_labels, split_folders, subfolders, visible
+from .rasterize import OutlinesSample, to_ring, with_rules
+from .regions import is_starred
+from .sample import by_stem, images_by_stem, pair_labels, split_folders, subfolders, visible
 from .xml_file import ASAP_ROOT, find_xml, parse_xml, root_tag
 
 TYPES = ('Polygon', 'Rectangle', 'Spline')
@@ -41,20 +41,15 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     for split, folder in split_folders(src):
         for place in [folder, *subfolders(folder)]:
             pairs = pair_labels(images_by_stem(place), by_stem(visible(place, '.xml')), split)
-            samples += [ASAPSample(name, split, image, source, ()) for name, image, source in pairs]
-    found = [read_outlines(sample.source) for sample in samples if sample.source]
-    rules = find_rules([survey_outlines(outlines, is_ignored) for outlines in found])
+            samples += [ASAPSample(*pair, ()) for pair in pairs]
+    samples = with_rules(samples)
     if classes is None:
-        classes = tuple(sorted({name for outlines in found for name, _ in outlines if name not in rules.classes}))
-        classes = tuple(name for name in classes if not is_ignored(name))
+        names = {name for sample in samples if sample.source for name, _ in sample.read_outlines()}
+        regions = samples[0].rules.classes if samples else ()
+        classes = tuple(name for name in sorted(names) if name not in regions and not is_starred(name))
         if not classes:
-            raise UserError(f'{src}: no cell in its .xml files')
-    return [replace(sample, classes=classes, rules=rules) for sample in samples], classes
-
-
-def is_ignored(name: str) -> bool:
-    """Whether a class is one to ignore, as in QuPath."""
-    return name.endswith('*')
+            raise UserError(f'{src}: no cells in its .xml files')
+    return [replace(sample, classes=classes) for sample in samples], classes
 
 
 def read_outlines(path: Path) -> list:
@@ -65,13 +60,13 @@ def read_outlines(path: Path) -> list:
     """
     root = parse_xml(path)
     if root.tag != ASAP_ROOT:
-        raise UserError(f'{path}: its root is <{root.tag}>; XML of ASAP has <{ASAP_ROOT}>')
+        raise UserError(f'{path}: its root is <{root.tag}>; ASAP writes <{ASAP_ROOT}>')
     found = []
     for index, annotation in enumerate(root.iter('Annotation'), start=1):
         where = f'{path}: annotation {index}'
         kind, name = annotation.get('Type'), annotation.get('PartOfGroup', 'None').strip()
         if kind not in TYPES:
-            raise UserError(f'{where}: is a {kind}; {", ".join(TYPES)} have an area')
+            raise UserError(f'{where}: is a {kind}, which has no area; draw cells as {", ".join(TYPES)}')
         points = [(point.get('X'), point.get('Y')) for point in _in_order(annotation)]
         found.append((UNGROUPED if name in ('', 'None') else name, [(to_ring(points, where), False)]))
     return found
@@ -84,17 +79,13 @@ def _in_order(annotation: ElementTree.Element) -> list:
     return sorted(points, key=lambda point: int(point.get('Order'))) if all(map(str.isdecimal, orders)) else points
 
 
-@dataclass(frozen=True)
-class ASAPSample(Sample):
-    """``source`` is the XML file.
+class ASAPSample(OutlinesSample):
+    """``source`` is the XML file."""
 
-    Attributes:
-        rules: What the set says about its regions.
-    """
+    def read_outlines(self) -> list:
+        """See :func:`read_outlines`."""
+        return read_outlines(self.source)
 
-    rules: RegionRules = NO_RULES
-
-    def read_instances(self, shape: tuple) -> Instances:
-        """See :meth:`Sample.read_instances`; the instances are in the file's order."""
-        found = read_outlines(self.source)
-        return instances_but_regions(found, is_ignored, self.rules, self.classes, shape, self.source)
+    def is_ignored(self, name: str) -> bool:
+        """As in QuPath."""
+        return is_starred(name)

@@ -12,8 +12,6 @@ else Cellpose leaves beside an image, such as ``NAME_flows.tif``, is passed over
 
 from pathlib import Path
 
-import numpy as np
-
 from cellseg_mm.structures import relabel
 
 from .sample import (
@@ -48,7 +46,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`one_class`.
     """
-    classes = one_class(classes, 'a map of ids')
+    classes = one_class(classes, 'an id map')
     splits = split_folders(src)
     has_folders = any(_has_folders(folder) for _, folder in splits)
     samples = []
@@ -59,7 +57,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         pairs = pair_labels(images, by_stem(_maps_beside(folder), *ENDINGS), split)
         if has_folders:
             pairs += pair_labels(*(images_by_stem(subfolder(folder, name)) for name in FOLDERS), split)
-        samples += [CellposeSample(name, split, image, source, classes) for name, image, source in pairs]
+        samples += [CellposeSample(*pair, classes) for pair in pairs]
     return samples, classes
 
 
@@ -87,6 +85,4 @@ class CellposeSample(Sample):
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
         mask = read_mask(self.source, shape)
-        id_map, count = relabel(mask)
-        notes = class_in_ids_notes(mask)
-        return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool), notes=notes)
+        return Instances.of_one_class(*relabel(mask), class_in_ids_notes(mask))

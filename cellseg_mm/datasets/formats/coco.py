@@ -77,13 +77,15 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     samples, found, categories, files, used = [], {}, [], {}, set()
     for split, path in _find_files(src):
         if split in found:
-            raise UserError(f'{path}: {found[split].name} beside it is {split} too; name one train, val or test')
+            raise UserError(
+                f'{path}: {found[split].name} beside it is {split} too; name one of them train, val or test'
+            )
         found[split] = path
         content = load_json(path)
         is_labelled = split != 'test' or (isinstance(content, dict) and 'annotations' in content)
         for key in ('categories', 'images', *(['annotations'] if is_labelled else [])):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
-                raise UserError(f'{path}: is no annotation file of COCO, it has no list of {key}')
+                raise UserError(f'{path}: is not a COCO annotation file, it has no list of {key}')
         try:
             _check_ids(path, 'categories', content['categories'], 'name')
             _check_ids(path, 'images', content['images'], 'file_name')
@@ -113,11 +115,9 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
                 group = name.partition('.rf.')[0] if '.rf.' in name else None
                 samples.append(COCOSample(name, split, file, source, (), group=group))
         except KeyError as error:
-            raise UserError(
-                f'{path}: is no annotation file of COCO instances, an entry in it has no {error.args[0]!r}'
-            ) from error
+            raise UserError(f'{path}: is not a COCO file of instances, an entry has no {error.args[0]!r}') from error
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f'{path}: is no annotation file of COCO ({error!r})') from error
+            raise UserError(f'{path}: is not a COCO annotation file ({error!r})') from error
         if annotations:
             raise UserError(f'{path}: annotations of image {next(iter(annotations))!r}, which is not listed')
     rules, limits = _find_rules(samples)
@@ -315,7 +315,7 @@ class COCOSample(Sample):
 
 def _to_polygon(polygon: object, where: str) -> np.ndarray:
     if not isinstance(polygon, list) or len(polygon) % 2:
-        raise UserError(f'{where}: a polygon is a list of x and y in turn')
+        raise UserError(f'{where}: a polygon must be a list [x1, y1, x2, y2, ...]')
     return to_ring(list(zip(polygon[::2], polygon[1::2], strict=True)), where)
 
 
@@ -340,7 +340,7 @@ def read_code(code: dict, shape: tuple, where: str) -> Runs:
             raise UserError(f'{where}: {error}') from error
     pixels = shape[0] * shape[1]
     if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= pixels for count in counts):
-        raise UserError(f'{where}: counts are a text or a list of whole numbers from 0 to {pixels}')
+        raise UserError(f'{where}: counts must be a string or a list of whole numbers from 0 to {pixels}')
     if sum(counts) != pixels:
         raise UserError(f'{where}: runs over {sum(counts)} px in an image of {pixels}')
     lengths = np.array(counts, np.int64)

@@ -34,7 +34,7 @@ import numpy as np
 from cellseg_mm.utils import UserError
 
 from .rasterize import instances_from_outlines, survey_outlines, to_ring
-from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, region_notes
+from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, is_starred, region_notes
 from .sample import (
     MAX_PARTS,
     MIN_PART_AREA,
@@ -67,7 +67,7 @@ PART_NOTES = dict(
     cell='cells that have an outline of their nucleus, too: the cell was taken (--part nucleus takes the nucleus)',
     nucleus='cells that have an outline of their nucleus, too: the nucleus was taken (--part cell takes the cell)',
 )
-OTHER_PROPERTY_NOTE = 'objects of no class with a property {}: if it is their class, name it "class"'
+OTHER_PROPERTY_NOTE = 'objects without a class but with a property {}: if it is their class, name it "class"'
 NO_NUCLEUS_NOTE = 'cells without an outline of their nucleus: left out'
 
 
@@ -95,7 +95,7 @@ class Feature(NamedTuple):
     @property
     def is_ignored(self) -> bool:
         """Whether its class is one to ignore."""
-        return _is_ignored(self.name)
+        return is_starred(self.name)
 
     def outline(self) -> list:
         """(ring, whether it is a hole) of all polygons."""
@@ -134,16 +134,15 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_features`; or if no file has a cell.
     """
-    found = []
+    pairs = []
     for split, folder in split_folders(src):
-        pairs = pair_labels(images_by_stem(folder), by_stem(visible(folder, '.geojson')), split)
-        found += [(name, split, image, source) for name, image, source in pairs]
-    plan, names = make_plan([path for *_, path in found if path])
+        pairs += pair_labels(images_by_stem(folder), by_stem(visible(folder, '.geojson')), split)
+    plan, names = make_plan([path for *_, path in pairs if path])
     if classes is None:
         classes = tuple(sorted(names))
         if not classes:
-            raise UserError(f'{src}: no cell in its .geojson files')
-    return [GeoJSONSample(*entry, classes, plan=plan) for entry in found], classes
+            raise UserError(f'{src}: no cells in its .geojson files')
+    return [GeoJSONSample(*pair, classes, plan=plan) for pair in pairs], classes
 
 
 def read_features(path: Path, plan: Plan) -> list:
@@ -156,7 +155,7 @@ def read_features(path: Path, plan: Plan) -> list:
     if isinstance(content, dict):
         content = content.get('features', [content])
     if not isinstance(content, list):
-        raise UserError(f'{path}: is no GeoJSON; a FeatureCollection or a list of features is needed')
+        raise UserError(f'{path}: is not GeoJSON; a FeatureCollection or a list of features is needed')
     features = []
     for index, entry in enumerate(content):
         where = f'{path}: feature {index}'
@@ -165,7 +164,7 @@ def read_features(path: Path, plan: Plan) -> list:
         properties = entry.get('properties') or {}
         classification = properties.get('classification') or {} if isinstance(properties, dict) else None
         if not isinstance(classification, dict):
-            raise UserError(f'{where}: its properties or their classification are no JSON object')
+            raise UserError(f'{where}: its properties or their classification are not a JSON object')
         # up to QuPath 0.3 the kind had other names
         kind = str(properties.get('objectType', properties.get('object_type', entry.get('id', '')))).lower()
         if kind in NO_CELLS:
@@ -225,7 +224,7 @@ def _polygons(geometry: dict, where: str) -> list:
         raise UserError(f'{where}: is a {kind}; cells are Polygons or MultiPolygons')
     polygons = [polygons] if kind == 'Polygon' else polygons
     if not isinstance(polygons, list) or not all(isinstance(rings, list) for rings in polygons):
-        raise UserError(f'{where}: its coordinates are no lists of rings')
+        raise UserError(f'{where}: its coordinates are not lists of rings')
     return [[to_ring(ring, where) for ring in rings] for rings in polygons]
 
 
@@ -264,7 +263,7 @@ def make_plan(paths: list) -> tuple:
     for features, content in surveys:
         is_cell, _ = find_cells(features, content, plan)
         names |= {feature.name for feature, chosen in zip(features, is_cell, strict=True) if chosen}
-    return plan, {name for name in names if not name.endswith('*')}
+    return plan, {name for name in names if not is_starred(name)}
 
 
 def _is_no_region(features: list, plan: Plan) -> np.ndarray:
@@ -295,13 +294,13 @@ def _find_class_property(paths: list) -> str | None:
         found = [key for key in found if any(isinstance(value, str) for value in values[key])] or found
     if not found:
         return None
-    told = ', '.join(f'{key} ({", ".join(sorted(map(str, values[key]))[:4])})' for key in found)
+    found_texts = ', '.join(f'{key} ({", ".join(sorted(map(str, values[key]))[:4])})' for key in found)
     if has_class and found != ['name']:  # which is an object's own name in QuPath
-        raise UserError(f'{first.where}: has no classification as others have, but {told}; give it one')
+        raise UserError(f'{first.where}: has no classification, as others have, but {found_texts}; give it one')
     if has_class:
         return None
     if len(found) > 1:
-        raise UserError(f'{first.where}: has no classification, but {told}; name one of them "class" alone')
+        raise UserError(f'{first.where}: has no classification, but {found_texts}; keep one of them')
     return found[0]
 
 
@@ -322,14 +321,9 @@ def survey(features: list) -> Contents:
     """What the objects of a file enclose; only what is no detection may enclose others as a region does."""
     return survey_outlines(
         [(f'{feature.kind} {feature.name}', feature.outline()) for feature in features],  # kinds are judged apart
-        _is_ignored,
+        is_starred,
         [feature.kind in ('', 'annotation') for feature in features],
     )
-
-
-def _is_ignored(name: str) -> bool:
-    """As in QuPath."""
-    return name.endswith('*')
 
 
 def find_cells(features: list, content: Contents, plan: Plan) -> tuple:
@@ -372,8 +366,8 @@ class GeoJSONSample(Sample):
             number = 0 if feature.is_ignored else class_number(feature.name, self.classes, feature.where)
             if not feature.is_ignored and count_parts(feature.polygons) > MAX_PARTS:
                 raise UserError(
-                    f'{feature.where}: has {count_parts(feature.polygons)} separate parts, each of a size of its own; '
-                    'split it (in QuPath: Objects > Annotations > Split annotations), for each cell is a feature'
+                    f'{feature.where}: has {count_parts(feature.polygons)} separate parts, but each cell must be a '
+                    'feature of its own; split it (in QuPath: Objects > Annotations > Split annotations)'
                 )
             if feature.nucleus and not feature.is_ignored:
                 notes[PART_NOTES[self.part]] = notes.get(PART_NOTES[self.part], 0) + 1

@@ -51,21 +51,20 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem` and :func:`pair_labels`; or if types need names.
     """
-    samples = []
+    pairs = []
     for split, folder in split_folders(src):
         labels = by_stem(visible(subfolder(folder, 'Labels'), '.mat'))
-        pairs = pair_labels(images_by_stem(subfolder(folder, 'Images')), labels, split)
-        samples += [(name, split, image, source) for name, image, source in pairs]
+        pairs += pair_labels(images_by_stem(subfolder(folder, 'Images')), labels, split)
     if classes is None:
-        typed = [path for *_, path in samples if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
+        typed = [path for *_, path in pairs if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
         if typed:
             raise UserError(
-                f'{typed[0]}: types are numbers here; name them in their order by --classes, for CoNSeP: miscellaneous '
+                f'{typed[0]}: types are numbers here; name them in order with --classes, for CoNSeP: miscellaneous '
                 'inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped; for Lizard: '
                 'neutrophil epithelial lymphocyte plasma eosinophil connective'
             )
         classes = ('cell',)
-    return [HoverNetSample(*sample, classes) for sample in samples], tuple(dict.fromkeys(classes))
+    return [HoverNetSample(*pair, classes) for pair in pairs], tuple(dict.fromkeys(classes))
 
 
 def _shapes(path: Path) -> dict:
@@ -73,7 +72,7 @@ def _shapes(path: Path) -> dict:
     try:
         return {name: shape for name, shape, _ in scipy.io.whosmat(str(path))}
     except Exception as error:  # of many kinds where a file is damaged
-        raise UserError(f'{path}: is no MAT file up to version 7 ({error})') from error
+        raise UserError(f'{path}: is not a MAT file up to version 7 ({error})') from error
 
 
 class HoverNetSample(Sample):
@@ -119,8 +118,8 @@ class HoverNetSample(Sample):
             if others or (count and len(set(self.classes)) > 1):
                 found = f'{", ".join(others)}, but ' if others else ''
                 raise UserError(
-                    f'{self.source}: has {found}no inst_type and no type_map, which hold the types of HoVer-Net; '
-                    'without any of these all are one class'
+                    f'{self.source}: has {found}no inst_type and no type_map, which hold the types in HoVer-Net '
+                    'files; without any of these, all cells are one class'
                 )
             return np.ones(count)
         type_map = check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
@@ -136,7 +135,7 @@ def types_by_id(content: dict, path: Path) -> np.ndarray:
         UserError: If the two are not lists of numbers of one length, or an instance of the map has no entry or several.
     """
     if 'id' not in content:
-        raise UserError(f'{path}: class lists a type for each instance, but id is missing, which says of which')
+        raise UserError(f'{path}: class lists types, but id is missing, which says of which instances')
     ids, types = content['id'].ravel(), content['class'].ravel()
     for name, values in (('id', ids), ('class', types)):
         if values.dtype.kind not in 'iuf':
@@ -149,7 +148,7 @@ def types_by_id(content: dict, path: Path) -> np.ndarray:
     wrong = np.flatnonzero(last - first != 1)
     if len(wrong):
         times = (last - first)[wrong[0]]
-        raise UserError(f'{path}: instance {present[wrong[0]]:.0f} of inst_map is {times} times in id; once is needed')
+        raise UserError(f'{path}: instance {present[wrong[0]]:.0f} of inst_map is {times} times in id, not once')
     return types[np.argsort(ids)[first]]
 
 

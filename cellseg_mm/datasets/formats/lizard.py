@@ -44,7 +44,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     info = next((path for path in visible(labels.parent, '.csv') if path.stem.lower() == 'info'), None)
     splits = {} if info is None else {row['filename']: row['split'] for row in read_table(info, 'filename', 'split')}
     samples = []
-    for name, image, source in pair_labels(images, by_stem(visible(labels, '.mat')), 'train'):
+    for name, _, image, source in pair_labels(images, by_stem(visible(labels, '.mat')), 'train'):
         number = '1' if info is None else splits.get(name)
         if number not in SPLITS:
             raise UserError(f'{info}: split {number!r} of {name}; 1, 2 or 3 is needed')

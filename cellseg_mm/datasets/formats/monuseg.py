@@ -18,7 +18,8 @@ The layout is read off ``torch_em/data/datasets/histopathology/monuseg.py`` of c
 from pathlib import Path
 
 from ..splits import patient_of
-from .monusac import MonusacSample, is_without_classes, with_rules
+from .monusac import MonusacSample, is_without_classes
+from .rasterize import with_rules
 from .sample import (
     by_stem,
     images_by_stem,
@@ -50,10 +51,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     samples = []
     for split, folder in _split_folders(src):
         for images, labels in _places(split, folder):
-            samples += [
-                MonusacSample(name, split, image, source, classes, group=patient_of(name))
-                for name, image, source in pair_labels(images, labels, split)
-            ]
+            pairs = pair_labels(images, labels, split)
+            samples += [MonusacSample(*pair, classes, group=patient_of(pair[0])) for pair in pairs]
     return with_rules(samples), classes
 
 

@@ -55,9 +55,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     for split, folder in split_folders(src):
         for organ in _organs(folder):
             vague = _first(subfolder(organ, 'vague areas'), VAGUE)
-            for name, image, mask in pair_labels(images_by_stem(subfolder(organ, IMAGES)), _find_labels(organ), split):
-                source = mask and (mask, vague.get(name))
-                samples.append(NuInsSegSample(name, split, image, source, classes))
+            pairs = pair_labels(images_by_stem(subfolder(organ, IMAGES)), _find_labels(organ), split)
+            samples += [NuInsSegSample(*place, mask and (mask, vague.get(place[0])), classes) for *place, mask in pairs]
     return samples, classes
 
 

@@ -45,7 +45,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """
     classes = classes or CLASSES
     if len(classes) != len(CLASSES):
-        raise UserError(f'--classes {" ".join(classes)}: PanNuke has {len(CLASSES)}, {", ".join(CLASSES)}')
+        raise UserError(f'--classes {" ".join(classes)}: PanNuke has {len(CLASSES)} classes, {", ".join(CLASSES)}')
     samples = []
     for split, folder in split_folders(src):
         images, masks = (_find_arrays(folder, kind) for kind in ('images', 'masks'))

@@ -12,16 +12,15 @@ What a ring runs around more than once, as outlines drawn by hand do where they 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cellseg_mm.structures import Runs
+from cellseg_mm.structures import Runs, lay_runs
 from cellseg_mm.utils import UserError
 
-from .regions import Contents, RegionRules, find_regions, look_inside, region_notes
-from .sample import Instances, class_number
+from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, look_inside, region_notes
+from .sample import Instances, Sample, class_number
 
 # Of cells over one another; more are copies of one, and each needs a map of the image's size.
 MAX_LAYERS = 64
@@ -38,9 +37,9 @@ def to_ring(points: object, where: str) -> np.ndarray:
         ring = np.array(points, np.float64)
         ring = ring.reshape(-1, 2) if ring.size == 0 else ring[:, :2]
     except (TypeError, ValueError, IndexError) as error:
-        raise UserError(f'{where}: its outline is no list of points ({error})') from error
+        raise UserError(f'{where}: its outline is not a list of points ({error})') from error
     if ring.ndim != 2 or ring.shape[1] != 2 or not np.isfinite(ring).all():
-        raise UserError(f'{where}: its outline is no list of finite points (x, y)')
+        raise UserError(f'{where}: its outline is not a list of finite points (x, y)')
     return ring
 
 
@@ -107,26 +106,15 @@ def lay_instances(runs: Runs, labels: list, is_ignored: list, height: int, width
     if count and len(kept) <= count / 2:
         none = count - len(kept)
         raise UserError(
-            f'{none} of its {count} outlines have no pixel in the image of {width}x{height} px; coordinates are px '
-            'from its upper left corner on'
+            f'{none} of its {count} outlines have no pixel in the image of {width}x{height} px; coordinates must be '
+            'in px from its upper left corner'
         )
-    runs = runs.select(kept, count)
-    bounds = np.searchsorted(runs.owner, np.arange(len(kept) + 1))
-    layers = [np.zeros(height * width, np.int32)]
-    for index in range(len(kept)):
-        own = slice(bounds[index], bounds[index + 1])
-        places = Runs(None, runs.start[own], runs.length[own]).places()
-        layer = next((layer for layer in layers if not layer[places].any()), None)
-        if layer is None:
-            if len(layers) == MAX_LAYERS:
-                col, row = divmod(int(places[0]), height)
-                raise UserError(f'more than {MAX_LAYERS} outlines over one another near x {col}, y {row}')
-            layer = np.zeros(height * width, np.int32)
-            layers.append(layer)
-        layer[places] = index + 1
-    stacked = np.stack([layer.reshape(width, height).T for layer in layers])
+    try:
+        layers = lay_runs(runs.select(kept, count), len(kept), height, width, MAX_LAYERS)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return Instances(
-        stacked, np.array(labels, np.int64)[kept], np.array(is_ignored, bool)[kept], left_out=count - len(kept)
+        layers, np.array(labels, np.int64)[kept], np.array(is_ignored, bool)[kept], left_out=count - len(kept)
     )
 
 
@@ -172,23 +160,41 @@ def instances_from_outlines(cells: list, height: int, width: int, where: str) ->
         raise UserError(f'{where}: {error}') from error
 
 
-def instances_but_regions(
-    found: list, is_ignored: Callable, rules: RegionRules, classes: tuple, shape: tuple, path: Path
-) -> Instances:
-    """Instances from named outlines of a file, without the regions around cells.
+@dataclass(frozen=True)
+class OutlinesSample(Sample):
+    """``source`` is a file of outlines, each with the name of its class; regions around cells are left out.
 
-    Args:
-        found (list[tuple]): N times (class name, [(ring, is_hole), ...]).
-        is_ignored (Callable): Whether a class name is one to ignore.
-        rules (RegionRules): What the set says about its regions.
-        classes (tuple[str]): Class names.
-        shape (tuple): (H, W) of the image in px.
-        path (Path): The file, for messages.
+    Attributes:
+        rules: What the data set says about its regions.
     """
-    content = survey_outlines(found, is_ignored)
-    is_region = find_regions(content, rules)
-    cells = []
-    for index in np.flatnonzero(~is_region):
-        (name, outline), ignored = found[index], content.is_ignored[index]
-        cells.append((0 if ignored else class_number(name, classes, str(path)), ignored, outline))
-    return replace(instances_from_outlines(cells, *shape, str(path)), notes=region_notes(content, is_region))
+
+    rules: RegionRules = NO_RULES
+
+    def read_outlines(self) -> list:
+        """N times (class name, [(ring, is_hole), ...]), see :func:`rasterize`."""
+        raise NotImplementedError
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether a class is one to ignore."""
+        raise NotImplementedError
+
+    def survey(self) -> Contents:
+        """What the outlines enclose."""
+        return survey_outlines(self.read_outlines(), self.is_ignored)
+
+    def read_instances(self, shape: tuple) -> Instances:
+        """See :meth:`Sample.read_instances`; the instances are in the file's order."""
+        found, path = self.read_outlines(), str(self.source)
+        content = survey_outlines(found, self.is_ignored)
+        is_region = find_regions(content, self.rules)
+        cells = []
+        for index in np.flatnonzero(~is_region):
+            (name, outline), ignored = found[index], content.is_ignored[index]
+            cells.append((0 if ignored else class_number(name, self.classes, path), ignored, outline))
+        return replace(instances_from_outlines(cells, *shape, path), notes=region_notes(content, is_region))
+
+
+def with_rules(samples: list) -> list:
+    """:class:`OutlinesSample` objects that know what their data set says about its regions."""
+    rules = find_rules([sample.survey() for sample in samples if sample.source])
+    return [replace(sample, rules=rules) for sample in samples]

@@ -65,6 +65,11 @@ class RegionRules(NamedTuple):
 NO_RULES = RegionRules()
 
 
+def is_starred(name: str) -> bool:
+    """Whether a class is one to ignore by the star at its end, as in QuPath."""
+    return name.endswith('*')
+
+
 def look_inside(runs: Runs, names: Sequence, is_ignored: Sequence, may_enclose: Sequence, height: int) -> Contents:
     """What the N outlines of an image enclose.
 
@@ -133,7 +138,7 @@ def find_rules(images: Sequence) -> RegionRules:
 
 def _is_region_class(name: str, total: int, regions: int) -> bool:
     bare = name.casefold()
-    if bare.endswith('*') and not any(word in bare for word in IGNORE_WORDS):
+    if is_starred(bare) and not any(word in bare for word in IGNORE_WORDS):
         return regions > 0 or re.search(r'\bregion', bare) is not None
     return regions > total / 2
 

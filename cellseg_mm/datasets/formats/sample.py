@@ -42,8 +42,8 @@ MIN_ALIKE = 3  # cells of an image that are lines or rectangles, which must be m
 MIN_SIDE = 4  # px of a rectangle; smaller cells may fill their box
 BOX_NOTE = 'cells that are upright rectangles: boxes in place of outlines?'
 IGNORE_NOTE = (
-    'cells of a class that by its name is to be ignored, counted as cells (to ignore them end its name with * in '
-    'QuPath, or set iscrowd in COCO)'
+    'cells of a class whose name says to ignore them, counted as cells (to ignore them, end the name with * in QuPath '
+    'or set iscrowd in COCO)'
 )
 # Of the smaller of two cells; more overlap than this is one cell drawn twice, or a nucleus in its cell.
 MAX_OVERLAP = 0.5
@@ -57,7 +57,7 @@ ALL_OF_8_BITS = 255
 # A map in which an id is a multiple of one of these, for the class, and the number of the cell.
 CLASS_FACTORS = (256, 1000, 10_000, 100_000, 65_536)
 CLASSES_IN_IDS_NOTE = (
-    'cells whose ids are a class times {} and a number: the class was not read (a layout with classes keeps them)'
+    'cells whose ids are a class times {} and a number: the class was not read (a format with classes keeps it)'
 )
 # Of Pillow's formats and of tifffile's compressions.
 LOSSY_FORMATS = ('JPEG', 'MPO', 'WEBP', 'JPEG2000', 'AVIF')
@@ -83,6 +83,11 @@ class Instances:
     is_ignored: np.ndarray
     left_out: int = 0
     notes: dict = field(default_factory=dict)
+
+    @classmethod
+    def of_one_class(cls, id_map: np.ndarray, count: int, notes: dict | None = None) -> 'Instances':
+        """All cells of an id map, (H, W) int32 with the ids 1..``count``, as cells of the only class."""
+        return cls(id_map[None], np.ones(count, np.int64), np.zeros(count, bool), notes=notes or {})
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Sample:
         if scattered.sum() > len(parts) / 2 or (len(parts) > 1 and parts.mean() > MAX_MEAN_PARTS):
             raise UserError(
                 f'{labels_file(self)}: its {len(parts)} cells are in {parts.sum()} separate parts, one in '
-                f'{parts.max()}; each cell needs an id or outline of its own'
+                f'{parts.max()}; each cell needs its own id or outline'
             )
         areas = np.bincount(instances.layers.ravel(), minlength=len(instances.labels) + 1)[1:]
         is_cover = (areas > MAX_COVER * shape[0] * shape[1]) & ~instances.is_ignored
@@ -359,23 +364,26 @@ def images_by_stem(folder: Path) -> dict:
 
 
 def pair_labels(images: dict, labels: dict, split: str) -> list:
-    """Images and the files of their labels, by name: (name, image, labels or None).
+    """Images and the files of their labels, by name: the first four arguments of a :class:`Sample`.
 
     Args:
         images (dict): Files by name.
-        labels (dict): Likewise.
+        labels (dict): Files by name.
         split (str): In ``'test'`` images may come without labels.
 
+    Returns:
+        list[tuple]: (name, split, image, labels or None) of each image.
+
     Raises:
-        UserError: If either is without the other.
+        UserError: For labels without an image, or an image without labels.
     """
     for name, path in labels.items():
         if name not in images:
-            raise UserError(f'{path}: no image {name} to it')
+            raise UserError(f'{path}: no image {name} for these labels')
     for name, path in images.items():
         if name not in labels and split != 'test':
-            raise UserError(f'{path}: no labels to it; images of test alone may come without')
-    return [(name, path, labels.get(name)) for name, path in sorted(images.items())]
+            raise UserError(f'{path}: no labels for this image; only images of test may come without')
+    return [(name, split, path, labels.get(name)) for name, path in sorted(images.items())]
 
 
 def class_number(name: str, classes: Sequence, where: str) -> int:
@@ -386,7 +394,7 @@ def class_number(name: str, classes: Sequence, where: str) -> int:
     """
     names = [known.casefold() for known in classes]
     if name.casefold() not in names:
-        raise UserError(f'{where}: class {name!r} is none of {", ".join(classes)}; see --classes')
+        raise UserError(f'{where}: class {name!r} is not one of {", ".join(classes)}; see --classes')
     return names.index(name.casefold()) + 1
 
 
@@ -402,7 +410,7 @@ def one_class(classes: tuple | None, what: str) -> tuple:
     """
     classes = classes or ('cell',)
     if len(classes) != 1:
-        raise UserError(f'--classes {" ".join(classes)}: {what} tells no classes apart; name one')
+        raise UserError(f'--classes {" ".join(classes)}: {what} has only one class; give one name')
     return classes
 
 
@@ -414,14 +422,14 @@ def load_json(path: Path) -> object:
     """
 
     def refuse(name: str) -> None:
-        raise ValueError(f'{name} is no number')
+        raise ValueError(f'{name} is not a JSON number')
 
     try:
         return json.loads(path.read_text('utf-8-sig'), parse_constant=refuse)
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}') from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f'{path}: is no JSON ({error})') from error
+        raise UserError(f'{path}: is not valid JSON ({error})') from error
 
 
 def read_table(path: Path, *columns: str) -> list:
@@ -483,7 +491,7 @@ def _read_stored(path: Path) -> np.ndarray | None:
             page = file.pages[0]
             pages = sum(not page.is_reduced for page in tiff_pages(file))  # smaller copies are none
             if pages > 1:
-                raise UserError(f'{path}: has {pages} pages, a mask has one; save it with one page alone')
+                raise UserError(f'{path}: has {pages} pages; save the mask as a single page')
             check_size(path, page.imagelength, page.imagewidth)
             if page.compression.name not in LOSSLESS:
                 raise UserError(_lossy(path, page.compression.name))
@@ -528,7 +536,7 @@ def _kind_of_image(path: Path) -> tuple:
 def check_ids(mask: np.ndarray, shape: tuple, path: Path, are_ids: bool = True) -> np.ndarray:
     """See :func:`read_mask`, for an array of any dtype."""
     if mask.ndim != 2:
-        raise UserError(f'{path}: a mask has one channel, this has {mask.shape[2:]}')
+        raise UserError(f'{path}: a mask has one channel, this one has the shape {mask.shape}')
     if mask.shape != shape:
         raise UserError(f'{path}: {mask.shape[1]}x{mask.shape[0]} px, but its image has {shape[1]}x{shape[0]}')
     if mask.dtype.kind == 'f':
@@ -556,7 +564,7 @@ def _check_pieces(mask: np.ndarray, path: Path) -> None:
     if (pieces > MAX_PIECES * ids and pieces > ids + MAX_SPECKS) or (ids > MAX_SPECKS and _are_specks(id_map)):
         raise UserError(
             f'{path}: its {ids} ids are in {pieces} separate pieces, of {np.median(areas):.0f} px at the median; each '
-            'cell needs an id of its own, and no resize with interpolation or compression with loss keeps them'
+            'cell needs its own id, which a resize with interpolation or lossy compression destroys'
         )
 
 

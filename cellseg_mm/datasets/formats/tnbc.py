@@ -52,8 +52,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     samples = []
     for split, folder in split_folders(src):
         for slide, masks in _slides(folder):
-            for name, image, mask in pair_labels(images_by_stem(slide), images_by_stem(masks), split):
-                samples.append(TNBCSample(name, split, image, mask, classes, group=slide.name))
+            pairs = pair_labels(images_by_stem(slide), images_by_stem(masks), split)
+            samples += [TNBCSample(*pair, classes, group=slide.name) for pair in pairs]
     return samples, classes
 
 
@@ -77,7 +77,7 @@ class TNBCSample(Sample):
                 f'{self.source}: {split} of its {count} values lie in several places; a mask of nuclei and background, '
                 'or a map of ids, is needed'
             )
-        return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool))
+        return Instances.of_one_class(id_map, count)
 
 
 def _count_split(id_map: np.ndarray, count: int) -> int:

@@ -32,7 +32,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
     parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
 
     def refuse(*_: object) -> None:
-        raise UserError(f'{path}: has a document type (DTD), which no file of ImageScope or ASAP has')
+        raise UserError(f'{path}: has a document type (DTD), which ImageScope and ASAP do not write')
 
     parser.StartDoctypeDeclHandler = refuse
     try:
@@ -41,7 +41,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}') from error
     except (expat.ExpatError, LookupError, ValueError) as error:
-        raise UserError(f'{path}: is no whole XML ({error})') from error
+        raise UserError(f'{path}: is not complete XML ({error})') from error
 
 
 def root_tag(path: Path) -> str:

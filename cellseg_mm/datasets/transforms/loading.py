@@ -2,9 +2,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
-from pycocotools import mask as mask_utils
 
-from cellseg_mm.structures import InstanceMapMasks, read_layers, to_code
+from cellseg_mm.structures import InstanceMapMasks, decode_runs, lay_runs, read_layers, to_code
 from cellseg_mm.utils import Recent, UserError
 
 
@@ -87,7 +86,10 @@ class LoadCellAnnotations(BaseTransform):
         instances, shape = results['instances'], (results['height'], results['width'])
         path = results.get('instance_map_path')
         if not path:
-            return masks_from_coco([instance['mask'] for instance in instances], *shape)
+            try:
+                return masks_from_coco([instance['mask'] for instance in instances], *shape)
+            except ValueError as error:
+                raise UserError(f'{results.get("img_path")}: in its annotations, mask {error}') from error
         try:
             layers = self._read_layers(path)
         except OSError as error:
@@ -114,18 +116,13 @@ def masks_from_coco(segmentations: list, height: int, width: int) -> InstanceMap
 
     Returns:
         InstanceMapMasks: N instances, with ids 1..N; an empty mask keeps its place.
+
+    Raises:
+        ValueError: If a code is broken or of another size; it names the index.
     """
-    if not segmentations:
-        return InstanceMapMasks(np.zeros((1, height, width), np.uint16))
-    layers = [np.zeros((height, width), np.int32)]
-    for number, segmentation in enumerate(segmentations, start=1):
-        code = to_code(segmentation, height, width)
-        x, y, w, h = mask_utils.toBbox(code).astype(int)
-        inside = mask_utils.decode(code)[y : y + h, x : x + w] > 0
-        windows = (layer[y : y + h, x : x + w] for layer in layers)
-        free = next((window for window in windows if not window[inside].any()), None)
-        if free is None:
-            layers.append(np.zeros((height, width), np.int32))
-            free = layers[-1][y : y + h, x : x + w]
-        free[inside] = number
-    return InstanceMapMasks(np.stack(layers), np.arange(1, len(segmentations) + 1))
+    codes = [to_code(segmentation, height, width) for segmentation in segmentations]
+    wrong = [index for index, code in enumerate(codes) if list(code['size']) != [height, width]]
+    if wrong:
+        raise ValueError(f'code {wrong[0]}: {codes[wrong[0]]["size"]}, the image {[height, width]} (height, width)')
+    layers = lay_runs(decode_runs(codes), len(codes), height, width)
+    return InstanceMapMasks(layers, np.arange(1, len(codes) + 1))
