@@ -34,7 +34,7 @@ def fixed_randomness(*key: int) -> Iterator:
 
 @DATASETS.register_module()
 class CellDataset(CocoDataset):
-    """A prepared set: COCO annotations, with an instance-id map an image.
+    """A prepared data set: COCO annotations, with an instance-id map an image.
 
     Augmentation draws from (seed, epoch, index of the image), so that runs repeat and resume exactly with any number of
     workers; stock datasets draw from the workers' streams. An image that a stock wrapper repeats within an epoch is

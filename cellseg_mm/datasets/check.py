@@ -1,4 +1,4 @@
-"""What may be wrong with a prepared set, looked for before anyone trains on it.
+"""What may be wrong with a prepared data set, looked for before anyone trains on it.
 
 A set is read once, into :class:`Images`, :class:`CellTable` and what :func:`read_files` gives; each check is a function
 of these. An image and a crop of it are not recognised as duplicates: thumbnails cannot tell.
@@ -114,7 +114,7 @@ class Maps(NamedTuple):
 
 
 def read_maps(root: Path, images: Images) -> Maps:
-    """Look into the id maps of a prepared set; one that is missing or not readable shows nothing.
+    """Look into the id maps of a prepared data set; one that is missing or not readable shows nothing.
 
     Raises:
         UserError: See :func:`read_annotations`.
@@ -151,13 +151,13 @@ def _ignored_ids(root: Path, images: Images) -> list:
 
 
 def read_annotations(root: Path) -> tuple:
-    """The annotations of a prepared set.
+    """The annotations of a prepared data set.
 
     Returns:
         tuple: :class:`Images`, :class:`CellTable` and the names of the C classes, list[str].
 
     Raises:
-        UserError: If it is no prepared set.
+        UserError: If it is no prepared data set.
     """
     images, cells = [], []
     for split, split_name in enumerate(SPLITS):
@@ -436,7 +436,7 @@ def check_prepared_set(root: Path) -> dict:
     """All checks but that of the anchors.
 
     Args:
-        root (Path): The prepared set.
+        root (Path): The prepared data set.
 
     Returns:
         dict[str, Check]: By title.

@@ -56,13 +56,13 @@ def prepare(
     part: str = 'cell',
     splits: Path | None = None,
 ) -> dict:
-    """Convert ``src`` into the prepared set ``out``, which appears whole or not at all; an older one is replaced.
+    """Convert ``src`` into the prepared data set ``out``, which appears whole or not at all; an older one is replaced.
 
     Where ``out`` is a link, the set is written where it leads.
 
     Args:
         src (Path): A folder, or a JSON file, in one of the formats of :mod:`cellseg_mm.datasets.formats`.
-        out (Path): The prepared set: new, empty, or an older prepared set with nothing else in it.
+        out (Path): The prepared data set: new, empty, or an older prepared data set with nothing else in it.
         classes (tuple[str] | None): Names of class 1, 2, ...; those of the format if None.
         val_fraction (float): Share of the training images that go to validation, above 0 and below 1, unless the source
             tells which images are for validation.
@@ -123,7 +123,7 @@ def prepare(
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raise :class:`UserError` unless ``out`` is free, empty, or a prepared set with nothing else in it."""
+    """Raise :class:`UserError` unless ``out`` is free, empty, or a prepared data set with nothing else in it."""
     if out.exists() and not out.is_dir():
         raise UserError(f'{out}: is a file; choose another --out')
     names = sorted({path.name for path in out.iterdir()} - {*JUNK}) if out.exists() else []

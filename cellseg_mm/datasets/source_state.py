@@ -1,4 +1,4 @@
-"""Whether the files that a prepared set was made of are still the same."""
+"""Whether the files that a prepared data set was made of are still the same."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ NAME = 'source.json'
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder is a prepared set, of whatever version."""
+    """Whether a folder is a prepared data set, of whatever version."""
     names = ('statistics.json', *(f'annotations/{split}.json' for split in SPLITS))
     return all((folder / name).is_file() for name in names)
 
@@ -24,7 +24,7 @@ def source_state(source: Path, files: list | None = None) -> dict:
     Args:
         source (Path): A folder or a file.
         files (list[str] | None): What counts; if None, all that the folder holds but hidden files, which no format
-            looks for, and prepared sets, which may be written into it.
+            looks for, and prepared data sets, which may be written into it.
     """
     paths = _walk(source) if files is None else [path for path in files if os.path.lexists(path)]
     entries = []
@@ -42,12 +42,12 @@ def _walk(source: Path) -> Iterator:
 
 
 def record_source(source: Path, root: Path, images: list) -> None:
-    """Write into a prepared set what it was made of. In a file of its own, for it is true on this machine alone.
+    """Write into a prepared data set what it was made of. In a file of its own, for it is true on this machine alone.
 
     Args:
         source (Path): A folder, which counts with all that is in it, for files that are added matter; or a file, which
             counts with its images alone, for it may lie among other things.
-        root (Path): The prepared set.
+        root (Path): The prepared data set.
         images (list[Path]): The images' files.
     """
     source = source.absolute()
@@ -56,7 +56,7 @@ def record_source(source: Path, root: Path, images: list) -> None:
 
 
 def stale_source(root: Path) -> str | None:
-    """What to say if the source of a prepared set has changed since; None if it has not, or is not there."""
+    """What to say if the source of a prepared data set has changed since; None if it has not, or is not there."""
     path = root / NAME
     if not path.is_file():
         return None

@@ -17,8 +17,8 @@ class ArraySource:
     Args:
         array (ndarray): (H, W, 3) uint8 RGB.
         pixel_size (float | None): Micrometres a px.
-        note (str): What was made of its file.
-        name (str): Of its file.
+        note (str): How its file was converted.
+        name (str): The name of its file.
 
     Raises:
         ValueError: For another array.
@@ -32,15 +32,15 @@ class ArraySource:
         self._array = array
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """A window as (height, width, 3) uint8 RGB; it lies within the image."""
+        """A window of the image as (height, width, 3) uint8 RGB."""
         return self._array[y : y + height, x : x + width]
 
 
 def as_source(image: object) -> object:
-    """An image in memory as a source: an array of (H, W, 3) uint8 RGB, an image of Pillow, or a source itself.
+    """An image in memory as a source: an (H, W, 3) uint8 RGB array, a Pillow image, or a source itself.
 
     Raises:
-        UserError: If it is none of these, or smaller than 8 px a side.
+        UserError: For another type, or fewer than 8 px a side.
     """
     if isinstance(image, Image.Image):
         if any('16' in part or part in ('I', 'F') for part in (image.mode,)):
@@ -62,7 +62,7 @@ def as_source(image: object) -> object:
 
 
 class SwappedSource:
-    """A source whose file has red and blue exchanged, put right."""
+    """A source whose file has red and blue exchanged, in true RGB."""
 
     def __init__(self, source: object) -> None:
         self.height, self.width, self.pixel_size = source.height, source.width, source.pixel_size

@@ -1,4 +1,4 @@
-"""Instance-id maps: integer arrays (H, W) in which 0 is background and each positive id is one instance.
+"""Id maps: integer arrays (H, W) in which 0 is background and each positive id is one instance.
 
 Coordinates are pixel indices, x to the right and y down; boxes are half-open, ``[x1, y1, x2, y2)``, as in mmdet.
 """
@@ -13,7 +13,7 @@ def relabel(instance_map: np.ndarray) -> tuple:
     """Renumber the ids to 1..N in rising order.
 
     Args:
-        instance_map (ndarray): (H, W) of integers from 0 on.
+        instance_map (ndarray): (H, W) of integers from 0.
 
     Returns:
         tuple: The map, (H, W) int32, and N.
@@ -32,8 +32,8 @@ def instance_extents(instance_map: np.ndarray, ids: np.ndarray) -> tuple:
     """Tight boxes and areas of instances, from one pass over the map's runs along its rows.
 
     Args:
-        instance_map (ndarray): (H, W) of integers from 0 on.
-        ids (ndarray): (N,) ids from 1 on.
+        instance_map (ndarray): (H, W) of integers from 0.
+        ids (ndarray): (N,) ids from 1.
 
     Returns:
         tuple: (N, 4) int64 boxes [x1, y1, x2, y2) and (N,) int64 areas in px; zeros for an id that is not in the map.
@@ -75,8 +75,7 @@ def encode_instances(instance_map: np.ndarray, num_instances: int) -> list:
 def find_runs(instance_map: np.ndarray) -> Runs:
     """The runs of an id map, the instance with id k as instance k - 1.
 
-    They are read off the whole map at once, column by column, so that the cost is that of the map and not of N masks of
-    its size.
+    All are read from the map in one pass, column by column; no mask of a single instance is made.
 
     Args:
         instance_map (ndarray): (H, W) of integers in 0..N.

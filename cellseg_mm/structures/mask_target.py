@@ -1,20 +1,20 @@
-"""RoIAlign of single instances, straight from an id map."""
+"""RoIAlign of single instances, straight from id layers."""
 
 import numpy as np
 import torch
 from mmcv.ops import roi_align
 
-# Masks are made on a device as long as they have so many px in all.
+# The most px in all of the masks that are made on a device at once.
 CHUNK_PX = 2**24
 
 
 def instance_roi_align(
     layers: np.ndarray, layer_of: np.ndarray, ids: np.ndarray, boxes: np.ndarray, out_shape: tuple
 ) -> np.ndarray:
-    """What RoIAlign gives for each box on the 0/1 mask of its instance, without making that mask.
+    """RoIAlign of each box on the 0/1 mask of its instance, without making that mask.
 
-    The map is looked up at RoIAlign's sampling points and compared with the instance's id, so memory and time go with
-    the boxes, not with instances x image. The arithmetic is that of mmcv's CPU ``roi_align`` with scale 1, adaptive
+    The map is read at RoIAlign's sampling points and compared with the instance's id, so memory and time grow with the
+    boxes, not with instances x image. The arithmetic is that of mmcv's CPU ``roi_align`` with scale 1, adaptive
     sampling and ``aligned=True``, float32 operation by operation, so that values at a rounding threshold agree too.
 
     Args:
@@ -56,17 +56,17 @@ def instance_roi_align(
 def instance_roi_align_on_device(
     layers: np.ndarray, layer_of: np.ndarray, ids: np.ndarray, boxes: np.ndarray, out_shape: tuple, device: str
 ) -> np.ndarray:
-    """The same by mmcv's own ``roi_align`` on 0/1 masks, made on a device a few at a time.
+    """As :func:`instance_roi_align`, by mmcv's ``roi_align`` on 0/1 masks that are made on a device a few at a time.
 
-    For a GPU, which would wait while the CPU makes a step's targets.
+    A GPU would wait while the CPU makes the targets of a step.
 
     Args:
-        layers (ndarray): See :func:`instance_roi_align`, also for the next four.
-        layer_of (ndarray): Likewise.
-        ids (ndarray): Likewise.
-        boxes (ndarray): Likewise.
-        out_shape (tuple): Likewise.
-        device (str): Such as ``'cuda'``.
+        layers (ndarray): (L, H, W) integer id layers.
+        layer_of (ndarray): (K,) layer in which the instance of each box lies.
+        ids (ndarray): (K,) its id.
+        boxes (ndarray): (K, 4) float32 [x1, y1, x2, y2].
+        out_shape (tuple): (h, w) of a target.
+        device (str): For example ``'cuda'``.
 
     Returns:
         ndarray: (K, h, w) float32 in 0..1.

@@ -20,7 +20,7 @@ class Runs(NamedTuple):
     Attributes:
         owner: (R,) int64, index of the instance.
         start: (R,) int64, place of the first pixel.
-        length: (R,) int64, from 1 on.
+        length: (R,) int64, at least 1.
     """
 
     owner: np.ndarray
@@ -48,7 +48,7 @@ class Runs(NamedTuple):
 
         Args:
             num_instances (int): N.
-            height (int): Of the image in px. A run over the end of a column is taken apart there.
+            height (int): Of the image in px. A run over the end of a column is split there.
         """
         owner, start, length = self.split_at_columns(height)
         area = np.bincount(owner, length, num_instances)
@@ -81,10 +81,10 @@ class Runs(NamedTuple):
         return boxes
 
     def select(self, index: np.ndarray, num_instances: int) -> 'Runs':
-        """The runs of some instances, which become instance 0, 1, ... in their order.
+        """The runs of some instances, which become instances 0, 1, ... in that order.
 
         Args:
-            index (ndarray): (K,) of instances, none of them twice.
+            index (ndarray): (K,) different instances.
             num_instances (int): N.
         """
         bounds = np.searchsorted(self.owner, np.arange(num_instances + 1))
@@ -93,7 +93,7 @@ class Runs(NamedTuple):
         return Runs(np.repeat(np.arange(len(index)), counts), self.start[chosen], self.length[chosen])
 
     def places(self) -> np.ndarray:
-        """(P,) int64, the places of all pixels of all runs, in their order."""
+        """(P,) int64, the places of all pixels, in the order of the runs."""
         first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)
         return first + np.arange(len(first))
 
@@ -120,9 +120,10 @@ def to_code(segmentation: list | dict, height: int, width: int) -> dict:
     """A COCO segmentation of any kind as a compressed run-length code.
 
     Args:
-        segmentation (list | dict): Polygons [x1, y1, x2, y2, ...], whose union counts, or a code, compressed or not.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        segmentation (list | dict): A list of polygons [x1, y1, x2, y2, ...], of which the union counts, or a code,
+            compressed or not.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
     """
     if isinstance(segmentation, list):
         return mask_utils.merge(mask_utils.frPyObjects(segmentation, height, width))
@@ -139,7 +140,7 @@ def decode_runs(codes: list) -> Runs:
 
     Raises:
         ValueError: If a code is broken: bytes outside the alphabet, a length below 0, or lengths that do not add up to
-            H * W; it names the index.
+            H * W. The message names the index.
     """
     texts = [code['counts'] for code in codes]
     texts = [text.encode('utf-8', 'surrogatepass') if isinstance(text, str) else text for text in texts]
@@ -158,7 +159,7 @@ def decode_runs(codes: list) -> Runs:
     owner = code_of_char[ends]
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)[: len(ends)]
 
-    # the numbers, from their groups of five bits; more than 12 groups are no length of any image
+    # the numbers, from their groups of five bits; no image has a length of more than 12 groups
     sizes = ends - starts + 1
     if (sizes > 12).any():
         raise ValueError(f'code {owner[sizes > 12][0]}: a length beyond any image')
@@ -166,7 +167,7 @@ def decode_runs(codes: list) -> Runs:
     numbers = np.add.reduceat((chars & 31) << (5 * group), starts) if len(starts) else np.zeros(0, np.int64)
     numbers -= np.where(chars[ends] & 16, 1 << (5 * sizes), 0)
 
-    # differences to lengths: a sum over the even and over the odd numbers of a code, where the first stands alone
+    # differences to lengths: running sums over the even and over the odd numbers of a code, without the first number
     first = np.searchsorted(owner, np.arange(len(codes)))
     rank = np.arange(len(owner)) - first[owner]
     lengths = numbers.copy()
@@ -185,13 +186,13 @@ def decode_runs(codes: list) -> Runs:
 
 
 def decode_window(code: dict) -> tuple:
-    """The part of a mask that its tight box holds, without a bitmap of the image's size.
+    """The part of a mask in its tight box, without a bitmap of the image's size.
 
     Args:
         code (dict): ``{'size': [H, W], 'counts': str | bytes}``.
 
     Returns:
-        tuple: (h, w) bool, and x and y of its upper left pixel in the image. Without a pixel h and w are 0.
+        tuple: (h, w) bool, and x and y of its upper left pixel in the image. For a mask without a pixel, h and w are 0.
     """
     cols, rows = np.divmod(decode_runs([code]).places(), code['size'][0])
     if not len(cols):
@@ -208,8 +209,8 @@ def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list
     Args:
         runs (Runs): Of N instances; runs that touch are joined.
         num_instances (int): N.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
 
     Returns:
         list[dict]: N times ``{'size': [H, W], 'counts': str}``.
@@ -236,24 +237,24 @@ def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list
 
 
 def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min_visible: float = 0.5) -> np.ndarray:
-    """Lay instances that may overlap into one id map: the first has precedence, the others get what is left.
+    """Lay instances that may overlap into one id map: earlier instances have precedence.
 
-    An instance of which less than ``min_visible`` is left is dropped: the merging of Kirillov et al., Panoptic
-    Segmentation, CVPR 2019, section 4. What an instance gets depends on those before it alone, so that the map of the
-    first k instances is that of all with the ids above k taken away.
+    An instance of which less than ``min_visible`` is left is dropped, as in the merging of Kirillov et al., Panoptic
+    Segmentation, CVPR 2019, section 4. The pixels of an instance depend only on those before it, so the map of the
+    first k instances is the map of all without the ids above k.
 
     Args:
-        runs (Runs): Of N instances, those of the highest score first.
+        runs (Runs): Of N instances, the highest score first.
         num_instances (int): N.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
         min_visible (float): Share of its own area, 0..1.
 
     Returns:
         ndarray: (H, W) int32; instance k of the input is k + 1, 0 is background.
     """
     flat = np.zeros(height * width, np.int32)
-    # one instance after another: their places together could fill the memory where a model predicts huge masks
+    # one instance after another, because the places of huge masks together could fill the memory
     for number, places in enumerate(runs.places_of_each(num_instances), start=1):
         free = places[flat[places] == 0]
         if len(free) >= min_visible * len(places):
@@ -262,7 +263,7 @@ def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min
 
 
 def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Running sums that start anew with each owner; owners are in rising order."""
+    """Running sums that start again with each owner; owners are in rising order."""
     sums = np.cumsum(values)
     is_first = np.ones(len(owner), bool)
     is_first[1:] = owner[1:] != owner[:-1]

@@ -4,7 +4,7 @@
 
     SRC/images.npy, SRC/labels.npy, SRC/patch_info.csv     # also in SRC/train, SRC/val and SRC/test
 
-``images.npy`` is (N, 256, 256, 3) uint8; ``labels.npy`` (N, 256, 256, 2) holds a map of ids and a map of classes, from
+``images.npy`` is (N, 256, 256, 3) uint8; ``labels.npy`` (N, 256, 256, 2) holds an id map and a map of classes, from
 1 on. A row of ``patch_info.csv`` names a patch: ``consep_1-0003`` was cut out of the image ``consep_1``, and the
 patches of an image stay on one side of the split. Without that file each patch is on its own. Both arrays are read by
 memory mapping. Patches of ``test`` may come without labels.

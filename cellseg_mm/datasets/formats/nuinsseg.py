@@ -3,7 +3,7 @@
 ::
 
     SRC/human bladder/tissue images/NAME.png
-    SRC/human bladder/label masks modify/NAME.tif     # a map of ids
+    SRC/human bladder/label masks modify/NAME.tif     # an id map
     SRC/human bladder/vague areas/mask binary/NAME.png
     ...                                               # also in SRC/train, SRC/val and SRC/test
 
@@ -74,7 +74,7 @@ def _first(folder: Path, names: tuple) -> dict:
 
 
 class NuInsSegSample(Sample):
-    """``source`` is the file of the map of ids, and that of the vague areas or None."""
+    """``source`` is the file of the id map, and that of the vague areas or None."""
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids, what is ignored last."""

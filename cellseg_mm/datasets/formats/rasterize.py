@@ -53,8 +53,8 @@ def rasterize(rings: list, owners: list, is_hole: list, height: int, width: int)
         rings (list[ndarray]): R rings of (P, 2) float64 (x, y) in px, closed or not. Their direction does not matter.
         owners (list[int]): R indices of the instances that they belong to; an instance is the union of its rings.
         is_hole (list[bool]): R times whether the ring is a hole in the others of its instance.
-        height (int): Of the image, in px; what lies outside is cut off.
-        width (int): Likewise.
+        height (int): Of the image in px; what lies outside is cut off.
+        width (int): Of the image in px.
 
     Returns:
         Runs: Of all instances that have a pixel.
@@ -95,8 +95,8 @@ def lay_instances(runs: Runs, labels: list, is_ignored: list, height: int, width
         runs (Runs): Of N instances.
         labels (list[int]): N class numbers.
         is_ignored (list[bool]): N.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
 
     Raises:
         UserError: For more than :data:`MAX_LAYERS` instances over one another, or if most have no pixel in the image.
@@ -145,8 +145,8 @@ def instances_from_outlines(cells: list, height: int, width: int, where: str) ->
 
     Args:
         cells (list[tuple]): N times (class number, ignored or not, [(ring, is_hole), ...]), see :func:`rasterize`.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
         where (str): The file, for messages.
 
     Raises:

@@ -78,7 +78,7 @@ def look_inside(runs: Runs, names: Sequence, is_ignored: Sequence, may_enclose: 
         names (Sequence[str]): N class names.
         is_ignored (Sequence[bool]): N times whether it is marked as a region to ignore.
         may_enclose (Sequence[bool]): N times whether it can be a region.
-        height (int): Of the image, in px.
+        height (int): Of the image in px.
     """
     count = len(names)
     areas, boxes = runs.areas(count), runs.boxes(count, height)

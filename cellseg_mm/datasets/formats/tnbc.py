@@ -5,7 +5,7 @@
     SRC/Slide_01/01_1.png, SRC/GT_01/01_1.png     # also in SRC/train, SRC/val and SRC/test
 
 A mask tells nuclei from the background: each piece that hangs together, by a side or a corner, is a nucleus. A mask of
-several values is a map of ids. There is one class, and the images of a slide, which is a patient, stay on one side of
+several values is an id map. There is one class, and the images of a slide, which is a patient, stay on one side of
 the split. Images of ``test`` may come without masks.
 
 The layout is read off ``torch_em/data/datasets/histopathology/tnbc.py`` of constantinpape/torch-em.
@@ -75,7 +75,7 @@ class TNBCSample(Sample):
         elif (split := _count_split(id_map, count)) > MAX_SPLIT * count:
             raise UserError(
                 f'{self.source}: {split} of its {count} values lie in several places; a mask of nuclei and background, '
-                'or a map of ids, is needed'
+                'or an id map, is needed'
             )
         return Instances.of_one_class(id_map, count)
 

@@ -111,8 +111,8 @@ def masks_from_coco(segmentations: list, height: int, width: int) -> InstanceMap
 
     Args:
         segmentations (list): N, each a list of polygons [x1, y1, x2, y2, ...], or run-length code, compressed or not.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
 
     Returns:
         InstanceMapMasks: N instances, with ids 1..N; an empty mask keeps its place.
