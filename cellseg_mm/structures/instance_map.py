@@ -17,6 +17,10 @@ def relabel(instance_map: np.ndarray) -> tuple:
 
     Returns:
         tuple: The map, (H, W) int32, and N.
+
+    >>> relabel(np.array([[0, 7], [3, 7]]))
+    (array([[0, 2],
+           [1, 2]], dtype=int32), 2)
     """
     # a look-up table is much faster than sorting the pixels, unless ids are so large that it would fill the memory
     if instance_map.max(initial=0) < 2**24:
@@ -37,6 +41,11 @@ def instance_extents(instance_map: np.ndarray, ids: np.ndarray) -> tuple:
 
     Returns:
         tuple: (N, 4) int64 boxes [x1, y1, x2, y2) and (N,) int64 areas in px; zeros for an id that is not in the map.
+
+    >>> instance_extents(np.array([[1, 1, 0], [1, 0, 3]]), np.array([1, 2, 3]))
+    (array([[0, 0, 2, 2],
+           [0, 0, 0, 0],
+           [2, 1, 3, 2]]), array([3, 0, 1]))
     """
     is_start = np.ones(instance_map.shape, bool)
     np.not_equal(instance_map[:, 1:], instance_map[:, :-1], out=is_start[:, 1:])
@@ -68,6 +77,9 @@ def encode_instances(instance_map: np.ndarray, num_instances: int) -> list:
 
     Returns:
         list[dict]: N times ``{'size': [H, W], 'counts': str}``.
+
+    >>> encode_instances(np.array([[1, 1, 0], [1, 0, 2]]), 2)  # column by column: 1 1 1 0 0 2
+    [{'size': [2, 3], 'counts': '033'}, {'size': [2, 3], 'counts': '51'}]
     """
     return encode_runs(find_runs(instance_map), num_instances, *instance_map.shape)
 
@@ -79,6 +91,9 @@ def find_runs(instance_map: np.ndarray) -> Runs:
 
     Args:
         instance_map (ndarray): (H, W) of integers in 0..N.
+
+    >>> find_runs(np.array([[1, 1, 0], [1, 0, 2]]))
+    Runs(owner=array([0, 1]), start=array([0, 5]), length=array([3, 1]))
     """
     flat = instance_map.T.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=-1))
@@ -104,6 +119,13 @@ def lay_runs(runs: Runs, num_instances: int, height: int, width: int, max_layers
 
     Raises:
         ValueError: If ``max_layers`` are not enough; it names a pixel.
+
+    Instance 1 shares a pixel with instance 0, so it goes into a second layer; instance 2 fits into the first:
+
+    >>> lay_runs(Runs(np.array([0, 1, 2]), np.array([0, 1, 3]), np.array([2, 2, 1])), 3, 1, 4)
+    array([[[1, 1, 0, 3]],
+    <BLANKLINE>
+           [[0, 2, 2, 0]]], dtype=int32)
     """
     layers = [np.zeros(height * width, np.int32)]
     for number, places in enumerate(runs.places_of_each(num_instances), start=1):
@@ -127,6 +149,11 @@ def stack_layers(masks: list) -> tuple:
     Returns:
         tuple: (L, H, W) int32 layers in which the instances are numbered 1..N in the order of the maps and, within a
         map, of its ids; and the number of instances of each map, (K,) int64. L is 1 where nothing overlaps.
+
+    >>> stack_layers([np.array([[1, 2, 0]], np.int32), np.array([[0, 1, 1]], np.int32)])
+    (array([[[1, 2, 0]],
+    <BLANKLINE>
+           [[0, 3, 3]]], dtype=int32), array([2, 1]))
     """
     counts = np.array([mask.max(initial=0) for mask in masks], np.int64)
     runs = Runs.concatenate([find_runs(mask) for mask in masks], counts)

@@ -26,6 +26,18 @@ def instance_roi_align(
 
     Returns:
         ndarray: (K, h, w) float32 in 0..1.
+
+    The box of a square of 2 x 2 px, in its own place and a pixel to the right, at one value a pixel:
+
+    >>> layers = np.zeros((1, 4, 5), np.int32)
+    >>> layers[0, 1:3, 1:3] = 7
+    >>> boxes = np.array([[1, 1, 3, 3], [2, 1, 4, 3]], np.float32)
+    >>> instance_roi_align(layers, np.array([0, 0]), np.array([7, 7]), boxes, (2, 2))
+    array([[[1., 1.],
+            [1., 1.]],
+    <BLANKLINE>
+           [[1., 0.],
+            [1., 0.]]], dtype=float32)
     """
     targets = np.zeros((len(boxes), *out_shape), np.float32)
     start = boxes[:, 1::-1] - np.float32(0.5)  # y before x from here on
@@ -97,6 +109,16 @@ def _samples(start: np.ndarray, bins: np.ndarray, grid: int, step: int, count: i
     Returns:
         tuple: (K, count) indices of the pixel before and after each point, and the float32 weights of the two, both 0
         for a point more than a pixel outside.
+
+    A box from 1.25 of two bins of 2 px, at the only sampling point in each: at 2.25, which lies between pixels 2 and 3
+    in the ratio 3 to 1, and at 4.25, beyond the middle of the last of 5 pixels:
+
+    >>> box, bins = np.array([1.25], np.float32), np.array([2], np.float32)
+    >>> before, after, before_weight, after_weight = _samples(box, bins, 1, 0, 2, 5)
+    >>> before, after
+    (array([[2, 4]]), array([[3, 4]]))
+    >>> before_weight, after_weight
+    (array([[0.75, 1.  ]], dtype=float32), array([[0.25, 0.  ]], dtype=float32))
     """
     bins = bins[:, None]
     point = start[:, None] + np.arange(count, dtype=np.float32) * bins

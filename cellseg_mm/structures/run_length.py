@@ -4,6 +4,17 @@ A code lists the lengths of alternating runs of background and instance over the
 pixel's place in that order is ``x * H + y``. The compressed text form is that of pycocotools (``rleToString`` in its
 ``maskApi.c``): from the fourth on, a length is stored as its difference to the one two before, in groups of five bits,
 lowest first, each plus 48 as a character; bit 5 marks that more groups follow, bit 4 of the last is the sign.
+
+An L of three pixels and a single pixel, as masks, as codes and as runs:
+
+    >>> import numpy as np
+    >>> from pycocotools import mask as mask_utils
+    >>> masks = np.array([[[1, 0, 0], [1, 1, 0]], [[0, 0, 1], [0, 0, 0]]], np.uint8)
+    >>> codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
+    >>> [code['counts'] for code in codes]  # of 0 2 1 1 2, the last two as 1 - 2 and 2 - 1; and of 4 1 1
+    [b'021O1', b'411']
+    >>> decode_runs(codes)
+    Runs(owner=array([0, 0, 1]), start=array([0, 3, 4]), length=array([2, 1, 1]))
 """
 
 import itertools
@@ -16,6 +27,21 @@ from pycocotools import mask as mask_utils
 
 class Runs(NamedTuple):
     """Runs of instances in an image, ordered by instance and then by place.
+
+    Two instances in an image of 2 rows and 3 columns, the places of which are 0 2 4 and 1 3 5:
+
+    >>> runs = Runs(np.array([0, 0, 1]), np.array([0, 3, 4]), np.array([2, 1, 1]))
+    >>> runs.areas(2)
+    array([3, 1])
+    >>> runs.boxes(2, height=2)
+    array([[0, 0, 2, 2],
+           [2, 0, 3, 1]])
+    >>> runs.places()
+    array([0, 1, 3, 4])
+    >>> runs.select(np.array([1]), 2)
+    Runs(owner=array([0]), start=array([4]), length=array([1]))
+    >>> Runs(np.array([0]), np.array([1]), np.array([2])).split_at_columns(height=2)  # from (0, 1) to (1, 0)
+    Runs(owner=array([0, 0]), start=array([1, 2]), length=array([1, 1]))
 
     Attributes:
         owner: (R,) int64, index of the instance.
@@ -193,6 +219,9 @@ def decode_window(code: dict) -> tuple:
 
     Returns:
         tuple: (h, w) bool, and x and y of its upper left pixel in the image. For a mask without a pixel, h and w are 0.
+
+    >>> decode_window({'size': [2, 3], 'counts': '312'})  # 3 px of background, then 1 px, then 2 of background
+    (array([[ True]]), 1, 1)
     """
     cols, rows = np.divmod(decode_runs([code]).places(), code['size'][0])
     if not len(cols):
@@ -214,6 +243,9 @@ def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list
 
     Returns:
         list[dict]: N times ``{'size': [H, W], 'counts': str}``.
+
+    >>> encode_runs(Runs(np.array([1]), np.array([3]), np.array([1])), 2, 2, 3)  # instance 0 has no pixel
+    [{'size': [2, 3], 'counts': '6'}, {'size': [2, 3], 'counts': '312'}]
     """
     owner, start, end = runs.owner, runs.start, runs.start + runs.length
     joined = (owner[1:] == owner[:-1]) & (start[1:] == end[:-1])
@@ -252,6 +284,13 @@ def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min
 
     Returns:
         ndarray: (H, W) int32; instance k of the input is k + 1, 0 is background.
+
+    The second instance keeps 1 of its 2 px, the third none:
+
+    >>> runs = Runs(np.array([0, 1, 2]), np.array([0, 2, 0]), np.array([3, 2, 1]))
+    >>> paint_instances(runs, 3, 2, 3, min_visible=0.5)
+    array([[1, 1, 0],
+           [1, 2, 0]], dtype=int32)
     """
     flat = np.zeros(height * width, np.int32)
     # one instance after another, because the places of huge masks together could fill the memory
@@ -263,7 +302,11 @@ def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min
 
 
 def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Running sums that start again with each owner; owners are in rising order."""
+    """Running sums that start again with each owner; owners are in rising order.
+
+    >>> _cumulative(np.array([1, 2, 3, 4]), np.array([0, 0, 1, 1]))
+    array([1, 3, 3, 7])
+    """
     sums = np.cumsum(values)
     is_first = np.ones(len(owner), bool)
     is_first[1:] = owner[1:] != owner[:-1]
