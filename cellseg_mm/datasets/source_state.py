@@ -1,4 +1,4 @@
-"""Whether the files that a prepared data set was made of are still the same."""
+"""Whether the source files of a prepared data set are still the same."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ NAME = 'source.json'
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder is a prepared data set, of whatever version."""
+    """Whether a folder is a prepared data set of any version."""
     names = ('statistics.json', *(f'annotations/{split}.json' for split in SPLITS))
     return all((folder / name).is_file() for name in names)
 
@@ -23,8 +23,8 @@ def source_state(source: Path, files: list | None = None) -> dict:
 
     Args:
         source (Path): A folder or a file.
-        files (list[str] | None): What counts; if None, all that the folder holds but hidden files, which no format
-            looks for, and prepared data sets, which may be written into it.
+        files (list[str] | None): The files that count. If None, all in the folder except hidden files, which no format
+            reads, and prepared data sets, which may be written into it.
     """
     paths = _walk(source) if files is None else [path for path in files if os.path.lexists(path)]
     entries = []
@@ -42,11 +42,11 @@ def _walk(source: Path) -> Iterator:
 
 
 def record_source(source: Path, root: Path, images: list) -> None:
-    """Write into a prepared data set what it was made of. In a file of its own, for it is true on this machine alone.
+    """Write the source of a prepared data set into it, in a separate file, because it holds only on this machine.
 
     Args:
-        source (Path): A folder, which counts with all that is in it, for files that are added matter; or a file, which
-            counts with its images alone, for it may lie among other things.
+        source (Path): A folder, of which all files count, because added ones matter; or a file, which counts only with
+            its images, because other things may lie beside it.
         root (Path): The prepared data set.
         images (list[Path]): The images' files.
     """
@@ -56,7 +56,7 @@ def record_source(source: Path, root: Path, images: list) -> None:
 
 
 def stale_source(root: Path) -> str | None:
-    """What to say if the source of a prepared data set has changed since; None if it has not, or is not there."""
+    """A message if the source of a prepared data set has changed since; None if it is unchanged or missing."""
     path = root / NAME
     if not path.is_file():
         return None

@@ -1,7 +1,7 @@
-"""Formats of labelled images, a module each, with
+"""Formats of labelled images, one module each, with
 
-- ``recognises(src)``: whether a source looks like it;
-- ``find_samples(src, classes)``: its samples and class names, where ``classes`` is None for those of the format.
+- ``recognises(src)``: whether a source looks like this format;
+- ``find_samples(src, classes)``: its samples and class names; with ``classes`` None, the names of the format.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ FORMATS = dict(
     tnbc=tnbc,
 )
 
-# Of other programs, what files end with and what is in them; all of the latter.
+# Files of other programs: the ending of their names, and bytes that all occur in them.
 FOREIGN = {
     'LabelMe': ('.json', (b'"shapes"', b'"imagePath"')),
     'VGG Image Annotator': ('.json', (b'"region_attributes"',)),
@@ -71,10 +71,10 @@ def find_format(src: Path, name: str = 'auto') -> ModuleType:
 
     Args:
         src (Path): The source, a folder or a JSON file.
-        name (str): Of :data:`FORMATS`; ``'auto'`` asks each whether it recognises the source.
+        name (str): A key of :data:`FORMATS`, or ``'auto'`` for the one that recognises the source.
 
     Raises:
-        UserError: If there is no such source, or none or several recognise it.
+        UserError: If the source is missing, or not exactly one format recognises it.
     """
     if not src.exists():
         raise UserError(f'{src}: no such folder or file')
@@ -88,7 +88,7 @@ def find_format(src: Path, name: str = 'auto') -> ModuleType:
 
 
 def _not_known(src: Path) -> str:
-    """What a source is that no format recognises, and what to do."""
+    """What an unknown source may be, and what to do."""
     folders = walk_folders(src, FOREIGN_DEPTH)
     for path in (path for folder in folders for path in visible(folder) if path.is_file()):
         for name, (ending, marks) in FOREIGN.items():

@@ -1,4 +1,4 @@
-"""Sets in a few large .npy files, which are read by memory mapping: an image costs its own bytes alone."""
+"""Data sets in a few large .npy files, which are memory mapped, so that an image costs only its own bytes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ def open_array(path: Path, *channels: int) -> np.ndarray:
 
     Args:
         path (Path): The .npy file.
-        channels (int): What C may be.
+        channels (int): Allowed values of C.
 
     Raises:
         UserError: If it cannot be read, or is of another shape or dtype.
@@ -25,7 +25,7 @@ def open_array(path: Path, *channels: int) -> np.ndarray:
         array = np.load(path, mmap_mode='r', allow_pickle=False)
     except OSError as error:
         raise UserError(f'{path}: {error.strerror or error}') from error
-    except Exception as error:  # of many kinds where the header is damaged
+    except Exception as error:  # a damaged header raises many kinds of errors
         reason = str(error).replace('\n', ' ')
         raise UserError(f'{path}: is not a .npy file of numbers, or is cut off ({reason})') from error
     needed = ' or '.join(map(str, channels))
@@ -47,10 +47,10 @@ def count_images(images: Path, labels: Path | None, *channels: int) -> int:
     Args:
         images (Path): The .npy file.
         labels (Path | None): The file (N, H, W, C) of their labels.
-        channels (int): What C may be.
+        channels (int): Allowed values of C.
 
     Raises:
-        UserError: See :func:`open_array`; or if the labels are of other number or size.
+        UserError: See :func:`open_array`; or if the labels differ in number or size.
     """
     shape = open_array(images, 3).shape
     if labels is not None:
@@ -65,7 +65,7 @@ class ArraySample(Sample):
     """``image`` is the file of all images, ``source`` that of their labels.
 
     Attributes:
-        index: Of the image in both.
+        index: Index of the image in both.
     """
 
     index: int = 0

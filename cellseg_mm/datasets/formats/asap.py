@@ -1,14 +1,13 @@
-"""Outlines drawn in ASAP (https://github.com/computationalpathologygroup/ASAP).
+"""Outlines from ASAP (https://github.com/computationalpathologygroup/ASAP).
 
 ::
 
     SRC/NAME.png and SRC/NAME.xml     # any image format; also in folders of slides, and in SRC/train, SRC/val, SRC/test
 
-Each ``Annotation`` of the XML has ``Coordinate`` elements with X and Y in px from the image's upper left corner on. Its
-class is the group it is in, ``PartOfGroup``; without --classes all groups that occur are taken, in the order of the
-alphabet, and ``cell`` for ``None``. Polygons, rectangles and splines are read, splines by straight lines between their
-points; dots and point sets have no area and are refused. Outlines that enclose cells are regions and left out, see
-:mod:`.regions`.
+Each ``Annotation`` of the XML has ``Coordinate`` elements with X and Y in px from the image's upper left corner. Its
+class is its group, ``PartOfGroup``, or ``cell`` for ``None``; without --classes, all groups that occur are classes, in
+alphabetical order. Polygons, rectangles and splines are read, splines as straight lines between their points. Dots and
+point sets have no area and are refused. Outlines that enclose cells are regions and left out, see :mod:`.regions`.
 """
 
 from dataclasses import replace
@@ -35,7 +34,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_outlines`; or if no file has a cell.
+        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_outlines`; or if no file has cells.
     """
     samples = []
     for split, folder in split_folders(src):
@@ -56,7 +55,7 @@ def read_outlines(path: Path) -> list:
     """(class name, outline) of each annotation of a file.
 
     Raises:
-        UserError: If it is no XML of ASAP, or an annotation has no area.
+        UserError: If it is not XML of ASAP, or an annotation has no area.
     """
     root = parse_xml(path)
     if root.tag != ASAP_ROOT:
@@ -73,7 +72,7 @@ def read_outlines(path: Path) -> list:
 
 
 def _in_order(annotation: ElementTree.Element) -> list:
-    """Its coordinates in the order that they state, or in the file's."""
+    """The coordinates in their stated order, or in the file's order."""
     points = list(annotation.iter('Coordinate'))
     orders = [point.get('Order', '') for point in points]
     return sorted(points, key=lambda point: int(point.get('Order'))) if all(map(str.isdecimal, orders)) else points

@@ -1,13 +1,13 @@
-"""The layouts of Cellpose and StarDist: to each image an id map of its cells, which are of one class.
+"""The layouts of Cellpose and StarDist: an id map for each image, with cells of one class.
 
 ::
 
     SRC/NAME.tif or NAME_img.tif, NAME_masks.tif      # or .png; also in SRC/train, SRC/val and SRC/test
     SRC/NAME.tif, NAME_cp_masks.png                   # as Cellpose itself writes it
-    SRC/images/NAME.tif, SRC/masks/NAME.tif           # likewise
+    SRC/images/NAME.tif, SRC/masks/NAME.tif           # also in the splits
 
-A map has one channel of whole numbers, of any dtype: 0 is background. Images of ``test`` may come without a map. What
-else Cellpose leaves beside an image, such as ``NAME_flows.tif``, is passed over.
+A map has one channel of whole numbers, of any dtype: 0 is background. Images of ``test`` may come without a map. Other
+files that Cellpose writes beside an image, such as ``NAME_flows.tif``, are skipped.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ from .sample import (
 
 ENDINGS = ('_cp_masks', '_masks')
 FOLDERS = ('images', 'masks')
-# Of what Cellpose writes beside an image besides the map: cellpose/io.py (save_masks, save_rgb, _save_flows).
+# Endings of what else Cellpose writes beside an image: cellpose/io.py (save_masks, save_rgb, _save_flows).
 BY_PRODUCTS = ('_flows', '_flows_cp', '_cp_flows', '_dp', '_dp_cp', '_cp_output', '_outlines', '_cp_outlines', '_seg')
 
 
@@ -66,7 +66,7 @@ def _is_map(path: Path) -> bool:
 
 
 def _is_by_product(path: Path, stems: set) -> bool:
-    """Whether it is named as one, and the image that it would be of is there, too."""
+    """Whether the name is that of a by-product, and its image is there too."""
     stem = path.stem.lower()
     return any(stem.endswith(ending) and stem.removesuffix(ending) in stems for ending in BY_PRODUCTS)
 

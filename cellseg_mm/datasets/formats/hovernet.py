@@ -1,16 +1,16 @@
-"""The layout of HoVer-Net, in which CoNSeP, Kumar and CPM come.
+"""The layout of HoVer-Net, used by CoNSeP, Kumar and CPM.
 
 ::
 
     SRC/Train/Images/NAME.png, SRC/Train/Labels/NAME.mat      # and SRC/Test/...; or SRC/Images, SRC/Labels
 
-A MAT file holds ``inst_map`` (H, W) of ids, and the type of each instance from 1 on, in the order of rising ids, as
-``inst_type``; without it, the type of each pixel as ``type_map``; or the type of each instance as ``class``, in the
-order of the ids in ``id``, which need not rise (Lizard). Without any of them there is one class, and another variable
-that looks like a type is an error.
+A MAT file holds the id map ``inst_map`` (H, W) and the types, numbers from 1: of each instance in the order of rising
+ids as ``inst_type``; or of each pixel as ``type_map``; or of each instance as ``class``, in the order of ``id``, which
+need not rise (Lizard). Without any of these there is one class, and another variable that looks like a type is an
+error.
 
-Types have no names in the files: ``--classes`` gives them in their order. A name given to several types makes them one
-class. What the HoVer-Net paper does with the seven of CoNSeP is
+Types have no names in the files: ``--classes`` names them in order. Several types with one name become one class. The
+HoVer-Net paper makes four classes of CoNSeP's seven types with
 
     --classes miscellaneous inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped
 """
@@ -68,15 +68,15 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _shapes(path: Path) -> dict:
-    """Shape of each variable of a MAT file, none of which is read."""
+    """Shape of each variable of a MAT file, from its header."""
     try:
         return {name: shape for name, shape, _ in scipy.io.whosmat(str(path))}
-    except Exception as error:  # of many kinds where a file is damaged
+    except Exception as error:  # damaged files raise many kinds of errors
         raise UserError(f'{path}: is not a MAT file up to version 7 ({error})') from error
 
 
 class HoverNetSample(Sample):
-    """``source`` is the MAT file; ``classes`` names each type, so that names may repeat."""
+    """``source`` is the MAT file; ``classes`` has a name for each type, and names may repeat."""
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
@@ -91,7 +91,7 @@ class HoverNetSample(Sample):
             raise UserError(f'{path}: {large[0]} is {shapes[large[0]]}, the image {shape} (height, width)')
         try:
             content = scipy.io.loadmat(str(path), variable_names=['inst_map', 'id', *TYPE_VARIABLES])
-        except Exception as error:  # of many kinds where a file is damaged
+        except Exception as error:  # damaged files raise many kinds of errors
             raise UserError(f'{path}: is damaged or cut off ({error})') from error
         id_map, count = relabel(check_ids(content['inst_map'], shape, path))
         types = self._types(content, id_map, count)
@@ -103,7 +103,7 @@ class HoverNetSample(Sample):
         return Instances(id_map[None], number_of_type[types.astype(np.int64)], np.zeros(len(types), bool))
 
     def _types(self, content: dict, id_map: np.ndarray, count: int) -> np.ndarray:
-        """(N,) types; an instance without one is of type 0."""
+        """(N,) types; 0 for an instance without one."""
         if 'inst_type' in content:
             types = content['inst_type'].ravel()
             if types.dtype.kind not in 'iuf':
@@ -129,10 +129,10 @@ class HoverNetSample(Sample):
 def types_by_id(content: dict, path: Path) -> np.ndarray:
     """(N,) types of the instances of ``inst_map`` by rising id, from ``class`` in the order of ``id``.
 
-    Ids that the map does not have are passed over.
+    Ids that are not in the map are skipped.
 
     Raises:
-        UserError: If the two are not lists of numbers of one length, or an instance of the map has no entry or several.
+        UserError: If the two are not lists of numbers of equal length, or an instance of the map does not occur once.
     """
     if 'id' not in content:
         raise UserError(f'{path}: class lists types, but id is missing, which says of which instances')
@@ -153,11 +153,11 @@ def types_by_id(content: dict, path: Path) -> np.ndarray:
 
 
 def types_by_vote(id_map: np.ndarray, type_map: np.ndarray, count: int, num_types: int) -> np.ndarray:
-    """The commonest type but 0 of each instance's pixels, the lower of equally common ones; 0 where it has none.
+    """The most common type except 0 of each instance's pixels, the lowest of equally common ones; 0 without any.
 
     Args:
         id_map (ndarray): (H, W) of ids 0..N.
-        type_map (ndarray): (H, W) int64 of types 0..T.
+        type_map (ndarray): (H, W) int64 types 0..T.
         count (int): N.
         num_types (int): T.
 

@@ -2,15 +2,15 @@
 
 ::
 
-    SRC/train/SLIDE/SLIDE_1.svs or .tif, SLIDE_1.xml     # one folder a slide, several images in each
+    SRC/train/SLIDE/SLIDE_1.svs or .tif, SLIDE_1.xml     # a folder for each slide, with several images
     SRC/test/SLIDE/...
 
 ``train`` and ``test`` are the two downloads, renamed. In the XML each ``Annotation`` is a layer, and each ``Region`` in
-it has ``Vertex`` elements in px from the image's upper left corner on. The class is the name or the value of an
-``Attribute`` of the layer (MoNuSAC), the layer's ``Name``, or the ``Text`` of a region, whichever is one of the
-classes; two that are two of them are refused. Where a file says nothing of this kind and there is one class only, it is
-of that. Regions of the class ``Ambiguous``, which the test images have, are ignored in scoring, whatever the class of a
-prediction. Regions that enclose cells are none, see :mod:`.regions`. Region types are ImageScope's: 0 a polygon, 1 a
+it has ``Vertex`` elements in px from the image's upper left corner. The class is the name or the value of an
+``Attribute`` of the layer (MoNuSAC), the layer's ``Name``, or the ``Text`` of a region, if it is one of the classes;
+two different classes are an error. In a file without any of these, all cells have the class if there is only one.
+Regions of the class ``Ambiguous``, as in the test images, are ignored in scoring, whatever the class of a prediction.
+Regions that enclose cells are not cells, see :mod:`.regions`. Region types are ImageScope's: 0 a polygon, 1 a
 rectangle, 2 an ellipse (both may be given by two corners); arrows and rulers are refused.
 
 The training images of a patient stay on one side of the split.
@@ -30,12 +30,12 @@ from .task import CLASSES
 from .xml_file import ASAP_ROOT, find_xml, parse_xml, root_tag
 
 IGNORED_CLASS = 'ambiguous'
-GENERIC = ('', 'description')  # names that ImageScope gives by itself
+GENERIC = ('', 'description')  # names that ImageScope gives by default
 ELLIPSE_POINTS = 64
 
 
 def recognises(src: Path) -> bool:
-    """Whether a folder looks like it: it has XML, none of it ASAP's, which names classes or is empty."""
+    """Whether a folder looks like it: it has XML that names classes or is empty, and no XML of ASAP."""
     files = find_xml(src)
     return bool(files) and not any(root_tag(path) == ASAP_ROOT for path in files) and not is_without_classes(files)
 
@@ -56,7 +56,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def is_without_classes(files: list) -> bool:
-    """Whether the first of some files of ImageScope that has a region says no class at all, as those of MoNuSeg do.
+    """Whether the first file of ImageScope with a region names no class, as in MoNuSeg.
 
     Raises:
         UserError: See :func:`parse_xml`.
@@ -74,7 +74,7 @@ def read_regions(path: Path, classes: tuple) -> list:
     """(class name, outline) of each region of a file.
 
     Raises:
-        UserError: If it is no XML of ImageScope, or a region is of no known class, or is nothing with an area.
+        UserError: If it is not XML of ImageScope, or a region has no known class or no area.
     """
     root = parse_xml(path)
     if root.tag != 'Annotations':
@@ -100,7 +100,7 @@ def read_regions(path: Path, classes: tuple) -> list:
 
 
 def _texts(layer: ElementTree.Element, region: ElementTree.Element) -> list:
-    """What may be the class of a region, in words."""
+    """The texts that may name the class of a region."""
     attributes = [part.get(key, '') for part in layer.findall('Attributes/Attribute') for key in ('Name', 'Value')]
     texts = [text.strip() for text in [*attributes, layer.get('Name', ''), region.get('Text', '')]]
     return [text for text in texts if text.casefold() not in GENERIC]
@@ -112,7 +112,7 @@ def _class_of(
     """The name of a region's class.
 
     Raises:
-        UserError: If nothing says one, or several things say several.
+        UserError: If no text names a class, or texts name several.
     """
     if is_only:
         return classes[0]
@@ -136,10 +136,10 @@ def _class_of(
 
 
 def _to_outline(ring: np.ndarray, kind: str, where: str) -> np.ndarray:
-    """The outline of a region of any type that has an area.
+    """The outline of a region of any type with an area.
 
     Raises:
-        UserError: If it has none.
+        UserError: If the type has no area.
     """
     if kind not in ('0', '1', '2'):
         raise UserError(f'{where}: is of type {kind}, an arrow, ruler or point, which has no area; delete it')

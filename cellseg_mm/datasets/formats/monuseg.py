@@ -1,4 +1,4 @@
-"""MoNuSeg as distributed: images and the XML of Aperio ImageScope, in which nothing names a class.
+"""MoNuSeg as distributed: images and XML of Aperio ImageScope without class names.
 
 ::
 
@@ -6,12 +6,11 @@
     SRC/MoNuSeg 2018 Training Data/Annotations/NAME.xml
     SRC/MoNuSegTestData/NAME.tif, NAME.xml
 
-Folders whose names hold train, val or test are these splits; without any, all of SRC is for training. In them the XML
-lies beside the images, or in ``Annotations`` (or ``labels``) beside ``Tissue Images`` (or ``images``). It is read as
-that of :mod:`.monusac`, with one class. The training images of a patient, which their TCGA barcode tells, stay on one
-side of the split.
+Folders whose names contain train, val or test are these splits; without any, all of SRC is train. The XML is beside the
+images, or in ``Annotations`` (or ``labels``) beside ``Tissue Images`` (or ``images``). It is read as in
+:mod:`.monusac`, with one class. The training images of a patient, by their TCGA barcode, stay on one side of the split.
 
-The layout is read off ``torch_em/data/datasets/histopathology/monuseg.py`` of constantinpape/torch-em and
+The layout is from ``torch_em/data/datasets/histopathology/monuseg.py`` of constantinpape/torch-em and
 ``cell_segmentation/datasets/prepare_monuseg.py`` of TIO-IKIM/CellViT.
 """
 
@@ -61,7 +60,7 @@ def _split_folders(src: Path) -> list:
 
 
 def _places(split: str, folder: Path) -> list:
-    """Images and XML files by name, of each folder that has both in one of the two ways; of test without XML, too."""
+    """Images and XML files by name, for each folder that has both in one of the two ways; for test also without XML."""
     pairs = {}  # the folder of the images by that of the XML files
     for place in walk_folders(folder, DEPTH):
         inner = {path.name.lower(): path for path in subfolders(place)}

@@ -1,14 +1,14 @@
-"""TNBC (Naylor et al.) as distributed: a folder a slide, and one of masks beside it.
+"""TNBC (Naylor et al.) as distributed: a folder for each slide, with a folder of masks beside it.
 
 ::
 
     SRC/Slide_01/01_1.png, SRC/GT_01/01_1.png     # also in SRC/train, SRC/val and SRC/test
 
-A mask tells nuclei from the background: each piece that hangs together, by a side or a corner, is a nucleus. A mask of
-several values is an id map. There is one class, and the images of a slide, which is a patient, stay on one side of
-the split. Images of ``test`` may come without masks.
+A mask separates nuclei from the background: each piece that is connected, by a side or a corner, is a nucleus. A mask
+of several values is an id map. There is one class. The images of a slide, which is a patient, stay on one side of the
+split. Images of ``test`` may come without masks.
 
-The layout is read off ``torch_em/data/datasets/histopathology/tnbc.py`` of constantinpape/torch-em.
+The layout is from ``torch_em/data/datasets/histopathology/tnbc.py`` of constantinpape/torch-em.
 """
 
 import re
@@ -33,7 +33,7 @@ from .sample import (
 )
 
 DEPTH = 2  # of the slides below SRC
-# The share of a map's ids that lie in several places; where it is larger the values are types or the like.
+# The largest share of the ids of a map that lie in several places. With more, the values are types or the like.
 MAX_SPLIT = 0.25
 
 

@@ -9,9 +9,9 @@ from cellseg_mm.utils import Recent, UserError
 
 @TRANSFORMS.register_module()
 class LoadRecentImage(LoadImageFromFile):
-    """mmcv's LoadImageFromFile, keeping the pixels of the last files: windows of a few large images need no more.
+    """mmcv's LoadImageFromFile that keeps the pixels of the last files, for windows of a few large images.
 
-    Pixels are read-only, so that a transform that works in place fails, and does not change the next window.
+    Pixels are read-only: a transform that works in place fails instead of changing the next window.
 
     Required Keys:
 
@@ -22,7 +22,7 @@ class LoadRecentImage(LoadImageFromFile):
     - img, img_shape, ori_shape
 
     Args:
-        keep (int): Images that each worker keeps.
+        keep (int): Number of images that each worker keeps.
         **kwargs: As for :class:`mmcv.transforms.LoadImageFromFile`.
     """
 
@@ -44,10 +44,10 @@ class LoadRecentImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadCellAnnotations(BaseTransform):
-    """Load boxes, labels and the instance-id map.
+    """Load boxes, labels and the id map.
 
-    The map is read from ``instance_map_path``; where there is none it is built from the instances' COCO masks (RLE or
-    polygons), overlapping ones in further layers.
+    The map is read from ``instance_map_path``. Without that key it is built from the instances' COCO masks, run-length
+    codes or polygons, with overlapping ones in further layers.
 
     Required Keys:
 
@@ -63,10 +63,10 @@ class LoadCellAnnotations(BaseTransform):
     - gt_masks (InstanceMapMasks)
 
     Args:
-        keep (int): Maps that each worker keeps, see :class:`LoadRecentImage`.
+        keep (int): Number of maps that each worker keeps, see :class:`LoadRecentImage`.
 
     Raises:
-        UserError: If the map cannot be read or is not of the image's size.
+        UserError: If the map cannot be read or has another size than the image, or a mask is broken.
     """
 
     def __init__(self, keep: int = 0) -> None:
