@@ -89,7 +89,7 @@ class LoadCellAnnotations(BaseTransform):
             try:
                 return masks_from_coco([instance['mask'] for instance in instances], *shape)
             except ValueError as error:
-                raise UserError(f'{results.get("img_path")}: in its annotations, mask {error}') from error
+                raise UserError(f'{results.get("img_path")}: broken mask in its annotations ({error})') from error
         try:
             layers = self._read_layers(path)
         except OSError as error:
