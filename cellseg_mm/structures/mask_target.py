@@ -73,11 +73,7 @@ def instance_roi_align_on_device(
     A GPU would wait while the CPU makes the targets of a step.
 
     Args:
-        layers (ndarray): (L, H, W) integer id layers.
-        layer_of (ndarray): (K,) layer in which the instance of each box lies.
-        ids (ndarray): (K,) its id.
-        boxes (ndarray): (K, 4) float32 [x1, y1, x2, y2].
-        out_shape (tuple): (h, w) of a target.
+        layers, layer_of, ids, boxes, out_shape: As in :func:`instance_roi_align`.
         device (str): For example ``'cuda'``.
 
     Returns:

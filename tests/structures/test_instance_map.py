@@ -6,17 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.structures import (
-    Runs,
-    encode_instances,
-    find_runs,
-    instance_extents,
-    lay_runs,
-    read_layers,
-    relabel,
-    stack_layers,
-    write_layers,
-)
+from cellseg_mm.structures import encode_instances, instance_extents, read_layers, relabel, stack_layers, write_layers
+from cellseg_mm.structures.instance_map import Runs, find_runs, lay_runs
 
 maps = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 6))
 

@@ -18,7 +18,7 @@ from cellseg_mm.utils import UserError
 
 from .rasterize import OutlinesSample, to_ring, with_rules
 from .regions import is_starred
-from .sample import by_stem, images_by_stem, pair_labels, split_folders, subfolders, visible
+from .sample import by_stem, find_pairs, images_by_stem, subfolders, visible
 from .xml_file import ASAP_ROOT, find_xml, parse_xml, root_tag
 
 TYPES = ('Polygon', 'Rectangle', 'Spline')
@@ -36,12 +36,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_outlines`; or if no file has cells.
     """
-    samples = []
-    for split, folder in split_folders(src):
-        for place in [folder, *subfolders(folder)]:
-            pairs = pair_labels(images_by_stem(place), by_stem(visible(place, '.xml')), split)
-            samples += [ASAPSample(*pair, ()) for pair in pairs]
-    samples = with_rules(samples)
+    samples = with_rules([ASAPSample(*pair, ()) for pair in find_pairs(src, _places)])
     if classes is None:
         names = {name for sample in samples if sample.source for name, _ in sample.read_outlines()}
         regions = samples[0].rules.classes if samples else ()
@@ -49,6 +44,11 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         if not classes:
             raise UserError(f'{src}: no cells in its .xml files')
     return [replace(sample, classes=classes) for sample in samples], classes
+
+
+def _places(folder: Path) -> list:
+    """Images and XML files by name, in a folder and in those of slides in it."""
+    return [(images_by_stem(place), by_stem(visible(place, '.xml'))) for place in [folder, *subfolders(folder)]]
 
 
 def read_outlines(path: Path) -> list:

@@ -42,9 +42,9 @@ from .sample import (
     Sample,
     by_stem,
     class_number,
+    find_pairs,
     images_by_stem,
     load_json,
-    pair_labels,
     split_folders,
     visible,
 )
@@ -134,9 +134,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_features`; or if no file has cells.
     """
-    pairs = []
-    for split, folder in split_folders(src):
-        pairs += pair_labels(images_by_stem(folder), by_stem(visible(folder, '.geojson')), split)
+    pairs = find_pairs(src, lambda folder: [(images_by_stem(folder), by_stem(visible(folder, '.geojson')))])
     plan, names = make_plan([path for *_, path in pairs if path])
     if classes is None:
         classes = tuple(sorted(names))

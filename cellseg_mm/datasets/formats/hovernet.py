@@ -30,8 +30,8 @@ from .sample import (
     Sample,
     by_stem,
     check_ids,
+    find_pairs,
     images_by_stem,
-    pair_labels,
     split_folders,
     subfolder,
     visible,
@@ -51,10 +51,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem` and :func:`pair_labels`; or if types need names.
     """
-    pairs = []
-    for split, folder in split_folders(src):
-        labels = by_stem(visible(subfolder(folder, 'Labels'), '.mat'))
-        pairs += pair_labels(images_by_stem(subfolder(folder, 'Images')), labels, split)
+    pairs = find_pairs(src, _places)
     if classes is None:
         typed = [path for *_, path in pairs if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
         if typed:
@@ -65,6 +62,11 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
             )
         classes = ('cell',)
     return [HoverNetSample(*pair, classes) for pair in pairs], tuple(dict.fromkeys(classes))
+
+
+def _places(folder: Path) -> list:
+    """Images and MAT files by name, in the only place of a split's folder."""
+    return [(images_by_stem(subfolder(folder, 'Images')), by_stem(visible(subfolder(folder, 'Labels'), '.mat')))]
 
 
 def _shapes(path: Path) -> dict:

@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -384,6 +384,21 @@ def pair_labels(images: dict, labels: dict, split: str) -> list:
         if name not in labels and split != 'test':
             raise UserError(f'{path}: no labels for this image; only images of test may come without')
     return [(name, split, path, labels.get(name)) for name, path in sorted(images.items())]
+
+
+def find_pairs(src: Path, places: Callable) -> list:
+    """Images and the files of their labels in all splits of a source, see :func:`pair_labels`.
+
+    Args:
+        src (Path): The source folder.
+        places (Callable): Takes the folder of a split and gives (images, labels), both files by name, of each place.
+    """
+    return [
+        pair
+        for split, folder in split_folders(src)
+        for images, labels in places(folder)
+        for pair in pair_labels(images, labels, split)
+    ]
 
 
 def class_number(name: str, classes: Sequence, where: str) -> int:

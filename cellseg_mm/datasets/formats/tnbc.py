@@ -23,9 +23,9 @@ from cellseg_mm.utils import UserError
 from .sample import (
     Instances,
     Sample,
+    find_pairs,
     images_by_stem,
     one_class,
-    pair_labels,
     read_mask,
     split_folders,
     subfolder,
@@ -49,12 +49,9 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`one_class`.
     """
     classes = one_class(classes, 'TNBC')
-    samples = []
-    for split, folder in split_folders(src):
-        for slide, masks in _slides(folder):
-            pairs = pair_labels(images_by_stem(slide), images_by_stem(masks), split)
-            samples += [TNBCSample(*pair, classes, group=slide.name) for pair in pairs]
-    return samples, classes
+    pairs = find_pairs(src, lambda folder: [map(images_by_stem, places) for places in _slides(folder)])
+    # the folder of an image is its slide
+    return [TNBCSample(*pair, classes, group=pair[2].parent.name) for pair in pairs], classes
 
 
 def _slides(folder: Path) -> list:
