@@ -413,7 +413,11 @@ REFUSED = {
         lambda root: np.save(root / MASKS, np.array([dict(a=1)]), allow_pickle=True),
         'masks.npy: is not a .npy file',
     ),
-    'PanNuke of fewer masks': ('pannuke', array(MASKS, lambda masks: masks[1:]), r'\(2, 64, 96\), but \(3, 64, 96\)'),
+    'PanNuke of fewer masks': (
+        'pannuke',
+        array(MASKS, lambda masks: masks[1:]),
+        r'\(2, 64, 96\), but images\.npy has \(3, 64, 96\)',
+    ),
     'PanNuke of five channels': ('pannuke', array(MASKS, lambda masks: masks[..., :5]), r'width, 6\) is needed'),
     'PanNuke of channels first': ('pannuke', array(MASKS, lambda masks: masks.transpose(0, 3, 1, 2)), 'has the shape'),
     'PanNuke with the background first': (

@@ -421,7 +421,7 @@ KINDS = {
         'are marked to be ignored, and 0 cells are left',
     ),
     'COCO: ids as text': (changed(category_id='2'), r"category '2', which is not listed \(ids: 1, 2\)"),
-    'COCO: no category': (changed(category_id=None), "an entry in it has no 'category_id'"),
+    'COCO: no category': (changed(category_id=None), "an entry has no 'category_id'"),
     'COCO: a class to ignore by its name': (
         coco(lambda index, scene: [('Ignored', points, False) for _, points in scene.cells], categories=['Ignored']),
         dict(Ignored=30),
@@ -446,7 +446,10 @@ KINDS = {
     'ImageScope: values': (imagescope('', 'Description', '{}'), BOTH, ''),
     'ImageScope: texts': (imagescope('', 'Description', '', '{}'), BOTH, ''),
     'ImageScope: no class': (imagescope('', 'Description'), 'names a class has only one class; give one name'),
-    'ImageScope: two classes at once': (imagescope('{}', 'lymphocyte'), 'is epithelial and lymphocyte at once|at once'),
+    'ImageScope: two classes at once': (
+        imagescope('{}', 'lymphocyte'),
+        'has the classes (epithelial and lymphocyte|lymphocyte and epithelial), by',
+    ),
     'ImageScope: ellipses': (imagescope('{}', kind='2', points=corners), BOTH, ''),
     'ImageScope: rectangles': (
         imagescope('{}', kind='1', points=corners),

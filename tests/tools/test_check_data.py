@@ -32,7 +32,7 @@ def run_here(monkeypatch, capsys):
 
 @pytest.fixture(scope='module')
 def flawless(tmp_path_factory):
-    """A prepared set that nothing is to be said about."""
+    """A prepared data set without a warning."""
     root = tmp_path_factory.mktemp('flawless')
     for index in range(9):
         image, instance_map, labels = draw_tissue(np.random.default_rng([1, index]), 192, 192, 2.0)

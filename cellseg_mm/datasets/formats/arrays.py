@@ -56,7 +56,7 @@ def count_images(images: Path, labels: Path | None, *channels: int) -> int:
     if labels is not None:
         other = open_array(labels, *channels).shape
         if other[:3] != shape[:3]:
-            raise UserError(f'{labels}: has {other[:3]}, but {images.name} {shape[:3]} (images, height, width)')
+            raise UserError(f'{labels}: has {other[:3]}, but {images.name} has {shape[:3]} (images, height, width)')
     return shape[0]
 
 
