@@ -190,7 +190,7 @@ def test_predictions_that_do_not_give_the_metrics_are_left_out(run, prepared):
     )
     assert not page.pictures()
     (run / 'predictions.json').write_text('[')
-    assert 'is no JSON' in Page(build_page([run])).text
+    assert 'is not valid JSON' in Page(build_page([run])).text
 
 
 def test_data_that_moved(run, prepared, tmp_path):
@@ -305,7 +305,11 @@ def test_mistakes(prepared, tmp_path):
     with pytest.raises(UserError, match='no run of the ablation has a log yet'):
         build_page([tmp_path / 'ablation'])
     run = write_training(tmp_path / 'run', prepared)
-    for content, message in (('{', 'is no JSON'), ('[]', 'holds no metrics'), ('{"cells/PQ": 1}', 'has no segm_AP50')):
+    for content, message in (
+        ('{', 'is not valid JSON'),
+        ('[]', 'holds no metrics'),
+        ('{"cells/PQ": 1}', 'has no segm_AP50'),
+    ):
         (run / 'test_metrics.json').write_text(content)
         with pytest.raises(UserError, match=message):
             build_page([run])
