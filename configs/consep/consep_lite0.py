@@ -23,3 +23,8 @@ train_dataloader = dict(batch_size=8, dataset=dict(dataset=dict(pipeline=train_p
 train_cfg = dict(max_epochs=30, val_interval=10)
 auto_scale_lr = dict(base_batch_size=8)
 optim_wrapper = dict(optimizer=dict(weight_decay=0.02))
+# Checkpoints hold the mean of the weights over some hundred steps, BatchNorm's statistics included.
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.002, gamma=200, update_buffers=True),
+]
