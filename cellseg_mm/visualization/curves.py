@@ -84,7 +84,7 @@ def _entries(log: Path) -> list:
             entries.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):
-                raise UserError(f'{log}: line {number} is not JSON ({error}); the log is damaged') from error
+                raise UserError(f'{log}: line {number} is not valid JSON ({error}); the log is damaged') from error
     return entries
 
 
