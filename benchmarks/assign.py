@@ -40,14 +40,14 @@ def make_boxes(case: dict, stage: str, device: str) -> tuple:
 
 
 def assignment(case: dict, stage: str, assigner: str, device: str) -> Callable:
-    """A function that assigns. Its first call makes the boxes: torch must not start threads before processes fork."""
+    """A function that assigns. Its first call makes the boxes, because torch must not start threads before a fork."""
     built = TASK_UTILS.build(dict(MODEL.train_cfg[stage].assigner, type=assigner))
     boxes = functools.cache(lambda: make_boxes(case, stage, device))
     return lambda: built.assign(*boxes())
 
 
 def assert_equal(ours: Callable, stock: Callable) -> None:
-    """Both give the very same result."""
+    """Check that both give the same result."""
     for name in ('gt_inds', 'max_overlaps', 'labels'):
         torch.testing.assert_close(getattr(ours(), name), getattr(stock(), name), rtol=0, atol=0)
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The geometric part of the report's Table 1, from the stored annotation to packed masks and boxes.
+"""The geometric part of the course report's Table 1, from the stored annotation to packed masks and boxes.
 
-Every transform is forced on, with the same parameters for all: both flips, a turn by 10 degrees, a zoom of 1.1, a crop
-of 0.9 x 0.9 stretched back. Four ways: ours; stock mmdet with one bitmap a cell (its warps raise above 512 masks, so
-they are given groups of 500); Albumentations with one array a cell, and with one id map (an optional package: pip
-install albumentations). One thread each, as in a data worker.
+Every transform is always applied, with the same parameters for all: both flips, a turn by 10 degrees, a zoom of 1.1, a
+crop of 0.9 x 0.9 stretched back. Four ways: ours; stock mmdet with one bitmap a cell (its warps fail above 512 masks,
+so they get groups of 500); Albumentations with one array a cell, and with one id map (an optional package: pip install
+albumentations). One thread each, as in a data worker.
 """
 
 import argparse
@@ -44,7 +44,7 @@ ANGLE, ZOOM, CROP = 10.0, 1.1, 0.9
 
 
 def pinned(transform: object, **draws: object) -> object:
-    """A transform whose random methods give these values."""
+    """A transform whose random methods return these values."""
     for name, value in draws.items():
         setattr(transform, name, lambda value=value: value)
     return transform
@@ -63,7 +63,7 @@ class GroupedRotate(Rotate):
 
 
 def load(case: dict) -> dict:
-    """The decoded image, which all ways share, and a copy of the annotation that they may change."""
+    """The decoded image, which all ways share, and a copy of the annotation, which they may change."""
     return LoadImageFromFile()(copy.deepcopy(case))
 
 
@@ -124,7 +124,7 @@ def albumentations_map(pipeline: object, loaded: dict) -> tuple:
 
 
 def our_masks_and_boxes(case: dict) -> object:
-    """The share of our pipeline that masks and boxes cost: the image is left out."""
+    """The part of our pipeline for masks and boxes, without the image."""
     size = case['height']
     ids, areas = ([instance[key] for instance in case['instances']] for key in ('instance_id', 'area'))
     masks = InstanceMapMasks(read_layers(case['instance_map_path']), ids, areas).flip('horizontal').flip('vertical')
@@ -135,7 +135,7 @@ def our_masks_and_boxes(case: dict) -> object:
 
 
 def one_warp(case: dict) -> object:
-    """A nearest-neighbour warp of one int32 map of the image's size, to compare with."""
+    """A nearest-neighbour warp of one int32 map of the image's size, for comparison."""
     instance_map = np.zeros((case['height'], case['width']), np.int32)
     matrix = rotation_matrix(-ANGLE, *instance_map.shape)[:2]
     return lambda: cv2.warpAffine(instance_map, matrix, instance_map.shape[::-1], flags=cv2.INTER_NEAREST)
@@ -160,24 +160,24 @@ def main() -> None:
     parser.add_argument('--cells', type=int, nargs='+', default=CELLS)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    rows, figures = [], {}
+    rows, results = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for size in args.sizes:
             for cells in args.cells:
-                rows.append(measure_case(make_case(Path(folder), size, cells), size, cells, figures))
+                rows.append(measure_case(make_case(Path(folder), size, cells), size, cells, results))
     header = ['px', 'cells', 'ours ms', 'stock ms', 'Albu arrays ms', 'Albu map ms', 'ours MiB', 'stock MiB']
     print_table([*header, 'masks+boxes ms', 'in warps', 'photometry ms'], rows)
     if not albumentations:
         print('albumentations is not installed: its columns are empty')
     largest = (args.sizes[-1], args.cells[-1])
-    few, many = (figures[args.sizes[-1], cells]['ours'][0] for cells in (args.cells[0], args.cells[-1]))
+    few, many = (results[args.sizes[-1], cells]['ours'][0] for cells in (args.cells[0], args.cells[-1]))
     print(f'ours at {args.cells[-1]} cells over ours at {args.cells[0]}, {args.sizes[-1]} px: {many / few:.2f}')
-    ours, stock = figures[largest]['ours'], figures[largest]['stock']
+    ours, stock = results[largest]['ours'], results[largest]['stock']
     print(f'memory_ratio {stock[1] / max(ours[1], 0.1):.1f}')
     print(f'ratio {stock[0] / ours[0]:.1f}')
 
 
-def measure_case(case: dict, size: int, cells: int, figures: dict) -> list:
+def measure_case(case: dict, size: int, cells: int, results: dict) -> list:
     """One row of the table; times without reading the image file, which is the same for all."""
     loaded = load(case)
     ours, stock = our_pipeline(), stock_pipeline(size)
@@ -198,7 +198,7 @@ def measure_case(case: dict, size: int, cells: int, figures: dict) -> list:
         pipeline = albumentations_pipeline(size)
         result['arrays'] = measure(lambda: albumentations_arrays(pipeline, fresh()), repeats=5, warm_up=1)
         result['map'] = measure(lambda: albumentations_map(pipeline, fresh()), repeats=20, warm_up=2)
-    figures[size, cells] = result
+    results[size, cells] = result
     times = [f'{1000 * result[name][0]:.1f}' for name in ('ours', 'stock', 'arrays', 'map')]
     memory = [f'{result[name][1]:.0f}' for name in ('ours', 'stock')]
     in_warps = result['masks'][0] / result['warp'][0]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A training step beside one busy process, as tools/train.py has it by default, over that of the fastest quiet setting.
+"""A default training step of tools/train.py beside a busy process, over a step of the fastest setting without it.
 
-Settings: the default, and one thread, and as many as cores with threads that spin (GNU OpenMP's own default) or sleep
-while they wait. Seconds are the tool's own, medians of several runs.
+Settings: the default; one thread; and as many threads as cores, which spin (GNU OpenMP's own default) or sleep while
+they wait. Seconds are the tool's own, medians of several runs.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Scenes and measuring for the benchmarks: each case in a process of its own, so that one's memory is not another's."""
+"""Scenes and measuring for the benchmarks: each case runs in a process of its own, so that its memory is its own."""
 
 import multiprocessing
 import os
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-# MMEngine asks for CUDA when imported. Asked so, the driver does not start, and forked processes can still use it.
+# MMEngine looks for CUDA when imported. With this the driver does not start, and forked processes can still use it.
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
 
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
@@ -20,7 +20,7 @@ from cellseg_mm.utils import markdown_table, peak_mib
 
 
 def make_case(folder: Path, size: int, cells: int, index: int = 0) -> dict:
-    """An image with so many round cells on a jittered grid, stored as prepared data are; what a dataset tells of it.
+    """An image with so many round cells on a jittered grid, stored as in a prepared data set; its data info.
 
     Args:
         folder (Path): Where image and id map are written.
@@ -57,7 +57,7 @@ def make_case(folder: Path, size: int, cells: int, index: int = 0) -> dict:
 
 
 def measure(function: Callable, repeats: int = 1, warm_up: int = 0) -> tuple:
-    """Median seconds of a call, and the peak of resident memory above that at the start; on CUDA, what torch allocated.
+    """Median seconds of a call, and the peak of resident memory above that at the start; on CUDA, torch's peak.
 
     Args:
         function (Callable): Without arguments; run in a forked process.
@@ -95,12 +95,12 @@ def _measure(function: Callable, repeats: int, warm_up: int, sender: object) -> 
 
 
 def clock() -> float:
-    """Seconds, read when CUDA, if in use, has finished."""
+    """Seconds, after CUDA, if in use, has finished."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def print_table(header: list, rows: list) -> None:
-    """A Markdown table with aligned columns."""
+    """Print a Markdown table with aligned columns."""
     print(markdown_table(header, rows))

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Time and memory of converting the task's layout, against the loop over instances of public solutions.
+"""Time and memory of converting the course task's layout, against the loop over instances of public solutions.
 
-Both read the same files, drawn here: RGBA images and float64 masks a class, with sizes and cells spread as in the task
-(sides of 374 and 464 px in the median, a sixth of the images above 1000 px, cells by area, at most 772 an image). The
-loop writes COCO annotations, and no more: for each class file and each id ``mask == id``, pycocotools' code, area and
-box of it, in one process. Ours is all of tools/prepare_data.py: the same annotations (compared), and id maps, images in
-true RGB as PNG, channel order, split, mean and std, with a process a processor; "in one process" is its work on the
-images alone. Memory is the peak of the resident size above that at the start; of several processes, that of one times
-their number.
+Both read the same files, drawn here: RGBA images and a float64 mask file for each class, with sizes and cells
+distributed as in the course task (sides of 374 and 464 px in the median, a sixth of the images above 1000 px, cells by
+area, at most 772 an image). The loop only writes COCO annotations: for each class file and each id ``mask == id``, and
+pycocotools' code, area and box of it, in one process. Ours is all of tools/prepare_data.py: the same annotations
+(compared), and id maps, images in true RGB as PNG, channel order, split, mean and std, with a process for each
+processor; "in one process" is its work on the images alone. Memory is the peak of the resident size above that at the
+start; of several processes, that of one times their number.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def plan(images: int, cells: int, largest: int) -> list:
 
 
 def draw_image(folder: Path, seed: list, height: int, width: int, count: int) -> None:
-    """image.tif and classN.tif with so many round cells on a jittered grid."""
+    """Write image.tif and classN.tif with so many round cells on a jittered grid."""
     rng = np.random.default_rng(seed)
     cols = max(int(np.ceil(np.sqrt(count * width / height))), 1)
     rows = max(-(-count // cols), 1)
@@ -95,7 +95,7 @@ def loop(src: Path, out: Path) -> None:
 
 
 def convert_images(src: Path, out: Path) -> None:
-    """Ours on the images, one after another."""
+    """Our conversion of the images, one after another."""
     for folder in ('images', 'instances'):
         (out / folder).mkdir(parents=True, exist_ok=True)
     samples, classes = FORMATS['task'].find_samples(src, None)

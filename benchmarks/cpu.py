@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Training and inference on the CPU, each as a user has it by default: ours against stock MMDetection, and against an
-earlier checkout of this project.
+"""Training and inference on the CPU with default settings, against stock MMDetection and an earlier checkout.
 
 Training: windows a second of tools/train.py, from its own log, on drawn tissue or a prepared set (--data). With
 --before FOLDER, a checkout of another commit, its tools/train.py trains the same config and data, in turns with ours.
@@ -48,7 +47,7 @@ STOCK = {
 
 
 def step_seconds(checkout: Path, config: str, data: Path, steps: int, environment: dict | None = None) -> float:
-    """Mean seconds of the last steps that tools/train.py logs, data loading included; it is stopped then.
+    """Mean seconds of the last steps that tools/train.py logs, including data loading; then the tool is stopped.
 
     Args:
         checkout (Path): Of this project, whose own tool and config are taken.
@@ -86,7 +85,7 @@ def step_seconds(checkout: Path, config: str, data: Path, steps: int, environmen
 
 
 def model_config(name: str, stock: bool, detections: int) -> Config:
-    """A detector's config that returns so many detections of any score."""
+    """The config of a detector that returns so many detections of any score."""
     model = Config.fromfile(ROOT / f'configs/{name}.py').model
     model.backbone.init_cfg = None
     model.data_preprocessor.update(mean=[127.5] * 3, std=[73.9] * 3)
@@ -105,14 +104,14 @@ def _replace(value: object, names: dict) -> None:
 
 
 class Inference:
-    """An image through a detector to run-length codes; all is made at the first call, in the measured process."""
+    """From an image to run-length codes. The first call makes all of it, in the measured process."""
 
     def __init__(self, name: str, stock: bool, image: Path, detections: int, scale: float) -> None:
         self.name, self.stock, self.image, self.detections, self.scale = name, stock, image, detections, scale
 
     @functools.cached_property
     def parts(self) -> tuple:
-        """Model, and batch as a data loader gives it."""
+        """Make the model, and a batch as from a data loader."""
         init_default_scope('mmdet')
         if not self.stock:
             keep_freed_memory()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Time and memory of scoring dense images: CellMetric with all its figures against mmdet's CocoMetric with masks alone.
+"""Time and memory of scoring dense images: CellMetric with all its metrics against mmdet's CocoMetric with masks alone.
 
-Both take the same predictions, as run-length codes, from the batch to the figures. Memory is the peak of the resident
+Both take the same predictions, as run-length codes, from the batch to the metrics. Memory is the peak of the resident
 size above that at the start. Baseline: mmdet.evaluation.CocoMetric(metric='segm'), which scores by pycocotools.
 """
 
@@ -25,10 +25,10 @@ def main() -> None:
         ours = measure(lambda: score(dict(type='CellMetric', ann_file=str(path)), samples), repeats=3)
         stock_config = dict(type='CocoMetric', ann_file=str(path), metric='segm', proposal_nums=(100, 300, 1000))
         stock = measure(lambda: score(stock_config, samples))
-        figures = len(score(dict(type='CellMetric', ann_file=str(path)), samples))
-    rows = [['CellMetric', figures, f'{ours[0]:.2f}', f'{ours[1]:.0f}']]
+        count = len(score(dict(type='CellMetric', ann_file=str(path)), samples))
+    rows = [['CellMetric', count, f'{ours[0]:.2f}', f'{ours[1]:.0f}']]
     rows.append(['CocoMetric, segm', 6, f'{stock[0]:.2f}', f'{stock[1]:.0f}'])
-    print_table(['metric', 'figures', 's', 'MiB'], rows)
+    print_table(['scored by', 'metrics', 's', 'MiB'], rows)
     print(f'memory_ratio {stock[1] / max(ours[1], 0.1):.1f}')
     print(f'ratio {stock[0] / ours[0]:.1f}')
 

@@ -3,11 +3,11 @@
 
 Cells (25 px wide on average, some with a hole) lie on a jittered grid and come tile by tile. The image is a random
 texture of which only windows exist; reading them costs nothing. Memory is the peak of the resident size above that at
-the start; a fifth of the cells on a fifth of the area shows what it grows by.
+the start; a fifth of the cells on a fifth of the area shows how much it grows.
 
-naive: the loop that one writes first, cell by cell at the size of the image: decode the bitmap, regionprops, contours;
+naive: the loop that one writes first, cell by cell at the size of the image: decode the bitmap, regionprops, outlines;
 timed on a few cells, scaled up for the ratio. regionprops: scikit-image's regionprops_table of the same properties, on
-label maps of the tiles that are already drawn: measuring alone.
+id maps of the tiles that are already drawn: measuring alone.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class TextureSource:
 
 
 def draw_cell(rng: np.random.Generator) -> np.ndarray:
-    """(SIDE, SIDE) bool: a smooth irregular shape off the border, now and then with a hole."""
+    """(SIDE, SIDE) bool: a smooth irregular shape inside the border, sometimes with a hole."""
     angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     phases = rng.uniform(0, 2 * np.pi, 2)
     radius = rng.uniform(9, 16) * (1 + 0.15 * np.sin(2 * angle + phases[0]) + 0.08 * np.sin(3 * angle + phases[1]))
@@ -69,7 +69,7 @@ def draw_cell(rng: np.random.Generator) -> np.ndarray:
 
 
 def stream_cells(size: int, count: int) -> Iterator:
-    """``count`` cells on ``size`` x ``size`` px, a part a tile."""
+    """``count`` cells on ``size`` x ``size`` px, tile by tile."""
     rng = np.random.default_rng([size, count])
     shapes = [decode_runs([mask_utils.encode(np.asfortranarray(draw_cell(rng), np.uint8))]) for _ in range(64)]
     side = int(np.ceil(np.sqrt(count)))
@@ -88,13 +88,13 @@ def stream_cells(size: int, count: int) -> Iterator:
 
 
 def export_stream(size: int, count: int, source: TextureSource) -> None:
-    """Ours."""
+    """Write the files with our exports."""
     with tempfile.TemporaryDirectory() as folder:
         export_cells(stream_cells(size, count), source, Path(folder), 'cells', ['geojson', 'csv'], CLASSES)
 
 
 def export_naively(cells: Cells, codes: list, source: TextureSource) -> None:
-    """One cell after another at the size of the image; of the image only the window of the cell's box is read."""
+    """Write one cell after another at the size of the image; only the window of the cell's box is read."""
     features = []
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / 'cells.csv', 'w', newline='') as file:
         rows = csv.writer(file)
@@ -113,7 +113,7 @@ def export_naively(cells: Cells, codes: list, source: TextureSource) -> None:
 
 
 def time_regionprops(size: int, count: int, source: TextureSource) -> float:
-    """Seconds of regionprops alone, without what draws the label maps."""
+    """Seconds of regionprops alone, without drawing the id maps."""
     seconds = 0
     for cells in stream_cells(size, count):
         left, top = (cells.boxes()[:, :2].min(axis=0) // TILE * TILE).tolist()
@@ -137,19 +137,19 @@ def main() -> None:
     source, small = TextureSource(size), TextureSource(round(size / 5**0.5))
     sample = next(stream_cells(size, count)).select(np.arange(args.naive_cells))
     codes = sample.codes()
-    figures = [
+    measured = [
         ('ours', size, count, *measure(lambda: export_stream(size, count, source))),
         ('ours', small.width, count // 5, *measure(lambda: export_stream(small.width, count // 5, small))),
         ('naive', size, args.naive_cells, *measure(lambda: export_naively(sample, codes, source))),
         ('regionprops', size, count, time_regionprops(size, count, source), None),
     ]
-    alone = figures[-1][3] / count
+    alone = measured[-1][3] / count
     rows = [
         [name, px, cells, f'{seconds:.1f}', seconds / cells * 1000, seconds / cells / alone, memory and round(memory)]
-        for name, px, cells, seconds, memory in figures
+        for name, px, cells, seconds, memory in measured
     ]
     print_table(['', 'px', 'cells', 's', 'ms a cell', 'over regionprops', 'MiB'], rows)
-    (_, _, _, ours, memory), (_, _, timed, naive, naive_memory) = figures[0], figures[2]
+    (_, _, _, ours, memory), (_, _, timed, naive, naive_memory) = measured[0], measured[2]
     print(f'memory_ratio {naive_memory / max(memory, 0.1):.1f}')
     print(f'ratio {naive / timed * count / ours:.1f}')
 

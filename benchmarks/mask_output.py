@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """From the mask head's output to a scored result: run-length codes from each box's window against full-size bitmaps.
 
-Ours is RLEMaskHead with CellMetric and all its figures; the baseline is mmdet's FCNMaskHead with CocoMetric(metric=
+Ours is RLEMaskHead with CellMetric and all its metrics; the baseline is mmdet's FCNMaskHead with CocoMetric(metric=
 'segm'). Memory is the peak of the resident size above that at the start.
 """
 
@@ -26,13 +26,13 @@ def round_masks(num: int) -> torch.Tensor:
     """(N, C, 28, 28) logits of discs that fill their boxes, a little rough."""
     axis = (np.arange(MASK_SIZE) + 0.5) / MASK_SIZE * 2 - 1
     disc = 8 * (1 - np.hypot(axis[:, None], axis))
-    # by numpy: a process that has run torch's threads cannot be forked safely
+    # numpy, because a process that has run torch's threads cannot be forked safely
     rough = np.random.default_rng(0).normal(0, 0.5, (num, len(CLASSES), MASK_SIZE, MASK_SIZE))
     return torch.from_numpy((disc + rough).astype(np.float32))
 
 
 def predict_and_score(head: str, metric: dict, sample: dict, logits: torch.Tensor, device: str) -> dict:
-    """The figures of one image's predictions, from the logits on."""
+    """The metrics of one image's predictions, from the logits on."""
     found = sample['pred_instances']
     tensors = {key: found[key].to(device) for key in ('bboxes', 'scores', 'labels')}
     meta = dict(ori_shape=sample['ori_shape'], scale_factor=(1.0, 1.0))
@@ -62,14 +62,14 @@ def main() -> None:
                 dict(type='CocoMetric', ann_file=str(path), metric='segm', proposal_nums=(100, 300, 1000)),
             ),
         }
-        figures = {
+        results = {
             name: measure(lambda case=case: predict_and_score(*case, sample, logits, args.device), repeats=3)
             for name, case in cases.items()
         }
     print(f'{args.detections} detections, {args.shape[0]}x{args.shape[1]} px, {args.device}')
-    rows = [[name, f'{seconds:.2f}', f'{memory:.0f}'] for name, (seconds, memory) in figures.items()]
+    rows = [[name, f'{seconds:.2f}', f'{memory:.0f}'] for name, (seconds, memory) in results.items()]
     print_table(['mask head, metric', 's', 'MiB'], rows)
-    ours, stock = np.array(list(figures.values()))
+    ours, stock = np.array(list(results.values()))
     print(f'memory_ratio {stock[1] / max(ours[1], 0.1):.1f}')
     print(f'ratio {stock[0] / ours[0]:.1f}')
 

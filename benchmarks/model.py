@@ -4,7 +4,7 @@
 One dense scene at its own size, batch 2 in training and 1 in inference, random weights, the same thresholds and at most
 300 detections for all. The attention's share is the time inside its modules over that of the whole inference. Memory is
 the peak of the resident size above that at the start; on CUDA, the peak that torch allocated. --amp adds each row in
-mixed precision, fp16 (CUDA only); fp32 is as PyTorch has it by default, there with TF32 in convolutions.
+mixed precision, fp16 (CUDA only); fp32 is PyTorch's default, on CUDA with TF32 in convolutions.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def model_config(row: str) -> ConfigDict:
 
 
 class Run:
-    """A training step or an inference at each call. All is made at the first, in the process that is measured.
+    """A training step or an inference at each call. The first call makes all of it, in the measured process.
 
     Attributes:
         facts (Tensor): (2,) of the last call: parameters, and seconds inside attention.
@@ -57,7 +57,7 @@ class Run:
 
     @functools.cached_property
     def parts(self) -> tuple:
-        """Model, optimizer, and batch as a data loader gives it."""
+        """Make the model, the optimizer, and a batch as from a data loader."""
         torch.manual_seed(0)
         model = MODELS.build(model_config(self.row)).to(self.device).train(self.training)
         model.init_weights()

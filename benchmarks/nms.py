@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Non-maximum suppression by sparse_nms against mmcv's nms, after a check that boxes, scores and order are equal.
 
-cells: candidates jittered about cells, as the second stage gives them, for NMS across classes. train: the proposals of
-a window of 128 px at twice its size, the best of each level, as mmcv's batched_nms lays the levels apart; early are
-nearly anchors, late gather about ten cells. dense: those of an image of 1000 px at twice its size, 12,000 a level.
+cells: candidates jittered around cells, as from the second stage, for NMS across classes. train: the proposals of a
+window of 128 px at twice its size, the best of each level, with the levels set apart as in mmcv's batched_nms; early
+ones are nearly anchors, late ones gather around ten cells. dense: those of an image of 1000 px at twice its size,
+12,000 a level.
 """
 
 import argparse
@@ -22,7 +23,7 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 def candidates(num: int, each: int, size: int) -> tuple:
-    """(N, 4) boxes of cells about 26 px wide on an image of ``size`` px, (N,) scores, and (N,) groups, all one."""
+    """(N, 4) boxes of cells about 26 px wide on an image of ``size`` px, (N,) scores, and (N,) groups, all the same."""
     rng = np.random.default_rng(0)
     centres, sides = rng.uniform(0, size, (num, 2)), rng.uniform(20, 32, (num, 2))
     boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1).repeat(each, axis=0)
@@ -65,7 +66,7 @@ def tensors(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple:
 
 
 def suppress(name: str, scene: tuple, threshold: float) -> tuple[Tensor, Tensor]:
-    """What mmdet asks: boxes with scores, and indices."""
+    """The result that mmdet needs: boxes with scores, and indices."""
     return batched_nms(*scene, dict(type=name, iou_threshold=threshold, split_thr=100_000))
 
 

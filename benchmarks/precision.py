@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The cells that a model finds on a CPU in bf16 beside those in float32: how many pixels of their masks are equal.
+"""The cells that a model finds on a CPU in bf16 and in float32: how many pixels of their masks are equal.
 
 `equal` is the share of all pixels that are in a cell in both or in neither; `shared` is the pixels in a cell in both
 over those in a cell in either. A cell is found again if one of the other precision has an IoU above 0.5 with it. The
@@ -18,7 +18,7 @@ from cellseg_mm.structures import Cells
 
 
 def found_again(cells: Cells, other: Cells) -> int:
-    """How many of the cells have another with an IoU above 0.5; those of a class do not overlap by more."""
+    """How many of the cells have a counterpart with an IoU above 0.5; cells of a class do not overlap more."""
     first, second = cells.instance_map(), other.instance_map()
     pairs, shared = np.unique(np.stack([first, second])[:, (first > 0) & (second > 0)], axis=1, return_counts=True)
     areas = [np.bincount(instances.ravel()) for instances in (first, second)]

@@ -47,7 +47,7 @@ def make_image(rng: np.random.Generator, shape: tuple, num_cells: int, num_detec
 
 
 def make_predictions(folder: Path, images: int, shape: tuple, num_cells: int, num_detections: int) -> tuple:
-    """The path of an annotation file, and what a model hands to a metric: a sample an image."""
+    """The path of an annotation file, and the samples of a metric, one for each image."""
     height, width = shape
     entries, annotations, samples = [], [], []
     for image_id in range(1, images + 1):
@@ -70,7 +70,7 @@ def make_predictions(folder: Path, images: int, shape: tuple, num_cells: int, nu
 
 
 def score(config: dict, samples: list) -> dict:
-    """A metric's figures, by the way that a test takes; what it prints is not shown."""
+    """The metrics that a metric class computes in a test, without its prints."""
     logging.disable(logging.INFO)
     with contextlib.redirect_stdout(io.StringIO()):
         metric = METRICS.build(config)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """RoIAlign from four levels by SparseRoIAlign against mmcv's on the CPU, after a check that results are close.
 
-train: forward and backward for four windows of 256x256 px with 96 channels, of 96 RoIs each for boxes and 25 for masks.
-infer: forward for an image with 256 channels, of 1,000 proposals for boxes and 600 for masks. All by mmdet's
-SingleRoIExtractor, whose sorting into levels and copies count. channels_last: features in that memory format, which
-ours takes as they are and mmcv after a copy.
+train: forward and backward for four windows of 256x256 px with 96 channels, with 96 RoIs each for boxes and 25 for
+masks. infer: forward for an image with 256 channels, with 1,000 proposals for boxes and 600 for masks. All through
+mmdet's SingleRoIExtractor, whose sorting into levels and copies count. channels_last: features in that memory format,
+which ours takes as they are and mmcv after a copy.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def pooling(layer: str, bins: int, train: bool, *scene: object) -> Callable:
     start threads before processes fork."""
     inputs = functools.cache(lambda: make_inputs(*scene))
     roi_layer = dict(type=layer, output_size=bins, sampling_ratio=0)
-    # finest_scale: as the small rows have it, so that several levels take part
+    # finest_scale of the small rows, so that several levels take part
     extractor = SingleRoIExtractor(roi_layer, scene[3], STRIDES, finest_scale=28)
 
     def pool() -> list:

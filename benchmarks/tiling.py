@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Tiled inference against area: time, peak memory, and the share of time that is not the model's.
 
-The image is drawn window by window and never held: discs of 14 to 28 px on a jittered grid, 977 a megapixel. Two
-models look at it: `light`, a classical segmentation by SciPy (Gaussian, Otsu, distance transform, a region a peak), and
-`oracle`, which reads each disc's number off its colour and must find all of them. Reading a window is drawing it here.
-The default sizes are those that whole tiles fill: tiles are as small as covers the image, and a smaller one takes less
-memory whatever the area.
+The image is drawn window by window and never held whole: discs of 14 to 28 px on a jittered grid, 977 a megapixel. Two
+models segment it: `light`, a classical segmentation with SciPy (Gaussian, Otsu, distance transform, a region for each
+peak), and `oracle`, which reads each disc's number from its colour and must find all of them. Reading a window means
+drawing it here. The default sizes are filled by whole tiles: tiles are only as large as the image needs, and a smaller
+one takes less memory whatever the area.
 
-Baseline: the plain path with the light model, which takes the whole image in one call and hands its masks on as stock
-mmdet does, one bitmap of the image's size a cell, encoded by mmdet's encode_mask_results; at the largest size whose
-bitmaps fit into --plain-memory. Below it the same with run-length codes. Memory is the peak of the resident size above
-that at the start.
+Baseline: the plain path with the light model, which takes the whole image in one call and returns its masks as stock
+mmdet does, one bitmap of the image's size for each cell, encoded by mmdet's encode_mask_results; at the largest size
+whose bitmaps fit into --plain-memory. Below it the same with run-length codes. Memory is the peak of the resident size
+above that at the start.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def draw_block() -> tuple:
 
 
 class Discs:
-    """An image (size, size) of discs, each of another colour if numbered, else stained."""
+    """An image (size, size) of discs, each in its own colour if numbered, else stained."""
 
     def __init__(self, size: int, numbered: bool) -> None:
         self.height = self.width = size
@@ -66,8 +66,8 @@ class Discs:
 
 
 def segment(image: np.ndarray) -> np.ndarray:
-    """The light model: (H, W) int32 ids of the stained regions, a region a peak of the distance transform."""
-    # rows of 1024 values would share their places in the processor's cache, and filters then take half as long again
+    """The light model: (H, W) int32 ids of the stained regions, one for each peak of the distance transform."""
+    # rows of 1024 values would share their places in the processor's cache, and filters would take half as long again
     width = image.shape[1]
     grey = ndimage.gaussian_filter(np.pad(image[..., 0], ((0, 0), (0, 24)), 'reflect'), 1)
     threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_OTSU)
@@ -80,7 +80,7 @@ def segment(image: np.ndarray) -> np.ndarray:
 
 
 def read_numbers(image: np.ndarray) -> np.ndarray:
-    """The oracle."""
+    """The oracle model."""
     red, green, blue = np.moveaxis(image.astype(np.int32), 2, 0)
     return relabel(red << 16 | green << 8 | blue)[0]
 
@@ -94,7 +94,7 @@ def to_cells(ids: np.ndarray) -> Cells:
 
 
 def timed(function: Callable, spent: dict, key: str) -> Callable:
-    """The function, adding the seconds of each call to ``spent[key]``."""
+    """A function that adds the seconds of each call to ``spent[key]``."""
 
     def call(*args) -> object:
         start = time.perf_counter()
@@ -106,7 +106,7 @@ def timed(function: Callable, spent: dict, key: str) -> Callable:
 
 
 def tiled(image: Discs, model: str, folder: Path, tile_size: int, overlap: int) -> None:
-    """Finds the cells of an image; writes their number and the seconds spent in parts to a file."""
+    """Find the cells of an image; write their number and the seconds spent in parts to a file."""
     spent, cells = {}, 0
     image.read = timed(image.read, spent, 'reading')
     detector = timed(lambda images: [to_cells(MODELS[model](image)) for image in images], spent, 'model')
@@ -117,7 +117,7 @@ def tiled(image: Discs, model: str, folder: Path, tile_size: int, overlap: int) 
 
 
 def plain(image: Discs, bitmaps: bool, folder: Path) -> None:
-    """Likewise, in one call of the light model."""
+    """Do the same in one call of the light model."""
     spent = {}
     window = timed(image.read, spent, 'reading')(0, 0, image.width, image.height)
     ids = timed(segment, spent, 'model')(window)
@@ -137,15 +137,15 @@ def main() -> None:
     parser.add_argument('--overlap', type=int, default=128, help='px')
     parser.add_argument('--plain-memory', type=float, default=4, help="GiB of the plain path's bitmaps")
     args = parser.parse_args()
-    draw_block()  # here, for every case starts as a copy of this process
-    rows, figures = [], {}
+    draw_block()  # here, because every case starts as a copy of this process
+    rows, results = [], {}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
 
         def add_row(name: str, size: int, function: Callable, image: Discs, *arguments: object) -> None:
             seconds, memory = measure(functools.partial(function, image, *arguments))
             spent = json.loads((folder / 'spent.json').read_text('utf-8'))
-            figures[name, size] = seconds, memory, spent['cells']
+            results[name, size] = seconds, memory, spent['cells']
             parts = spent['model'], spent['reading'], seconds - spent['model'] - spent['reading']
             shares = [f'{100 * part / seconds:.1f}' for part in parts]
             per_megapixel = f'{seconds / size**2 * 1e6:.3f}'
@@ -154,7 +154,7 @@ def main() -> None:
         for model, size in itertools.product(MODELS, args.sizes):
             image = Discs(size, model == 'oracle')
             add_row(f'tiled, {model}', size, tiled, image, model, folder, args.tile_size, args.overlap)
-            if model == 'oracle' and figures['tiled, oracle', size][2] != (size // PITCH) ** 2:
+            if model == 'oracle' and results['tiled, oracle', size][2] != (size // PITCH) ** 2:
                 raise RuntimeError(f'{size} px: a disc is lost, doubled or cut')
         # bitmaps of size^2 bytes, of which there are (size / PITCH)^2
         largest = int((args.plain_memory * 2**30 * PITCH**2) ** 0.25) // PITCH * PITCH
@@ -164,14 +164,14 @@ def main() -> None:
     for model in MODELS:
         areas, (seconds, memory, _) = (
             np.square(args.sizes),
-            np.array([figures[f'tiled, {model}', s] for s in args.sizes]).T,
+            np.array([results[f'tiled, {model}', s] for s in args.sizes]).T,
         )
         line = np.polyval(np.polyfit(areas[:-1], seconds[:-1], 1), areas[-1])
         print(
             f'{model}: the last takes {seconds[-1] / line:.2f} of what the line through the smaller ones has, and'
             f' {memory[-1] / memory[1]:.2f} of the memory of the second'
         )
-    ours, stock = figures['tiled, light', args.sizes[-1]], figures['plain, light, bitmaps', largest]
+    ours, stock = results['tiled, light', args.sizes[-1]], results['plain, light, bitmaps', largest]
     print(f'memory_ratio {stock[1] / max(ours[1], 0.1):.1f}')
     print(f'ratio {stock[0] / largest**2 / (ours[0] / args.sizes[-1] ** 2):.1f}')
 

@@ -4,8 +4,8 @@
 Three ways, with the same weights and the same draws. ours: a config of this project, masks as one id map. stock: the
 same with mmdet's MaxIoUAssigner, mmcv's nms and RoIAlign, and one bitmap a cell. floor: ours, in which assignment,
 ground-truth copies and mask targets are constants that the first step stored. The learning rate is 0, so that all steps
-are alike.
-The second table says where the last step of the last scene spent its time.
+are the same.
+The second table shows where the last step of the last scene spent its time.
 """
 
 import argparse
@@ -47,7 +47,7 @@ PARTS = (
 
 
 def timed(function: Callable, seconds: Tensor) -> Callable:
-    """A function that adds the time of each call to ``seconds``, of no dimension."""
+    """A function that adds the time of each call to ``seconds``, a tensor without dimensions."""
 
     def timing(*args: object, **kwargs: object) -> object:
         start = clock()
@@ -59,18 +59,18 @@ def timed(function: Callable, seconds: Tensor) -> Callable:
 
 
 def stored(function: Callable, calls: int) -> Callable:
-    """A function that goes on giving, in turn, what its first ``calls`` calls gave."""
+    """A function that returns, in turn, the results of its first ``calls`` calls."""
     results = collections.deque()
 
     def replay(*args: object, **kwargs: object) -> object:
         results.append(function(*args, **kwargs) if len(results) < calls else results.popleft())
-        return copy.copy(results[-1])  # samplers add the ground truth to what they get
+        return copy.copy(results[-1])  # samplers add the ground truth to their input
 
     return replay
 
 
 class TrainingStep:
-    """A step at each call. Model and batch are made at the first call, in the process that is measured.
+    """A step at each call. The first call makes model and batch, in the measured process.
 
     Args:
         config (str | Path): Of the model.
@@ -80,7 +80,7 @@ class TrainingStep:
 
     Attributes:
         losses (Tensor): (5,) of the last step, in memory that processes share.
-        seconds (Tensor): (7,) of its parts, likewise.
+        seconds (Tensor): (7,) seconds of its parts.
     """
 
     def __init__(self, config: str | Path, cases: list, way: str, device: str = 'cpu') -> None:
@@ -90,7 +90,7 @@ class TrainingStep:
 
     @functools.cached_property
     def parts(self) -> tuple:
-        """Model, of random weights and frozen as in fine-tuning; optimizer; and batch, as a data loader gives it."""
+        """Make the model, with random weights and frozen as in fine-tuning, the optimizer, and a batch."""
         cfg = load_config(self.config).model
         cfg.backbone.init_cfg = None
         cfg.data_preprocessor.update(mean=[127.5] * 3, std=[73.9] * 3)
@@ -127,7 +127,7 @@ class TrainingStep:
     def __call__(self) -> None:
         model, optimizer, batch = self.parts
         self.seconds.zero_()
-        torch.manual_seed(0)  # here, so that samplers draw alike in each step
+        torch.manual_seed(0)  # here, so that samplers draw the same in each step
         start = clock()
         log = model.train_step(batch, optimizer)
         self.seconds[-1] = clock() - start - self.seconds.sum()
@@ -141,12 +141,12 @@ def measure_scene(steps: list, repeats: int) -> list:
     """Seconds and MiB of the steps, after a check that their losses agree.
 
     Raises:
-        AssertionError: If they do not.
+        AssertionError: If the losses differ.
     """
-    figures = [measure(step, repeats=1 if step.way == 'stock' else repeats, warm_up=1) for step in steps]
+    results = [measure(step, repeats=1 if step.way == 'stock' else repeats, warm_up=1) for step in steps]
     for step in steps[1:]:
         torch.testing.assert_close(step.losses, steps[0].losses, rtol=0, atol=TOLERANCE)
-    return figures
+    return results
 
 
 def main() -> None:

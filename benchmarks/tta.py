@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Test-time augmentation with 2 and with 8 views beside the plain detector, on a drawn piece of tissue at its own size.
 
-With random weights each view gives as many cells as it may, speckled and nowhere the same: the worst for merging. A
+With random weights each view gives the most cells allowed, speckled and never the same: the worst case of merging. A
 checkpoint of the config finds cells. Memory is the peak of the resident size above that at the start. The last lines
 compare 8 views with 2: memory, and seconds a view.
 """
@@ -24,7 +24,7 @@ from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.data_facts import checkpoint_data_facts, set_data_facts
 from cellseg_mm.utils import PROJECT_ROOT, load_config
 
-# rows of the table: as few views as there are combinations of these
+# rows of the table: the views are the combinations of these
 VIEWS = {
     'plain': None,
     '2 views': dict(flips=[False, True], turns=[0]),
@@ -33,7 +33,7 @@ VIEWS = {
 
 
 class Inference:
-    """Of one image at each call. The model is made at the first, in the process that is measured.
+    """Predict one image at each call. The first call makes the model, in the measured process.
 
     Attributes:
         facts (Tensor): (2,) of the last call: cells, and the share of time outside the detector.
@@ -46,7 +46,7 @@ class Inference:
 
     @functools.cached_property
     def model(self) -> torch.nn.Module:
-        """The detector, or what looks at views with it."""
+        """Make the detector, or the model that shows it the views."""
         torch.manual_seed(0)
         detector = MODELS.build(self.config).eval()
         detector.init_weights()
@@ -93,15 +93,15 @@ def main() -> None:
     else:
         cfg.model.test_cfg.rcnn.score_thr = 0.0
     image, instance_map, _ = draw_tissue(np.random.default_rng(0), args.size, args.size)
-    rows, figures = [], {}
+    rows, results = [], {}
     for name, views in VIEWS.items():
         run = Inference(cfg.model, weights, views, image)
-        seconds, memory = figures[name] = measure(run, repeats=args.repeats, warm_up=1)
+        seconds, memory = results[name] = measure(run, repeats=args.repeats, warm_up=1)
         found, outside = run.facts.tolist()
         rows.append([name, f'{found:.0f}', f'{seconds:.2f}', f'{memory:.0f}', f'{outside:.1%}'])
     print(f'{args.size}x{args.size} px, {instance_map.max()} cells, {"a" if weights else "no"} checkpoint')
     print_table(['', 'cells found', 's', 'MiB', 'outside the detector'], rows)
-    (few_seconds, few_memory), (many_seconds, many_memory) = figures['2 views'], figures['8 views']
+    (few_seconds, few_memory), (many_seconds, many_memory) = results['2 views'], results['8 views']
     print(f'memory_ratio {many_memory / few_memory:.2f}')
     print(f'ratio {many_seconds / few_seconds / 4:.2f}')
 

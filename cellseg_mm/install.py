@@ -6,9 +6,9 @@ from .models.layers import offer_to_mmcv
 
 
 def install() -> None:
-    """Guard MMEngine's checkpoints, offer our NMS and RoIAlign to mmcv and silence the readers of images.
+    """Guard MMEngine's checkpoints, offer our NMS and RoIAlign to mmcv, and silence the image readers.
 
-    Beside this, the import registers what the configs name. Calling it twice changes nothing more.
+    The import also registers what the configs name. A second call changes nothing.
     """
     guard_checkpoints()
     offer_to_mmcv()

@@ -114,7 +114,7 @@ def assert_shows_the_set(cfg):
 
 
 def test_a_preset_of_another_data_set_is_one_file(tmp_path):
-    """Over the default preset, each model of the ablation joins it in one line, and the rows stay alike."""
+    """Over the default preset, each model of the ablation joins it in one line, and the rows stay comparable."""
     (tmp_path / 'mine.py').write_text(PRESET.format(base=(ROOT / 'configs/_base_/default_preset.py').as_posix()))
     cfgs = []
     for name in ('maskrcnn_r50', 'maskrcnn_r50_fpn'):

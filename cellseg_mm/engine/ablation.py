@@ -5,7 +5,7 @@
     OUT/runs/ROW-DIGEST/seed_K/config.py          # the whole config of the run
                                train/ test/       # work dirs of tools/train.py and tools/test.py
                                trained.json       # written when training has ended
-                               result.json        # figures, evidence and where they come from: the run is finished
+                               result.json        # metrics, evidence and where they come from: the run is finished
     OUT/schedule.json                          # of --budget, see schedule.py
     OUT/ablation.{md,csv,json,png}
 """
@@ -36,7 +36,7 @@ from cellseg_mm.visualization import read_scalars
 from .checkpoint import epochs_done, read_checkpoint
 from .provenance import provenance
 
-# where a run is and how it goes on, not what it computes
+# where a run is and how it resumes, not what it computes
 NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', 'tta_model', 'num_threads')
 NOT_IN_DIGEST += (ABLATION_VARIABLE,)
 
@@ -46,9 +46,9 @@ class Row:
     """A row of the ablation.
 
     Attributes:
-        name: Of its config.
+        name: The name of its config file.
         cfg: The whole config, ready for training, see :func:`cellseg_mm.engine.run_config.training_config`.
-        digest: Of the config without its seed, and of the prepared set's annotations.
+        digest: Covers the config without its seed, and the prepared set's annotations.
     """
 
     name: str
@@ -61,15 +61,15 @@ class Row:
         return cls(Path(config_path).stem, cfg, config_digest(cfg))
 
     def folder(self, out: Path) -> Path:
-        """Where its runs are."""
+        """The folder of its runs."""
         return out / 'runs' / f'{self.name}-{self.digest}'
 
 
 def config_digest(cfg: Config) -> str:
-    """Twelve hexadecimal digits that tell runs apart; the same on another machine, and for every seed.
+    """Twelve hexadecimal digits that distinguish runs; the same on another machine, and for every seed.
 
-    Covers all keys of the config but :data:`NOT_IN_DIGEST`, and what the annotations and statistics of its prepared set
-    hold. Paths below the prepared set count without the place where it lies; backbone weights by their file's name.
+    It covers all keys of the config but :data:`NOT_IN_DIGEST`, and the content of the prepared set's annotations and
+    statistics. Paths below the prepared set count without its location; backbone weights by their file's name.
 
     Args:
         cfg (Config): With an absolute ``data_root``.
@@ -87,13 +87,13 @@ def config_digest(cfg: Config) -> str:
 
 
 def check_comparable(rows: list) -> None:
-    """Refuse rows of which a neighbour pair differs in more than the lower one declares.
+    """Refuse rows if one differs from the row above in more than it declares.
 
     Args:
         rows (list[Row]): From the first to the last.
 
     Raises:
-        UserError: Naming the first key, or that a row is given twice.
+        UserError: For the first such key, or for a row that is given twice.
     """
     names = [row.name for row in rows]
     for name in names:
@@ -110,16 +110,16 @@ def check_comparable(rows: list) -> None:
 
 
 def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
-    """Train and test a row with a seed: what is finished is skipped, what was interrupted goes on.
+    """Train and test a row with a seed. A finished run is skipped, an interrupted one resumes.
 
     Args:
-        row (Row): Its config's seed is replaced.
-        seed (int): Of the run.
+        row (Row): The row; the seed replaces its config's.
+        seed (int): Seed of the run.
         out (Path): Folder of the ablation.
-        on_epoch (Callable): Called with the number of epochs that are done, now and then.
+        on_epoch (Callable): Called now and then with the number of finished epochs.
 
     Raises:
-        UserError: If training or testing fails, or another process is at this very run.
+        UserError: If training or testing fails, or another process works on this run.
     """
     folder = row.folder(out) / f'seed_{seed}'
     if (folder / 'result.json').exists():
@@ -143,7 +143,7 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
             write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
         best = max((folder / 'train').glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
         if best is None:
-            raise UserError(f'{folder}: training kept no best checkpoint, for no epoch was validated')
+            raise UserError(f'{folder}: training kept no best checkpoint, because no epoch was validated')
         command = ['test', folder / 'config.py', best, '--work-dir', folder / 'test']
         command += ['--out', folder / 'test/predictions.json']
         run_tool(command, folder / 'test.log', lock, lambda: None, processes)
@@ -154,17 +154,17 @@ def run_tool(command: list, log: Path, lock: object, poll: Callable, processes: 
     """Run a tool of the project to its end.
 
     Args:
-        command (list): Its name, and its arguments.
-        log (Path): Its output is appended there.
-        lock (file): Inherited, so that it holds for a tool that outlives this process.
+        command (list): The tool's name and its arguments.
+        log (Path): File to which its output is appended.
+        lock (file): Inherited by the tool, so that the lock holds if the tool outlives this process.
         poll (Callable): Called twice a second.
-        processes (int): Started by torchrun if more than one.
+        processes (int): Number of processes; torchrun starts them if there is more than one.
 
     Returns:
-        float: Its peak of resident memory in MiB, of several processes the largest.
+        float: Its peak of resident memory in MiB; of several processes the largest.
 
     Raises:
-        UserError: If it fails, with its own message.
+        UserError: If it fails, with the tool's own message.
     """
     tool, *arguments = map(str, command)
     torchrun = []
@@ -198,7 +198,7 @@ def run_tool(command: list, log: Path, lock: object, poll: Callable, processes: 
 
 
 def epochs_of(row: Row, seed: int, out: Path) -> int:
-    """Epochs that a run has done: all of them if it is finished, also where its result is all that was kept of it."""
+    """Epochs that a run has done: all of them if it is finished, even if only its result was kept."""
     folder = row.folder(out) / f'seed_{seed}'
     if (folder / 'result.json').exists():
         return row.cfg.train_cfg.max_epochs
@@ -206,7 +206,7 @@ def epochs_of(row: Row, seed: int, out: Path) -> int:
 
 
 def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
-    """What a finished run leaves: enough for tables and intervals without data and checkpoints."""
+    """The content of ``result.json``: enough for tables and intervals without data and checkpoints."""
     metrics = json.loads((folder / 'test/test_metrics.json').read_text('utf-8'))
     ground_truth = read_tested(row.cfg.test_dataloader.dataset)
     evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
@@ -231,7 +231,7 @@ def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
 
 
 def count_parameters(cfg: Config) -> int:
-    """Parameters of the detector."""
+    """The number of parameters of the detector."""
     init_default_scope('mmdet')
     model = Config(cfg.model.to_dict())
     model.backbone.init_cfg = None
@@ -239,16 +239,16 @@ def count_parameters(cfg: Config) -> int:
 
 
 def _seconds_an_epoch(train: dict, meta: dict) -> float:
-    """From the logged seconds of an iteration, data loading included; validation is not in it."""
+    """The mean, from the logged seconds of an iteration. It includes data loading and not validation."""
     return float(np.mean(list(train['time'].values())) * meta['iter'] / meta['epoch'])
 
 
 def read_runs(rows: list, out: Path) -> dict:
-    """All finished runs of the rows, those of earlier days and other machines included.
+    """All finished runs of the rows, including those of earlier days and other machines.
 
     Returns:
-        dict[str, list]: Name of a row to the contents of its ``result.json`` files, by seed; ``evidence`` is an
-        :class:`Evidence`.
+        dict[str, list]: Name of a row to the contents of its ``result.json`` files, ordered by seed; ``evidence`` is
+        an :class:`Evidence`.
 
     Raises:
         UserError: If rows were tested on different images.

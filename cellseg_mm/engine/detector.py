@@ -15,15 +15,15 @@ from .starting_weights import check_weights_fit
 
 
 def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) -> Config:
-    """The config that a checkpoint carries, or another one with the checkpoint's classes and normalisation put in.
+    """The config in a checkpoint, or another one with the checkpoint's classes and normalisation put in.
 
     Args:
-        checkpoint (dict): Of :func:`read_checkpoint`.
+        checkpoint (dict): From :func:`read_checkpoint`.
         path (str): Its file, for messages.
-        config (str | None): A config file.
+        config (str | None): A config file to use instead of the checkpoint's config.
 
     Raises:
-        UserError: If the checkpoint carries none, or one that could run a program; or if there is no such file.
+        UserError: If the checkpoint holds no config, or one that could run a program; or if the file is missing.
     """
     facts = checkpoint_data_facts(checkpoint, path)
     own = Config(parse_config_text(checkpoint['meta']['cfg']))
@@ -37,10 +37,10 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
 
 
 def input_pipeline(cfg: Config) -> list:
-    """The steps of an image on its way to the detector: in testing, in predicting and for an ONNX file the same ones.
+    """The steps from an image file to the detector's input, the same in testing, in prediction and for an ONNX file.
 
-    They are those of the test data set. ``cfg.test_pipeline`` is only a name for them in the config's file, which
-    ``--cfg-options`` and child configs may leave behind.
+    They are those of the test data set. ``cfg.test_pipeline`` is only a name for them in the config file;
+    ``--cfg-options`` and child configs may change the data set's and leave that name behind.
     """
     return scored_dataset(cfg.test_dataloader.dataset).get('pipeline', [])
 
@@ -48,24 +48,24 @@ def input_pipeline(cfg: Config) -> list:
 def build_detector(cfg: Config) -> torch.nn.Module:
     """The detector of a config on the CPU, in eval mode, without weights."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(copy.deepcopy(cfg.model)).eval()  # mmdet's constructors change what they are given
+        return MODELS.build(copy.deepcopy(cfg.model)).eval()  # mmdet's constructors change their arguments
 
 
 def load_detector(cfg: Config, checkpoint: dict, path: str, config: str | None = None) -> torch.nn.Module:
     """The detector of a checkpoint on the CPU, in eval mode.
 
     Args:
-        cfg (Config): Of :func:`checkpoint_config`, and maybe changed since.
-        checkpoint (dict): As there, like the others.
-        path (str): Likewise.
-        config (str | None): Likewise.
+        cfg (Config): From :func:`checkpoint_config`; it may have been changed since.
+        checkpoint (dict): From :func:`read_checkpoint`.
+        path (str): The checkpoint's file, for messages.
+        config (str | None): The config file if ``cfg`` comes from one, for messages.
 
     Raises:
-        UserError: If the config's model cannot be built, or the weights are not of it.
+        UserError: If the config's model cannot be built, or the weights do not fit it.
     """
     try:
         detector = build_detector(cfg)
-    except Exception as error:  # of any kind, by a config of another version or project
+    except Exception as error:  # a config of another version or project raises any kind
         raise UserError(f'{config or path}: its model cannot be built ({error!r})') from error
     check_weights_fit(detector, checkpoint, config or 'its own config', path)
     detector.load_state_dict(checkpoint['state_dict'])
@@ -73,7 +73,7 @@ def load_detector(cfg: Config, checkpoint: dict, path: str, config: str | None =
 
 
 def _pipelines(value: object) -> Iterator:
-    """What stands under ``pipeline``, however deep."""
+    """All values of the key ``pipeline``, at any depth."""
     if isinstance(value, dict):
         yield value.get('pipeline')
         value = list(value.values())
@@ -82,13 +82,13 @@ def _pipelines(value: object) -> Iterator:
 
 
 def _check_harmless(cfg: Config, path: str) -> None:
-    """Refuse a config by which building the model, or running it, could run any program.
+    """Refuse a config whose model could run any program when it is built or used.
 
     MMEngine imports and calls whatever a dotted ``type`` names; mmcv's ``nms`` and a part of mmdet evaluate strings as
-    Python. Registered parts have plain names, and without a bracket Python calls nothing.
+    Python. Registered parts have plain names, and Python calls nothing without a bracket.
 
     Raises:
-        UserError: Naming the first such value.
+        UserError: For the first such value.
     """
     queue = [cfg.model, cfg.get('tta_model'), *_pipelines(cfg.get('test_dataloader'))]
     while queue:
@@ -102,6 +102,6 @@ def _check_harmless(cfg: Config, path: str) -> None:
             suspect, harmless = value, not isinstance(value, str) or '(' not in value
         if not harmless:
             raise UserError(
-                f'{path}: its config names {suspect!r}, which may be any program; if you trust it, give its config by '
-                '--config'
+                f'{path}: its config names {suspect!r}, which may be any program; if you trust it, give its config '
+                'with --config'
             )

@@ -7,13 +7,13 @@ from cellseg_mm.utils import UserError
 
 
 def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
-    """As MMDetection's tools do; without CUDA, processes talk by gloo.
+    """Set the launcher as MMDetection's tools do. Without CUDA the processes communicate through gloo.
 
-    mmengine assumes a CUDA device in two places, both of which are left to us then: it selects the device when it
-    starts the process group, and names it when it wraps the model.
+    MMEngine assumes a CUDA device in two places: it selects the device when it starts the process group, and names it
+    when it wraps the model. Without CUDA we do both here.
 
     Raises:
-        UserError: If no launcher started the process, or one that needs CUDA where there is none.
+        UserError: If no launcher started the process, or the launcher needs CUDA and the machine has no such device.
     """
     cfg.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
@@ -22,6 +22,6 @@ def set_launcher(cfg: Config, launcher: str, local_rank: int) -> None:
     if launcher == 'none' or torch.cuda.is_available():
         return
     if launcher != 'pytorch':
-        raise UserError(f'--launcher {launcher}: needs CUDA devices; without, let torchrun start the processes')
+        raise UserError(f'--launcher {launcher}: needs CUDA devices; without them use torchrun and --launcher pytorch')
     torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)

@@ -1,4 +1,4 @@
-"""Training's precision on the device at hand, and its threads on a CPU: what a trial shows to be fastest and right."""
+"""Training's precision on the device at hand, and its threads on a CPU: the fastest that a trial shows to be right."""
 
 import copy
 import os
@@ -20,27 +20,27 @@ from cellseg_mm.utils import UserError, parse_config_text, read_json, write_json
 from .provenance import provenance
 
 PRECISIONS = ('auto', 'fp32', 'bf16')
-VARIABLE = 'CELLSEG_MM_PRECISION'  # of the environment: what auto means
+VARIABLE = 'CELLSEG_MM_PRECISION'  # environment variable: the meaning of auto
 DTYPES = dict(fp32='float32', bf16='bfloat16')
-TRIAL_STEPS, TRIAL_SECONDS = 4, 10  # of each precision at most; the first step warms up
-GAIN = 0.95  # bf16 has to take at most so much of float32's time,
-CLOSENESS = 0.05  # and its losses may differ by so much of float32's sum
+TRIAL_STEPS, TRIAL_SECONDS = 4, 10  # at most, for each precision; the first step warms up
+GAIN = 0.95  # bf16 may take at most this share of float32's time,
+CLOSENESS = 0.05  # and its losses may differ by this share of float32's sum
 
 
 def fit_precision_to_device(cfg: Config, precision: str = 'auto') -> None:
-    """Settle the precision of a training run, on a CPU the number of its threads as well, and say in one line why.
+    """Choose the precision of a training run, on a CPU also the number of its threads, and print one line on why.
 
     On CUDA, AmpOptimWrapper stays as it is by default. On the CPU it becomes :class:`CPUAmpOptimWrapper`. Its ``dtype``
-    is that of the config if it has one (as the config of a run has), else bf16 if the processor has instructions for it
-    and a trial of some steps shows it to be faster and its losses to be close to those of float32. The trial also tells
-    whether one thread is as fast as all, as beside a busy program; ``num_threads`` of the config holds their number.
+    is the config's if it has one (as the config of a run has), else bf16 if the processor has instructions for it and a
+    trial of some steps shows that it is faster and that its losses are close to those of float32. The trial also shows
+    whether one thread is as fast as all, as beside a busy program; the config's ``num_threads`` holds their number.
 
     Args:
-        cfg (Config): Changed in place. A config with plain OptimWrapper stays in float32, unless told otherwise.
+        cfg (Config): Changed in place. A config with plain OptimWrapper stays in float32 unless bf16 is requested.
         precision (str): ``'auto'``, ``'fp32'`` or ``'bf16'``.
 
     Raises:
-        UserError: If the config has settled on another precision than the one that is asked for.
+        UserError: If the config already has another precision than the requested one.
     """
     wrapper, precision = cfg.optim_wrapper, _resolve(precision)
     if torch.cuda.is_available():
@@ -54,10 +54,10 @@ def fit_precision_to_device(cfg: Config, precision: str = 'auto') -> None:
         return
     settled = wrapper.get('dtype') if wrapper.type == 'CPUAmpOptimWrapper' else None
     if settled and asked not in (None, settled):
-        raise UserError(f'--precision {precision}: the run that goes on is in {settled}; leave the option out')
+        raise UserError(f'--precision {precision}: the run to resume is in {settled}; leave the option out')
     asked = asked or (wrapper.get('dtype') if wrapper.get('dtype') in DTYPES.values() else None)
     if asked:
-        dtype, reason = asked, 'as asked for'
+        dtype, reason = asked, 'as requested'
     else:
         dtype, cfg.num_threads, reason = _agree(cfg)
     _set_wrapper(cfg, 'CPUAmpOptimWrapper')
@@ -69,7 +69,7 @@ def fit_precision_to_device(cfg: Config, precision: str = 'auto') -> None:
 
 
 def _resolve(precision: str) -> str:
-    """What ``'auto'`` means: the environment may say it."""
+    """Replace ``'auto'`` by what the environment says, if it does."""
     if precision != 'auto':
         return precision
     precision = os.environ.get(VARIABLE, 'auto')
@@ -79,12 +79,12 @@ def _resolve(precision: str) -> str:
 
 
 def share_precision(cfgs: list, out: Path, choose: bool) -> None:
-    """Give all rows of an ablation one precision on a CPU: that of its folder, or one chosen by a trial of the first.
+    """Give all rows of an ablation one precision on a CPU: the folder's, or else what a trial of the first row chooses.
 
     Args:
         cfgs (list[Config]): Changed in place.
-        out (Path): Folder of the ablation; ``precision.json`` there keeps the choice, so that the runs' digests stay.
-        choose (bool): Whether to choose where nothing is chosen yet; runs on CUDA need no choice.
+        out (Path): Folder of the ablation; its ``precision.json`` keeps the choice, so that the runs' digests stay.
+        choose (bool): Whether to choose if the folder has no choice yet; runs on CUDA need none.
     """
     path = out / 'precision.json'
     if not path.exists():
@@ -102,11 +102,11 @@ def share_precision(cfgs: list, out: Path, choose: bool) -> None:
 
 
 def resume_precision(cfg: Config, checkpoint: dict) -> None:
-    """Go on in the precision and with the threads of the run that a checkpoint is of, where that run was on a CPU.
+    """Take over precision and threads from the run of a checkpoint, if that run was on a CPU.
 
     Args:
         cfg (Config): Changed in place.
-        checkpoint (dict): Of :func:`cellseg_mm.engine.checkpoint.read_checkpoint`.
+        checkpoint (dict): From :func:`cellseg_mm.engine.checkpoint.read_checkpoint`.
     """
     trained = parse_config_text(checkpoint.get('meta', {}).get('cfg', ''))
     if trained.get('optim_wrapper', {}).get('type') == 'CPUAmpOptimWrapper':
@@ -115,18 +115,18 @@ def resume_precision(cfg: Config, checkpoint: dict) -> None:
 
 
 def training_precision(runner: Runner) -> AbstractContextManager:
-    """Within the block, the runner's model works in the precision in which it trains on the CPU."""
+    """Within the block, the runner's model runs in the precision in which it trains on the CPU."""
     dtype = getattr(runner.optim_wrapper, 'dtype', None)
     return nullcontext() if dtype is None else network_precision(runner.model, dtype)
 
 
 def inference_precision(model: torch.nn.Module, precision: str = 'auto') -> AbstractContextManager:
-    """Within the block, a model that lies on the CPU finds cells in a precision; one on another device is left alone.
+    """Within the block, a model on the CPU runs in this precision; a model on another device is left alone.
 
     Args:
         model (Module): A detector, or a wrapper of one.
-        precision (str): ``'fp32'``, ``'bf16'``, or ``'auto'``: what the environment says in ``CELLSEG_MM_PRECISION``,
-            else bf16 where the processor has instructions for it.
+        precision (str): ``'fp32'``, ``'bf16'``, or ``'auto'``: the environment variable ``CELLSEG_MM_PRECISION``, else
+            bf16 where the processor has instructions for it.
     """
     if next(model.parameters()).device.type != 'cpu':
         return nullcontext()
@@ -146,7 +146,7 @@ def has_bf16(capabilities: dict | None = None) -> bool:
     """Whether the processor computes in bf16 itself (AVX512-BF16 or AMX).
 
     Args:
-        capabilities (dict | None): As ``torch.cpu.get_capabilities()`` gives them; this processor's by default.
+        capabilities (dict | None): From ``torch.cpu.get_capabilities()``; this processor's by default.
     """
     if capabilities is None:
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
@@ -154,26 +154,26 @@ def has_bf16(capabilities: dict | None = None) -> bool:
 
 
 def _agree(cfg: Config) -> tuple:
-    """What :func:`choose_way` returns, as the first of all processes finds it."""
+    """The result of :func:`choose_way` in the first process, for all processes."""
     found = [choose_way(cfg) if is_main_process() else None]
     broadcast_object_list(found)
     return found[0]
 
 
 def choose_way(cfg: Config) -> tuple:
-    """The fastest right way of the config's training steps on this CPU.
+    """The fastest precision and number of threads for the config's training steps on this CPU.
 
-    A model of its own is tried on the first batch: the run's weights, statistics and random numbers are not touched.
+    The trial builds a model of its own and takes the first batch. It leaves the run's weights, statistics and random
+    numbers alone.
 
     Args:
         cfg (Config): Ready for a Runner.
 
     Returns:
-        tuple: ``'float32'`` or ``'bfloat16'``; the number of threads, None for those that torch has; and the reason in
-        words.
+        tuple: ``'float32'`` or ``'bfloat16'``; the number of threads, None for torch's own; and the reason in words.
     """
     all_threads = torch.get_num_threads()
-    may_choose = all_threads > 1 and 'OMP_NUM_THREADS' not in os.environ  # what the user has set stays
+    may_choose = all_threads > 1 and 'OMP_NUM_THREADS' not in os.environ  # the user's choice stays
     dtype, reasons = 'float32', []
     if not has_bf16():
         reasons.append('this processor has no instructions for bf16')
@@ -196,7 +196,7 @@ def choose_way(cfg: Config) -> tuple:
         if may_choose:
             alone, _ = _time_steps(model, batch, getattr(torch, dtype), 1)
             threads = 1 if alone <= seconds else all_threads
-            reasons.append(f'{seconds:.2f} s with {all_threads} threads and {alone:.2f} s with one: {threads} of them')
+            reasons.append(f'{seconds:.2f} s with {all_threads} threads, {alone:.2f} s with one: {threads} of them')
     return dtype, threads, '; '.join(reasons)
 
 
@@ -217,7 +217,7 @@ def _first_batch(cfg: Config) -> dict:
 
 
 def _time_steps(model: torch.nn.Module, batch: dict, dtype: torch.dtype, threads: int) -> tuple:
-    """Median seconds of forward and backward pass after the first, and the sum of the losses."""
+    """Median seconds of a forward and backward pass, without the first, and the sum of the losses."""
     times, all_threads = [], torch.get_num_threads()
     torch.set_num_threads(threads)
     while len(times) < TRIAL_STEPS and sum(times) < TRIAL_SECONDS:

@@ -1,4 +1,4 @@
-"""Where a figure comes from: commit, device, versions."""
+"""Where a result comes from: commit, device, versions."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ PACKAGES = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'numpy
 def provenance() -> dict:
     """Commit (``-dirty`` if files were changed since), device, and versions by package.
 
-    Outside a checkout the commit is what the environment variable ``CELLSEG_MM_COMMIT`` says, or None.
+    Outside a git checkout the commit is the value of the environment variable ``CELLSEG_MM_COMMIT``, or None.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
     return dict(commit=_commit(), device=device, versions=dict(python=platform.python_version(), **_versions()))
@@ -25,7 +25,7 @@ def provenance() -> dict:
 
 @master_only
 def record_provenance(log_dir: str) -> None:
-    """Write :func:`provenance` beside a run's log, ``provenance.json``; of several processes one does."""
+    """Write :func:`provenance` beside a run's log as ``provenance.json``; only the first process writes."""
     write_json(Path(log_dir) / 'provenance.json', provenance())
 
 
@@ -42,6 +42,6 @@ def _versions() -> dict:
     for name in PACKAGES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # put on the path by hand
+        except PackageNotFoundError:  # on the path without an installation
             found[name] = None
     return found

@@ -1,4 +1,4 @@
-"""What turns a config file into the config of a training or a test."""
+"""From a config file to the config of a training or a test."""
 
 from pathlib import Path
 
@@ -21,21 +21,22 @@ def training_config(
     backbone_weights: str | None = None,
     load_from: str | None = None,
 ) -> Config:
-    """The whole config of a training run, ready for a Runner but for
-    :func:`cellseg_mm.engine.precision.fit_precision_to_device`.
+    """The whole config of a training run.
+
+    It is ready for a Runner after :func:`cellseg_mm.engine.precision.fit_precision_to_device`.
 
     Args:
         config (str): A config file.
         options (dict | None): Dotted keys to change, ``--cfg-options``.
         work_dir (str | None): See :func:`set_work_dir`.
-        seed (int | None): In place of the config's.
+        seed (int | None): Replaces the config's seed.
         from_scratch (bool): See :func:`train_from_scratch`.
         backbone_weights (str | None): See :func:`use_backbone_weights`.
         load_from (str | None): See :func:`start_from_checkpoint`.
 
     Raises:
-        UserError: If the config, the prepared set or a file of weights is missing, the config is none of this project,
-            or the seed is none.
+        UserError: If the config, the prepared set or a file of weights is missing, the config does not belong to this
+            project, or the seed is out of range.
     """
     cfg = load_config(config, options)
     _check_project(cfg, config)
@@ -55,38 +56,40 @@ def training_config(
 
 
 def _check_project(cfg: Config, path: str) -> None:
-    """Refuse a config that builds on none of this project's, such as MMDetection's own; one may import other modules,
-    or train on another kind of data set."""
+    """Refuse a config that does not build on one of this project, such as MMDetection's own.
+
+    A config may import other modules, or train on another type of data set, but not both.
+    """
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     datasets = inner_dataset_configs(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
     if 'cellseg_mm' not in imports and 'CellDataset' not in [dataset.get('type') for dataset in datasets]:
-        raise UserError(f'{path}: is no config of this project; build on one in configs/, see README.md')
+        raise UserError(f'{path}: not a config of this project; build on one in configs/, see README.md')
 
 
 def resume_run(cfg: Config, given: str | None) -> dict | None:
-    """Have a run go on from a checkpoint, in its precision.
+    """Resume a run from a checkpoint, in its precision.
 
     Args:
         cfg (Config): Changed in place: ``resume``, ``load_from`` and the precision.
-        given (str | None): ``--resume``: a checkpoint, or ``'auto'`` for the last one of the work dir; None for what
-            the config says.
+        given (str | None): ``--resume``: a checkpoint, or ``'auto'`` for the last one in the work dir; None for the
+            config's own ``resume``.
 
     Returns:
-        dict | None: The checkpoint; None for a run that begins, also where the work dir holds none yet.
+        dict | None: The checkpoint; None for a new run, also if the work dir holds no checkpoint yet.
 
     Raises:
-        UserError: If the checkpoint holds no run, or one on other classes.
+        UserError: If the checkpoint holds weights alone, or was trained on other classes.
     """
     if given or cfg.resume:
         given = given or cfg.load_from or 'auto'
         found = latest_checkpoint(cfg.work_dir) if given == 'auto' else given
         cfg.resume = found is not None
-        cfg.load_from = found or cfg.load_from  # a run that only begins starts from its own weights
+        cfg.load_from = found or cfg.load_from  # a new run starts from the weights of its config
     if not cfg.resume:
         return None
     checkpoint = read_checkpoint(cfg.load_from)
     if 'optimizer' not in checkpoint:
-        raise UserError(f'{cfg.load_from}: holds weights, but no run to go on with; fine-tune it by --load-from')
+        raise UserError(f'{cfg.load_from}: holds weights, but no run to resume; fine-tune it with --load-from')
     check_same_classes(cfg, checkpoint, cfg.load_from)
     resume_precision(cfg, checkpoint)
     return checkpoint
@@ -104,7 +107,7 @@ def testing_config(config: str, checkpoint: str, options: dict | None = None) ->
         tuple: The config, and the checkpoint's content, see :func:`read_checkpoint`.
 
     Raises:
-        UserError: If one of both is missing, or the checkpoint carries no config with normalisation and classes.
+        UserError: If either file is missing, or the checkpoint holds no config with normalisation and classes.
     """
     cfg = load_config(config, options)
     content = read_checkpoint(checkpoint)
@@ -120,5 +123,5 @@ def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> None:
 
 
 def set_test_time_augmentation(cfg: Config) -> None:
-    """Have the model look at several views of each image: those of the config's ``tta_model``."""
+    """Let the model predict on several views of each image: those of the config's ``tta_model``."""
     cfg.model = {'type': 'CellTTAModel', **cfg.get('tta_model', {}), 'module': cfg.model}

@@ -1,10 +1,10 @@
-"""Runs that have to fit in a time: as many epochs as the slowest row has time for, the same for every run.
+"""Runs within a time budget: as many epochs as the slowest row has time for, the same for every run.
 
-A trial of each row, some steps and a validation in a process of its own, shows how long the parts of a run take. The
-choice stands in ``OUT/schedule.json`` and holds for all runs there, so that their digests stay equal and they add up.
+A trial of each row, some steps and a validation in a process of its own, measures how long the parts of a run take. The
+choice is kept in ``OUT/schedule.json`` and holds for all runs there, so that their digests stay equal and they add up.
 
-Time is either the clock's, of training and test, or **core-hours**: one core for one hour, counted as the CPU time of
-the training processes and their data workers. Core-hours do not depend on what else a machine does.
+The budget is either clock time of training and test, or **core-hours**: one core for one hour, counted as the CPU time
+of the training processes and their data workers. Core-hours do not depend on what else the machine does.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from cellseg_mm.utils import UserError, write_atomically, write_json
 from .ablation import Row, run_tool
 from .provenance import provenance
 
-WARM_UP = 10  # steps of a trial that are not counted, or half of them if there are fewer than 20
-TRIAL_STEPS = 50  # or as many as an epoch has
+WARM_UP = 10  # steps of a trial that are not counted; half of them if there are fewer than 20
+TRIAL_STEPS = 50  # or as many as an epoch has, if fewer
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What runs may take.
+    """The time for all runs.
 
     Attributes:
-        seconds: Of the clock, or of a core.
-        of_cores: Whether they are core-seconds of training, in place of the clock's seconds of training and test.
+        seconds: Clock seconds, or core-seconds.
+        of_cores: Whether ``seconds`` are core-seconds of training, and not clock seconds of training and test.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> 'Budget':
-        """The budget of ``'90s'``, ``'20m'``, ``'1.5h'`` or ``'2core-h'``, as argparse's ``type``."""
+        """Read ``'90s'``, ``'20m'``, ``'1.5h'`` or ``'2core-h'``, as argparse's ``type``."""
         match = re.fullmatch(r'(\d+(?:\.\d+)?)(s|m|h|core-h)', text)
         if not match:
             raise argparse.ArgumentTypeError(f'{text}: a budget is a number and s, m, h or core-h, such as 20m')
@@ -56,15 +56,15 @@ class Budget:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that the parts of a row's run take, of the clock or of a core.
+    """How long the parts of a row's run take, in clock seconds or core-seconds.
 
     Attributes:
-        start: From the start of the tool to its first step. Testing is taken to start as training does.
-        step: The mean of the counted ones.
-        steps: Their number an epoch (no seconds).
+        start: From the start of the tool to its first step; assumed to be the same for testing.
+        step: One training step, the mean of the counted ones.
+        steps: Number of steps an epoch.
         epoch_end: Validation loss and checkpoint.
-        validation: Of all validation images.
-        test: Of all test images, each taken to last as long as one of validation.
+        validation: All validation images.
+        test: All test images, each assumed to take as long as one of validation.
     """
 
     start: float
@@ -75,7 +75,7 @@ class Pace:
     test: float
 
     def of_training(self, epochs: int, val_interval: int) -> float:
-        """Seconds of training; validated are each ``val_interval``-th epoch and the last."""
+        """Seconds of training, with a validation after each ``val_interval``-th epoch and after the last."""
         validations = -(-epochs // val_interval)
         return self.start + epochs * (self.step * self.steps + self.epoch_end) + validations * self.validation
 
@@ -85,12 +85,12 @@ class Pace:
 
 
 def read_pace(stopwatch: dict, launched: float, steps: int, test_share: float) -> Pace:
-    """The pace that a trial showed.
+    """The pace that a trial measured.
 
     Args:
-        stopwatch (dict): Of :class:`StopwatchHook`, its ``clock`` or its ``cores``.
+        stopwatch (dict): ``clock`` or ``cores`` of :class:`StopwatchHook`.
         launched (float): When the tool was started, by the same count.
-        steps (int): Of a whole epoch.
+        steps (int): Steps of a whole epoch.
         test_share (float): Test images over validation images.
     """
     marks = [stopwatch['began'], *stopwatch['steps']]
@@ -110,8 +110,8 @@ def epochs_within(seconds: float, paces: dict, val_interval: int, tested: bool =
     """The most epochs that a run of any row has time for.
 
     Args:
-        seconds (float): Of one run.
-        paces (dict[str, Pace]): By row.
+        seconds (float): Time for one run.
+        paces (dict[str, Pace]): Name of each row to its pace.
         val_interval (int): Epochs from one validation to the next.
         tested (bool): Whether the run's test counts.
 
@@ -137,11 +137,11 @@ def epochs_within(seconds: float, paces: dict, val_interval: int, tested: bool =
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:
-    """Train so many epochs; learning rates that went down to the last epoch go down to the new one.
+    """Set the number of epochs; learning rates that fall until the last epoch now fall until the new last one.
 
     Args:
         cfg (Config): Changed in place.
-        epochs (int): In place of ``train_cfg.max_epochs``.
+        epochs (int): Replaces ``train_cfg.max_epochs``.
     """
     last = cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
@@ -152,27 +152,27 @@ def set_epochs(cfg: Config, epochs: int) -> None:
 
 
 def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, tested: bool = True) -> dict | None:
-    """The schedule of an ablation: the one that it has, or one that fits in a time, which it then has.
+    """The schedule of an ablation: the one in its folder, or a new one that fits the budget and is kept there.
 
     Args:
-        rows (list[Row]): Their configs' epochs do not count.
+        rows (list[Row]): The rows; the epochs of their configs do not count.
         num_seeds (int): Runs of each row.
-        budget (Budget | None): For all runs, trials included where it is of the clock. None chooses nothing.
+        budget (Budget | None): For all runs; clock time includes the trials. None chooses no schedule.
         out (Path): Folder of the ablation.
-        tested (bool): Whether the runs are tested within the budget; in core-hours training alone counts.
+        tested (bool): Whether the runs are tested within the budget; core-hours count training alone.
 
     Returns:
-        dict | None: With ``epochs``, and what it was chosen from. None if there is none.
+        dict | None: ``epochs``, and what they were chosen from. None without a schedule.
 
     Raises:
-        UserError: If a trial fails, or the time is too short.
+        UserError: If a trial fails, or the budget is too short.
     """
     path = out / 'schedule.json'
     if budget is None or path.exists():
         return json.loads(path.read_text('utf-8')) if path.exists() else None
     out.mkdir(parents=True, exist_ok=True)
     with open(out / 'schedule.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits, and takes what the first has chosen
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, and then takes the choice of the first
         if path.exists():
             return json.loads(path.read_text('utf-8'))
         trials = {row.name: _try(row, out / 'trials', lock) for row in tqdm(rows, desc='trials', unit='row')}
@@ -195,11 +195,11 @@ def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, 
 
 
 def _try(row: Row, trials: Path, lock: object) -> dict:
-    """Train some steps and validate, unless an earlier call that was cut off has done it.
+    """Train some steps and validate, unless an earlier, interrupted call has done it.
 
     Returns:
-        dict: ``pace`` and ``core_pace`` (:class:`Pace`), by the clock and in core-seconds, and ``seconds``, which the
-        trial took by the clock.
+        dict: ``pace`` and ``core_pace`` (:class:`Pace`), in clock seconds and in core-seconds, and ``seconds``, the
+        clock time of the trial.
     """
     folder = trials / f'{row.name}-{row.digest}'
     done = folder / 'pace.json'

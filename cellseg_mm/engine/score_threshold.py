@@ -1,4 +1,4 @@
-"""The score from which on a cell counts."""
+"""The score threshold: the least score of a cell that counts."""
 
 from mmengine.config import Config
 
@@ -9,30 +9,30 @@ def operating_threshold(checkpoint: dict, score_thr: float | None = None) -> tup
     """The score threshold that validation chose, unless another is given.
 
     Args:
-        checkpoint (dict): Of :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
-        score_thr (float | None): Another one, 0..1.
+        checkpoint (dict): From :func:`read_checkpoint`; :class:`OperatingPointHook` keeps the threshold in it.
+        score_thr (float | None): Another threshold, 0..1.
 
     Returns:
-        tuple: The threshold, and in words where it is from.
+        tuple: The threshold, and in words where it comes from.
     """
     point = checkpoint.get('meta', {}).get('operating_point')
     if score_thr is not None:
         return score_thr, 'as given'
     if point:
         return point['score_thr'], f'chosen by the validation of epoch {point["epoch"]}'
-    return 0.5, 'the checkpoint carries none, for no validation came before it'
+    return 0.5, 'the default, because no validation came before this checkpoint'
 
 
 def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:
-    """Test and draw at the score threshold that validation chose, and say which.
+    """Test and draw at the score threshold that validation chose, or the given one, and print it.
 
     Args:
         cfg (Config): Changed in place.
-        checkpoint (dict): See :func:`operating_threshold`.
-        score_thr (float | None): Likewise.
+        checkpoint (dict): From :func:`read_checkpoint`.
+        score_thr (float | None): Another threshold, 0..1.
 
     Raises:
-        UserError: If the model itself returns nothing as low as the given one.
+        UserError: If the given threshold is below the least score that the model itself returns.
     """
     if score_thr is not None:
         lowest = ((cfg.model.get('test_cfg') or {}).get('rcnn') or {}).get('score_thr', 0)

@@ -18,8 +18,7 @@ from .data_facts import set_num_classes
 
 
 def train_from_scratch(cfg: Config) -> None:
-    """No pretrained weights, also none to fine-tune, nothing frozen, BatchNorm trains; alike for every row of the
-    ablation."""
+    """Train without pretrained weights: nothing is loaded or frozen, BatchNorm trains; the same for every row."""
     cfg.load_from = None
     cfg.model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
     if 'norm_cfg' in cfg.model.backbone:
@@ -27,10 +26,10 @@ def train_from_scratch(cfg: Config) -> None:
 
 
 def use_backbone_weights(cfg: Config, path: str) -> None:
-    """Start the backbone from a file of ImageNet weights, and the rest from nothing.
+    """Start the backbone from a file of ImageNet weights, and the rest from random weights.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If the file is missing.
     """
     if not Path(path).is_file():
         raise UserError(f'{path}: no such file of backbone weights')
@@ -41,10 +40,10 @@ def use_backbone_weights(cfg: Config, path: str) -> None:
 def fetch_backbone_weights(cfg: Config) -> None:
     """Download pretrained weights into torch's cache, where the model then finds them.
 
-    Call it when the processes of a launcher know each other, which with CUDA is from ``Runner.from_cfg`` on.
+    Call it after the process group has started; with CUDA that is after ``Runner.from_cfg``.
 
     Raises:
-        UserError: If that fails, naming the ways around it.
+        UserError: If the download fails, with the ways around it.
     """
     init_cfg = cfg.model.backbone.get('init_cfg')
     url = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
@@ -54,26 +53,32 @@ def fetch_backbone_weights(cfg: Config) -> None:
 
 
 def start_from_checkpoint(cfg: Config, path: str) -> None:
-    """Fine-tune: all weights from a checkpoint, so that the backbone's own are not fetched.
+    """Fine-tune: all weights come from a checkpoint, so the backbone's pretrained ones are not downloaded.
 
-    Where its classes are not those of the data, also where they are as many, the weights that belong to single classes
-    are not taken over: see :class:`NewClassHeadsHook`.
+    If the checkpoint's classes are not those of the data, even if they are as many, the weights that belong to single
+    classes are not loaded: see :class:`NewClassHeadsHook`.
 
     Raises:
         UserError: See :func:`read_checkpoint`.
     """
-    trained_on = read_checkpoint(path).get('meta', {}).get('dataset_meta', {}).get('classes')
-    classes = (next(inner_dataset_configs(cfg.train_dataloader.dataset)).get('metainfo') or {}).get('classes')
-    if trained_on and classes and list(trained_on) != list(classes):
-        print(f'{path}: was trained on {", ".join(trained_on)}; heads of other classes start anew', flush=True)
+    trained_on, classes = _classes(cfg, read_checkpoint(path))
+    if trained_on != classes:
+        print(f'{path}: was trained on {", ".join(trained_on)}; heads for the new classes start anew', flush=True)
         hook = dict(type='NewClassHeadsHook', weights=class_weights(cfg.model, len(classes)))
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     cfg.load_from = str(path)
     cfg.model.backbone.init_cfg = None
 
 
+def _classes(cfg: Config, checkpoint: dict) -> tuple:
+    """The classes of a checkpoint and those of the training data; the same if either does not name its own."""
+    trained_on = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
+    classes = (next(inner_dataset_configs(cfg.train_dataloader.dataset)).get('metainfo') or {}).get('classes')
+    return list(trained_on or classes or ()), list(classes or trained_on or ())
+
+
 def class_weights(model: Config, num_classes: int) -> list:
-    """Names of the weights of a model, by its config, that belong to single classes: with one class more they grow."""
+    """Names of a model's weights that belong to single classes: their shapes change with the number of classes."""
     shapes = []
     for count in (num_classes, num_classes + 1):
         copy = deepcopy(model)
@@ -84,28 +89,28 @@ def class_weights(model: Config, num_classes: int) -> list:
 
 
 def check_same_classes(cfg: Config, checkpoint: dict, path: str) -> None:
-    """Refuse to go on with a run whose classes are not those of the data.
+    """Refuse to resume a run whose classes are not those of the data.
 
     Raises:
-        UserError: Naming both.
+        UserError: With the classes of both.
     """
-    trained_on = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
-    classes = (next(inner_dataset_configs(cfg.train_dataloader.dataset)).get('metainfo') or {}).get('classes')
-    if trained_on and classes and list(trained_on) != list(classes):
+    trained_on, classes = _classes(cfg, checkpoint)
+    if trained_on != classes:
         raise UserError(
-            f'{path}: was trained on {", ".join(trained_on)}, the data has {", ".join(classes)}; prepare it with '
-            '--classes as for that run, or fine-tune by --load-from'
+            f'{path}: was trained on {", ".join(trained_on)}, but the data have {", ".join(classes)}; prepare them '
+            'with the same --classes as for that run, or fine-tune with --load-from'
         )
 
 
 def check_starting_weights(model: torch.nn.Module, path: str, left_out: Sequence = ()) -> None:
-    """Refuse a checkpoint of which the model takes nothing over, where mmengine would train random weights; else say
-    how much it takes. Heads of other classes may start anew.
+    """Refuse a checkpoint that gives the model no weights, and print how many it gives.
+
+    MMEngine would train on from random weights.
 
     Args:
-        model (Module): Of the run.
+        model (Module): The model of the run.
         path (str): ``load_from``: a file or an address.
-        left_out (Sequence[str]): Names of weights that are not taken over.
+        left_out (Sequence[str]): Names of weights that are not loaded, such as those of heads for new classes.
 
     Raises:
         UserError: If no weight has the name and the shape of one in the model; see :func:`read_checkpoint`.
@@ -117,17 +122,17 @@ def check_starting_weights(model: torch.nn.Module, path: str, left_out: Sequence
     taken = sum(shapes.get(name) == value.shape for name, value in expected.items() if name not in left_out)
     if not taken:
         raise UserError(
-            f"{path}: none of its {len(given)} weights has the name and the shape of one of the model's; a detector of "
-            'this project is needed, or for weights of a backbone alone --backbone-weights FILE'
+            f"{path}: none of its {len(given)} weights has the name and the shape of one of the model's; give a "
+            'checkpoint of this project, or --backbone-weights FILE for the weights of a backbone'
         )
-    print(f"{path}: {taken} of the model's {len(expected)} weights are taken over", flush=True)
+    print(f"{path}: {taken} of the model's {len(expected)} weights come from this file", flush=True)
 
 
 def check_weights_fit(model: torch.nn.Module, checkpoint: dict, config_path: str, path: str) -> None:
-    """Refuse a checkpoint of another model, where mmengine would go on with random or fewer weights and a warning.
+    """Refuse a checkpoint of another model. MMEngine would warn, and go on with random or fewer weights.
 
     Raises:
-        UserError: Naming the first parameter that is missing, left over or of another shape.
+        UserError: For the first weight that is missing, left over or of another shape.
     """
     model = bare_detector(model)
     given, expected = checkpoint['state_dict'], model.state_dict()

@@ -9,7 +9,7 @@ from cellseg_mm.utils import markdown_table
 
 from .bootstrap import paired_difference
 
-# shown in the table; the first three with their differences
+# the metrics of the table; the first three with differences between rows
 METRICS = ('segm_AP50_max1000', 'segm_mAP_max1000', 'PQ', 'segm_AP50_max100', 'segm_mAP_max100', 'mPQ', 'AJI', 'Dice')
 METRICS += ('F1_detection',)
 COMPARED = METRICS[:3]
@@ -17,16 +17,17 @@ COSTS = ('parameters', 'checkpoint_mib', 'seconds_an_epoch', 'peak_memory_mib')
 
 
 def summarise(runs: dict, num_resamples: int = 1000) -> list:
-    """One dict a row, from the first to the last, of rows that have a run.
+    """Summarise each row that has a run.
 
     Args:
-        runs (dict[str, list]): Name of a row to its runs' results, with :class:`Evidence`; all of the same test images.
-        num_resamples (int): Of the intervals.
+        runs (dict[str, list]): Name of a row to its runs' results, with :class:`Evidence`; all on the same test images.
+        num_resamples (int): Resamples for the intervals.
 
     Returns:
-        list[dict]: row, seeds, ``figures`` (name to mean and std: over the seeds, std with n - 1, nan of one seed),
-        ``differences`` to the row above (name to difference, low, high of :func:`paired_difference`; empty in the first
-        row), and the means of parameters, checkpoint_mib, seconds_an_epoch and peak_memory_mib.
+        list[dict]: For each row, in order: ``row``, ``seeds``, ``figures`` (metric to its mean and std over the seeds;
+        std with n - 1, nan for one seed), ``differences`` to the row above (metric to the difference, low and high of
+        :func:`paired_difference`; empty for the first row), and the means of parameters, checkpoint_mib,
+        seconds_an_epoch and peak_memory_mib.
     """
     rows, above = [], None
     for name, found in runs.items():
@@ -56,7 +57,7 @@ def _std(values: np.ndarray) -> float:
 
 
 def to_markdown(rows: list, runs: dict) -> str:
-    """Tables of metrics, of differences and costs, and of where the runs come from."""
+    """Tables of metrics, differences, costs, and the origin of the runs."""
     metrics = [
         [row['row'], len(row['seeds']), *(_mean_and_std(row['figures'][key]) for key in METRICS)] for row in rows
     ]
@@ -81,14 +82,14 @@ def to_markdown(rows: list, runs: dict) -> str:
 
 
 def _mean_and_std(metric: dict) -> str:
-    """Empty where undefined."""
+    """As text, empty for nan."""
     if np.isnan(metric['mean']):
         return ''
     return f'{metric["mean"]:.3f}' if np.isnan(metric['std']) else f'{metric["mean"]:.3f} ± {metric["std"]:.3f}'
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
-    """Empty where undefined."""
+    """As text, empty for nan."""
     return '' if np.isnan(value) else f'{value:+.3f} [{low:+.3f}, {high:+.3f}]'
 
 
@@ -99,7 +100,7 @@ def _origin(run: dict) -> list:
 
 
 def to_csv(runs: dict) -> str:
-    """One line a run: all its metrics, its costs, and where it comes from."""
+    """One line for each run: its origin, metrics and costs."""
     lines = [_flat(run) for found in runs.values() for run in found]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]), lineterminator='\n')
@@ -109,6 +110,6 @@ def to_csv(runs: dict) -> str:
 
 
 def _flat(run: dict) -> dict:
-    """A run's result without its parts a test image."""
+    """A run's result without the evidence of single test images."""
     origin = dict(zip(('row', 'seed', 'digest', 'commit', 'device', 'versions'), _origin(run), strict=True))
     return origin | run['figures'] | {key: run[key] for key in (*COSTS, 'peak_memory_of')}

@@ -1,4 +1,4 @@
-"""COCO's average precision at any number of detections, by faster-coco-eval or pycocotools."""
+"""COCO's average precision for any number of detections, by faster-coco-eval or pycocotools."""
 
 import contextlib
 import io
@@ -12,19 +12,19 @@ from pycocotools.cocoeval import COCOeval
 
 from cellseg_mm.structures import decode_runs
 
-# both compute the same metrics; pycocotools is the reference, and takes ten times as long
+# both compute the same metrics; pycocotools is the reference and takes ten times as long
 ENGINES = {'faster_coco_eval': (FasterCOCO, COCOeval_faster), 'pycocotools': (COCO, COCOeval)}
-# Square roots of the area in px. Of the task's cells 70 % lie in 16..32 and 20 % below; COCO's own bounds: 32 and 96.
+# Square roots of the area in px. 70 % of the course task's cells lie in 16..32, 20 % below; COCO's bounds are 32, 96.
 SIZE_BANDS = {'all': (0, 1e5), 'under_16px': (0, 16), '16_to_32px': (16, 32), 'over_32px': (32, 1e5)}
 
 
 class AveragePrecision(NamedTuple):
-    """Precision as COCO has it.
+    """Precision in COCO's form.
 
     Attributes:
         precision: (T, R, C, A, M) float64 over IoU thresholds 0.5, 0.55, ..., 0.95, recalls 0, 0.01, ..., 1, classes
-            as the ground truth lists them, sizes and numbers of detections; -1 where there is no ground truth.
-        max_dets: M numbers of detections an image and class.
+            in the order of the ground truth, sizes and numbers of detections; -1 without ground truth.
+        max_dets: M numbers of detections for each image and class.
         bands: A names of sizes.
     """
 
@@ -36,9 +36,9 @@ class AveragePrecision(NamedTuple):
         """Mean average precision, nan without ground truth.
 
         Args:
-            max_dets (int): Detections an image and class that count.
-            iou_thr (float | None): One threshold in place of the mean over the ten.
-            label (int | None): One class in place of the mean over all that have ground truth.
+            max_dets (int): Number of detections that count for each image and class.
+            iou_thr (float | None): One threshold; None for the mean over the ten.
+            label (int | None): One class; None for the mean over all classes with ground truth.
             band (str): One of ``bands``.
         """
         values = self.precision[..., self.bands.index(band), self.max_dets.index(max_dets)]
@@ -60,23 +60,23 @@ def average_precision(
 ) -> AveragePrecision:
     """Average precision of detections against COCO annotations.
 
-    pycocotools' own summary takes its headline mAP at 100 detections an image whatever it is told; here each number is
-    evaluated for all metrics.
+    pycocotools' own summary computes its headline mAP at 100 detections an image whatever ``maxDets`` says; here all
+    metrics are computed for each number.
 
     Args:
         ground_truth (dict): COCO content: images, annotations (bbox, area, iscrowd, segmentation), categories. The ids
-            of annotations do not count.
+            of annotations are ignored.
         results (list[dict]): image_id, category_id, score, and bbox [x, y, w, h] or segmentation (run-length code).
         iou_type (str): ``'segm'`` or ``'bbox'``.
-        max_dets (tuple[int]): Rising.
+        max_dets (tuple[int]): Numbers of detections for each image and class, ascending.
         engine (str): A key of :data:`ENGINES`.
-        bands (dict[str, tuple] | None): Names of sizes to ranges of the square root of the area, :data:`SIZE_BANDS` if
-            None.
+        bands (dict[str, tuple] | None): Names of sizes to ranges of the square root of the area; None for
+            :data:`SIZE_BANDS`.
     """
     bands = bands or SIZE_BANDS
     coco, evaluator = ENGINES[engine]
     detections = _detections(results, iou_type)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = evaluator(
             _index(coco, ground_truth, _cells(ground_truth['annotations'], iou_type)),
             _index(coco, ground_truth, detections),
@@ -95,9 +95,9 @@ def average_precision(
 
 
 def _cells(annotations: list, iou_type: str) -> list:
-    """Copies of the annotations; for boxes without the masks, which would be decoded for nothing.
+    """Copies of the annotations, for boxes without masks, which would be decoded for nothing.
 
-    Their ids become 1, 2, ...: to the evaluators a cell of id 0 is never found, and cells of one id are one cell.
+    Their ids become 1, 2, ...: for the evaluators a cell of id 0 is never found, and cells with the same id are one.
     """
     cells = [dict(entry, id=number) for number, entry in enumerate(annotations, start=1)]
     if iou_type == 'bbox':
@@ -107,7 +107,7 @@ def _cells(annotations: list, iou_type: str) -> list:
 
 
 def _detections(results: list, iou_type: str) -> list:
-    """The results with ids, and with areas: those of the boxes or of the masks, whichever are scored."""
+    """The results with ids, and with the areas of their boxes or masks, whichever are scored."""
     shape = 'bbox' if iou_type == 'bbox' else 'segmentation'
     if iou_type == 'bbox':
         areas = [entry['bbox'][2] * entry['bbox'][3] for entry in results]
@@ -121,7 +121,7 @@ def _detections(results: list, iou_type: str) -> list:
 
 
 def _index(coco: type, ground_truth: dict, annotations: list) -> object:
-    """A COCO object of the ground truth's images and classes with these annotations, which it may change."""
+    """A COCO object with the ground truth's images and classes and these annotations, which it may change."""
     index = coco()
     index.dataset = dict(ground_truth, annotations=annotations)
     index.createIndex()

@@ -1,7 +1,7 @@
-"""How sure a difference between runs is: metrics of resampled test images, without scoring masks again.
+"""Confidence intervals of metrics and of differences between runs, from resampled test images.
 
 A run is reduced to its :class:`Evidence`: what each test image adds to average precision and to panoptic quality. The
-metrics of any multiset of images follow from it by weighting.
+metrics of any multiset of images follow from it by weighting, without scoring masks again.
 """
 
 from collections import defaultdict
@@ -30,9 +30,9 @@ class Evidence:
         image: (D,) int64 index of the image.
         label: (D,) int64 class index.
         hits: (D, 10) bool, whether it is a true positive at each of :data:`IOU_THRS`.
-        ignored: (D, 10) bool, whether it counts as neither right nor wrong, for it lies in an ignored region.
-        actual: (I, C) int64, ground-truth cells.
-        pq: (I,) float64, panoptic quality regardless of class at the operating threshold; nan for a blank image.
+        ignored: (D, 10) bool, whether it counts as neither right nor wrong, because it lies in an ignored region.
+        actual: (I, C) int64, number of ground-truth cells.
+        pq: (I,) float64, panoptic quality regardless of class at the score threshold; nan for a blank image.
     """
 
     image: np.ndarray
@@ -43,7 +43,7 @@ class Evidence:
     pq: np.ndarray
 
     def to_dict(self) -> dict:
-        """For JSON; the thresholds of a detection as the bits of a number, the lowest threshold first."""
+        """Convert for JSON; the thresholds of a detection become the bits of a number, the lowest threshold first."""
         bits = 1 << np.arange(len(IOU_THRS))
         return dict(
             image=self.image.tolist(),
@@ -56,7 +56,7 @@ class Evidence:
 
     @classmethod
     def from_dict(cls, content: dict) -> 'Evidence':
-        """From what :meth:`to_dict` gave."""
+        """Convert back from :meth:`to_dict`."""
         image, label, hits, ignored = (
             np.array(content[key], np.int64) for key in ('image', 'label', 'hits', 'ignored')
         )
@@ -67,12 +67,12 @@ class Evidence:
 
 
 def gather_evidence(ground_truth: dict, results: list, score_thr: float) -> Evidence:
-    """Evidence from COCO annotations and COCO results, of at most 1,000 detections an image and class.
+    """Evidence from COCO annotations and COCO results, from at most 1,000 detections for each image and class.
 
     Args:
         ground_truth (dict): COCO content.
         results (list[dict]): COCO results.
-        score_thr (float): Operating threshold of PQ.
+        score_thr (float): Score threshold of PQ.
     """
     label_of = {entry['id']: index for index, entry in enumerate(ground_truth['categories'])}
     cells, detections = defaultdict(list), defaultdict(list)
@@ -106,15 +106,23 @@ def match_detections(iou: np.ndarray, is_ignored: np.ndarray) -> tuple:
     """COCO's greedy matching of one image and class, at all :data:`IOU_THRS`.
 
     In the order of falling score, each detection takes the free cell of highest IoU that reaches the threshold, the
-    last of equal ones; where there is none, an ignored region, which stays free (``COCOeval.evaluateImg``).
+    last of equal ones; if no cell does, an ignored region, which stays free (``COCOeval.evaluateImg``).
 
     Args:
-        iou (ndarray): (D, G) float64 of detections and ground truth; with an ignored region it is the share of the
-            detection inside.
+        iou (ndarray): (D, G) float64 of detections and ground truth; for an ignored region, the share of the detection
+            inside.
         is_ignored (ndarray): (G,) bool.
 
     Returns:
         tuple: (D, 10) bool each: matched to a cell, matched to an ignored region.
+
+    Examples:
+        Both detections fit the first cell better; it goes to the first, so the second takes the other cell, which it
+        reaches at the two lowest thresholds, 0.5 and 0.55:
+
+        >>> hits, _ = match_detections(np.array([[0.95, 0.5], [0.7, 0.55]]), np.zeros(2, bool))
+        >>> hits.sum(axis=1).tolist()
+        [10, 2]
     """
     hits, ignored = np.zeros((2, len(iou), len(IOU_THRS)), bool)
     thresholds = np.arange(len(IOU_THRS))
@@ -133,13 +141,13 @@ def resampled_metrics(evidence: Evidence, weights: np.ndarray, classes: Sequence
     """Metrics of a run on resampled test images.
 
     Args:
-        evidence (Evidence): Of I images.
-        weights (ndarray): (R, I) float64 or integers, how often each image is drawn; all ones give the run's metrics.
-        classes (Sequence[str]): Names of the C classes, for their metrics; none without.
+        evidence (Evidence): The run's evidence on I images.
+        weights (ndarray): (R, I) numbers, how often each image is drawn; all ones give the run's metrics.
+        classes (Sequence[str]): Names of the C classes, to add their metrics.
 
     Returns:
-        dict[str, ndarray]: (R,) float64 of ``segm_AP50_max1000``, ``segm_mAP_max1000``, ``PQ``, and
-        ``segm_AP50_max1000_CLASS`` of each class; nan if undefined.
+        dict[str, ndarray]: (R,) float64 each: ``segm_AP50_max1000``, ``segm_mAP_max1000``, ``PQ``, and
+        ``segm_AP50_max1000_CLASS`` of each named class; nan if undefined.
     """
     by_class = np.full((len(weights), evidence.actual.shape[1], len(IOU_THRS)), np.nan)
     for label in range(evidence.actual.shape[1]):
@@ -159,7 +167,7 @@ def resampled_metrics(evidence: Evidence, weights: np.ndarray, classes: Sequence
 
 
 def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, actual: float) -> np.ndarray:
-    """(T,) average precision of D weighted detections by falling score; hits and wrong are (T, D)."""
+    """(T,) average precision of D weighted detections in the order of falling score; hits and wrong are (T, D)."""
     right, total = np.cumsum(weight * hits, axis=1), np.cumsum(weight * (hits | wrong), axis=1)
     precision = right / np.maximum(total, np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -173,14 +181,14 @@ def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, 
 def metric_intervals(evidence: Evidence, classes: Sequence, num_resamples: int = 1000, seed: int = 0) -> dict:
     """Metrics of one run, with 95 % bootstrap intervals over test images, see :func:`paired_difference`.
 
-    They tell how far other images of the same kind would move a metric, and nothing of the spread over seeds. With few
-    images, or few that have a cell of the class, they are rough and rather too narrow.
+    They show how far other images of the same kind would move a metric, not the spread over seeds. With few images, or
+    few that have a cell of the class, they are rough and tend to be too narrow.
 
     Args:
-        evidence (Evidence): Of the run.
+        evidence (Evidence): The run's evidence.
         classes (Sequence[str]): Names of its classes.
-        num_resamples (int): R.
-        seed (int): Of the draws.
+        num_resamples (int): Number of resamples.
+        seed (int): Seed of the draws.
 
     Returns:
         dict[str, tuple]: Name of a metric of :func:`resampled_metrics` to (metric, low, high); nan if undefined.
@@ -190,13 +198,13 @@ def metric_intervals(evidence: Evidence, classes: Sequence, num_resamples: int =
 
 
 def _draw_images(rng: np.random.Generator, num_images: int, num_resamples: int) -> np.ndarray:
-    """(1 + R, I) int64, how often each resample draws each image; the first row is the images as they are."""
+    """(1 + R, I) int64, how often each resample draws each image; the first row draws each image once."""
     weights = rng.multinomial(num_images, np.full(num_images, 1 / num_images), num_resamples)
     return np.concatenate([np.ones((1, num_images), np.int64), weights])
 
 
 def _interval(series: np.ndarray) -> tuple:
-    """The first value, and the 2.5th and 97.5th percentile of the others, as far as they are defined."""
+    """The first value, and the 2.5th and 97.5th percentile of the others that are not nan."""
     drawn = series[1:][~np.isnan(series[1:])]
     low, high = np.percentile(drawn, [2.5, 97.5]).tolist() if len(drawn) else (float('nan'), float('nan'))
     return float(series[0]), low, high
@@ -206,15 +214,15 @@ def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: i
     """Differences between two rows of an ablation, with 95 % bootstrap intervals over test images and seeds.
 
     Each resample draws the test images with replacement, the same ones for all runs, and the seeds with replacement:
-    the same ones for both rows where the rows share their seeds, else from each row its own (Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993, chapter 13: percentile interval). With one seed it is an interval over images
-    alone, and with two or three it still tells too little of the spread over seeds.
+    the same ones for both rows if the rows share their seeds, else each row's own (Efron and Tibshirani, An
+    Introduction to the Bootstrap, 1993, chapter 13: percentile interval). With one seed the interval covers images
+    only, and with two or three it still shows too little of the spread over seeds.
 
     Args:
         row (dict[int, Evidence]): Seed to evidence.
-        above (dict[int, Evidence]): Of the row above, on the same test images.
-        num_resamples (int): R.
-        seed (int): Of the draws.
+        above (dict[int, Evidence]): The same for the row above, on the same test images.
+        num_resamples (int): Number of resamples.
+        seed (int): Seed of the draws.
 
     Returns:
         dict[str, tuple]: Name of a metric to (difference, low, high).
@@ -228,7 +236,7 @@ def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: i
     for runs, drawn in zip((row, above), (draws[0], draws[0] if shared else draws[1]), strict=True):
         metrics = [resampled_metrics(runs[key], weights) for key in sorted(runs)]
         stacked = {name: np.stack([entry[name] for entry in metrics]) for name in metrics[0]}
-        # the first column is the row as it is; in the others each resample has its own images and its own seeds
+        # the first column is the row itself; in the others each resample has its own images and seeds
         values.append(
             {
                 name: np.append(table[:, 0].mean(), table[drawn, np.arange(1, num_resamples + 1)[:, None]].mean(axis=1))

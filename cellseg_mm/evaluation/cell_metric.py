@@ -12,14 +12,14 @@ from .metrics import CENTROID_RADIUS, class_table, evaluate
 
 @METRICS.register_module()
 class CellMetric(BaseMetric):
-    """All metrics of :func:`evaluate`, of the images that went through the model.
+    """All metrics of :func:`evaluate`, for the images that went through the model.
 
     Args:
         ann_file (str): COCO annotations. Its categories are the classes of the dataset.
-        score_thr (float | None): Operating threshold of PQ, AJI, Dice and F1. None chooses it on these data, which is
-            for validation; :class:`OperatingPointHook` keeps it and tools/test.py takes it from there.
+        score_thr (float | None): Score threshold of PQ, AJI, Dice and F1. None chooses it on these data, which is for
+            validation; :class:`OperatingPointHook` keeps it in the checkpoint, from which tools/test.py takes it.
         engine (str): ``'faster_coco_eval'`` or ``'pycocotools'``.
-        centroid_radius (float): In px, of F1.
+        centroid_radius (float): Radius of F1 in px.
         collect_device (str): As for every metric.
 
     Raises:
@@ -40,7 +40,7 @@ class CellMetric(BaseMetric):
         self.score_thr = score_thr
         self.engine = engine
         self.centroid_radius = centroid_radius
-        # now, and not when an epoch's work would be lost
+        # now, so that an error does not cost an epoch's work
         self.ground_truth = read_ground_truth(ann_file)
 
     def process(self, data_batch: dict, data_samples: Sequence) -> None:
@@ -51,7 +51,7 @@ class CellMetric(BaseMetric):
             self.results.append(encode_predictions(sample['img_id'], sample['pred_instances'], category_ids))
 
     def compute_metrics(self, results: list) -> dict:
-        """Score them, and log a table of the classes."""
+        """Compute the metrics, and log a table of the classes."""
         seen = {image.image_id: image for image in results}  # an image that a wrapper repeats counts once
         ground_truth = select_images(self.ground_truth, seen)
         entries = [entry for image in seen.values() for entry in image.entries]

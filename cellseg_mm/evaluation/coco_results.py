@@ -1,4 +1,4 @@
-"""Predictions as COCO results: the flat list of dicts that the task's submission, COCO tools and our own tools read."""
+"""Predictions as COCO results: the flat list of dicts that the submission, COCO tools and our own tools read."""
 
 import json
 import reprlib
@@ -17,10 +17,10 @@ from cellseg_mm.utils import UserError, read_json, scored_dataset, write_atomica
 
 @dataclass(frozen=True)
 class ImageResults:
-    """What a metric keeps of one image; as an object, for mmengine searches lists and dicts for tensors, one by one.
+    """The results of one image. An object, because MMEngine searches lists and dicts for tensors, one by one.
 
     Attributes:
-        image_id: As in the annotations.
+        image_id: The image's id in the annotations.
         entries: COCO results.
     """
 
@@ -32,13 +32,14 @@ def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -
     """COCO results of one image.
 
     Args:
-        image_id (int): As in the annotations.
+        image_id (int): The image's id in the annotations.
         instances (dict): mmdet's ``pred_instances``: bboxes (N, 4) [x1, y1, x2, y2) in px of the image, scores (N,),
             labels (N,) and masks, (N, H, W) bool or N run-length codes.
-        category_ids (Sequence[int]): Of each class index.
+        category_ids (Sequence[int]): The category id of each class index.
 
     Returns:
-        ImageResults: image_id, category_id, bbox [x, y, w, h], score and segmentation (run-length code, str) of each.
+        ImageResults: N entries with image_id, category_id, bbox [x, y, w, h], score and segmentation (run-length code
+        whose counts are a str).
     """
     boxes, scores, labels = (np.asarray(instances[key].cpu()) for key in ('bboxes', 'scores', 'labels'))
     masks = instances['masks']
@@ -65,13 +66,13 @@ def read_results(path: Path) -> list:
     """The list that :class:`DumpCocoResults` wrote.
 
     Raises:
-        UserError: If it is missing or not such a list; it names the first wrong entry. What a segmentation holds is
-            left to those who decode it.
+        UserError: If it is missing or not such a list, with the first wrong entry. The content of segmentations is
+            checked when they are decoded.
     """
-    origin = f'make it by tools/test.py CONFIG CHECKPOINT --out {path}'
+    origin = f'make it with tools/test.py CONFIG CHECKPOINT --out {path}'
     results = read_json(path, origin)
     if not isinstance(results, list):
-        raise UserError(f'{path}: is no list of COCO results; {origin}')
+        raise UserError(f'{path}: not a list of COCO results; {origin}')
     checks = dict(
         image_id=(_is_id, 'the id of an image'),
         category_id=(_is_id, 'the id of a category'),
@@ -87,14 +88,14 @@ def read_ground_truth(path: Path) -> dict:
     """COCO annotations with at least one labelled cell.
 
     Raises:
-        UserError: If they are missing, or are something else; it names the first wrong entry.
+        UserError: If the file is missing or not of this form, with the first wrong entry.
     """
     content = read_json(path, 'tools/prepare_data.py makes annotations/SPLIT.json')
     parts = ('images', 'annotations', 'categories')
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
-        raise UserError(f'{path}: is no COCO annotation file; it needs {", ".join(parts)}')
+        raise UserError(f'{path}: not a COCO annotation file; it needs {", ".join(parts)}')
     if not content['annotations']:
-        raise UserError(f'{path}: holds no annotation, so there is nothing to score against')
+        raise UserError(f'{path}: holds no annotations to score against')
     side = (lambda value: type(value) is int and value > 0, 'a number of px')
     image = dict(id=(_is_id, 'an id'), file_name=(_is_text, 'a text'), height=side, width=side)
     _check_entries(path, 'image entry', content['images'], image)
@@ -113,10 +114,10 @@ def read_ground_truth(path: Path) -> dict:
 
 
 def _check_entries(path: Path, what: str, entries: list, checks: dict) -> None:
-    """Make sure that entries are objects with the keys of ``checks``: key to a test of its value, and what is expected.
+    """Check that entries are objects with the keys of ``checks``: key to a test of its value, and the expected value.
 
     Raises:
-        UserError: Naming the first that is not.
+        UserError: For the first entry that fails.
     """
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -137,28 +138,28 @@ def _is_text(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether a JSON value is a finite number of a size that float64 can hold."""
+    """Whether a JSON value is a finite number within float64's range."""
     return type(value) in (int, float) and abs(value) < 1e300
 
 
 def is_box(value: object) -> bool:
-    """Whether a JSON value is 4 such numbers."""
+    """Whether a JSON value is a list of 4 numbers, see :func:`is_number`."""
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
 def _is_segmentation(value: object) -> bool:
-    """Whether it has the form of a run-length code, or of polygons of three points or more."""
+    """Whether a JSON value has the form of a run-length code, or of polygons of three points or more."""
     if isinstance(value, dict):
         return 'size' in value and 'counts' in value
     return isinstance(value, list) and bool(value) and all(isinstance(part, list) and len(part) > 5 for part in value)
 
 
 def read_tested(dataset: dict) -> dict:
-    """The ground truth of the images that a test takes.
+    """The ground truth of the images of a test.
 
     Args:
         dataset (dict): The config of its dataset: ``data_root``, ``ann_file``, and MMEngine's ``indices``, a number of
-            images from the start (or, below 0, the end) or the images themselves. It may be wrapped.
+            images from the start (below 0: from the end) or a list of indices. It may be wrapped.
 
     Raises:
         UserError: See :func:`read_ground_truth` and :func:`scored_dataset`.
@@ -176,7 +177,7 @@ def read_tested(dataset: dict) -> dict:
 
 
 def select_images(ground_truth: dict, ids: set) -> dict:
-    """COCO content of some images alone, in the order that they had."""
+    """COCO content with these images only, in their order."""
     return dict(
         ground_truth,
         images=[image for image in ground_truth['images'] if image['id'] in ids],
@@ -186,16 +187,16 @@ def select_images(ground_truth: dict, ids: set) -> dict:
 
 @METRICS.register_module()
 class DumpCocoResults(BaseMetric):
-    """Write all predictions of a test as COCO results; it needs no ground truth, and computes no metric.
+    """Write all predictions of a test as COCO results. It needs no ground truth and computes no metric.
 
-    Category ids are those that tools/prepare_data.py gives: class index + 1.
+    Category ids are those of tools/prepare_data.py: class index + 1.
 
     Args:
         path (str): JSON file.
         collect_device (str): As for every metric.
     """
 
-    default_prefix = 'results'  # of no metric; mmengine warns of a metric without one
+    default_prefix = 'results'  # unused, but mmengine warns of a metric without a prefix
 
     def __init__(self, path: str, collect_device: str = 'cpu') -> None:
         super().__init__(collect_device=collect_device)
@@ -209,6 +210,6 @@ class DumpCocoResults(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         """Write the file."""
-        once = {image.image_id: image for image in results}  # of those that a wrapper repeats
+        once = {image.image_id: image for image in results}  # a wrapper may repeat images
         write_atomically(self.path, json.dumps([entry for image in once.values() for entry in image.entries]))
         return {}

@@ -1,8 +1,8 @@
-"""Which errors predictions make: confused classes, missed and spurious cells, merges and splits.
+"""The errors of predictions: confused classes, missed and spurious cells, merges and splits.
 
-The functions take :class:`Scene` s of the predictions above an operating threshold (:meth:`Scene.above`). A prediction
-matches a ground-truth cell at a mask IoU above 0.5, whatever the classes (:meth:`Scene.matches`). Areas of predictions
-are what is visible of them in the id map, so a second, lower prediction of the same cell is none.
+The functions take :class:`Scene` s of the predictions above a score threshold (:meth:`Scene.above`). A prediction
+matches a ground-truth cell at a mask IoU above 0.5, whatever the classes (:meth:`Scene.matches`). The area of a
+prediction is what is visible of it in the id map, so a second prediction of the same cell with a lower score drops out.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from .average_precision import average_precision
 from .instance_scores import panoptic_counts
 from .scene import Scene, make_scene
 
-# Detections an image and class in curves and AP50.
+# Detections for each image and class, in curves and AP50.
 MAX_DETS = 1000
 CORRECT, WRONG_CLASS, MISSED, SPURIOUS = 'correct', 'wrong class', 'missed', 'spurious'
 MERGED, SPLIT = 'merged', 'split'
@@ -26,7 +26,7 @@ def confusion_matrix(scenes: list, num_classes: int) -> np.ndarray:
     """How often a cell of one class is predicted as another.
 
     Args:
-        scenes (list[Scene]): One an image.
+        scenes (list[Scene]): One scene for each image.
         num_classes (int): C.
 
     Returns:
@@ -44,9 +44,9 @@ def confusion_matrix(scenes: list, num_classes: int) -> np.ndarray:
 
 
 def merge_pairs(scene: Scene) -> np.ndarray:
-    """Which pairs make up merges: a prediction that holds more than half of the area of each of two or more cells.
+    """The pairs of merges: a prediction that holds more than half of the area of each of two or more cells.
 
-    A merge is counted whether or not the prediction matches one of the cells.
+    A merge counts whether or not the prediction matches one of the cells.
 
     Returns:
         ndarray: (K,) bool over the scene's overlapping pairs.
@@ -57,7 +57,7 @@ def merge_pairs(scene: Scene) -> np.ndarray:
 
 
 def split_pairs(scene: Scene) -> np.ndarray:
-    """Which pairs make up splits: a cell that holds more than half of the area of each of two or more predictions.
+    """The pairs of splits: a cell that holds more than half of the area of each of two or more predictions.
 
     Returns:
         ndarray: (K,) bool over the scene's overlapping pairs.
@@ -68,7 +68,7 @@ def split_pairs(scene: Scene) -> np.ndarray:
 
 
 def merges_and_splits(scene: Scene, num_classes: int) -> tuple:
-    """Merges by the class of the prediction, and splits by the class of the ground-truth cell.
+    """Counts of merges by the class of the prediction, and of splits by the class of the ground-truth cell.
 
     Returns:
         tuple: Two (C,) int64.
@@ -79,7 +79,7 @@ def merges_and_splits(scene: Scene, num_classes: int) -> tuple:
 
 
 def error_kinds(scene: Scene) -> tuple:
-    """The one kind of each cell by which it is drawn: merged before split, and both before the outcome of matching.
+    """The kind of error by which each cell is drawn: merged before split, and both before the outcome of matching.
 
     Returns:
         tuple: (G,) of ground truth and (P,) of predictions, arrays of str: :data:`CORRECT`, :data:`WRONG_CLASS`,
@@ -95,20 +95,21 @@ def error_kinds(scene: Scene) -> tuple:
 
 
 def analyze_errors(ground_truth: dict, results: list, scenes: list, score_thr: float) -> dict:
-    """All counts of a set of images, ready for JSON. What is undefined is None.
+    """All counts of a set of images, ready for JSON. Undefined values are None.
 
     Args:
         ground_truth (dict): COCO content: images, annotations, categories.
         results (list[dict]): COCO results with segmentation (compressed run-length code).
-        scenes (list[Scene]): Of both, see :func:`make_scenes`.
-        score_thr (float): Operating threshold, 0..1. It cuts all but ``AP50`` and ``precision_at_recall``.
+        scenes (list[Scene]): The scenes of both, see :func:`make_scenes`.
+        score_thr (float): Score threshold, 0..1. It applies to all but ``AP50`` and ``precision_at_recall``.
 
     Returns:
-        dict: ``score_thr`` and ``classes``; ``confusion_matrix``, see :func:`confusion_matrix`; ``by_class``, a dict a
-        class of ``name``, ``ground_truth``, ``predicted``, ``correct``, ``wrong_class`` (its ground truth found as
-        another class), ``missed``, ``spurious``, ``merges``, ``splits``, ``recall`` and ``precision`` of finding it as
-        itself, and ``AP50``; ``total``, the same over all classes; ``images``, of each ``name``, class-agnostic ``pq``
-        and the same counts; ``precision_at_recall``, for each class 101 values at recall 0, 0.01, ..., 1.
+        dict: ``score_thr`` and ``classes``; ``confusion_matrix``, see :func:`confusion_matrix`; ``by_class``, for each
+        class a dict of ``name``, ``ground_truth``, ``predicted``, ``correct``, ``wrong_class`` (its ground truth found
+        as another class), ``missed``, ``spurious``, ``merges``, ``splits``, ``recall`` and ``precision`` of finding it
+        as itself, and ``AP50``; ``total``, the same over all classes; ``images``, for each image ``name``,
+        class-agnostic ``pq`` and the same counts; ``precision_at_recall``, for each class 101 values at recall 0, 0.01,
+        ..., 1.
     """
     classes = [entry['name'] for entry in ground_truth['categories']]
     precision = average_precision(ground_truth, results, 'segm', (MAX_DETS,))
@@ -165,7 +166,7 @@ def _defined(value: float) -> float | None:
 
 
 def worst_images(report: dict, count: int) -> list:
-    """Indices of the images of lowest class-agnostic PQ, the lowest first; an image without any cell has none."""
+    """Indices of the images of lowest class-agnostic PQ, the lowest first; images without any cell are left out."""
     quality = [(image['pq'], index) for index, image in enumerate(report['images']) if image['pq'] is not None]
     return [index for _, index in sorted(quality)[:count]]
 
@@ -174,7 +175,7 @@ def errors_markdown(report: dict, count: int) -> str:
     """The report of :func:`analyze_errors` as tables: counts by class, confusion matrix, worst images.
 
     Args:
-        report (dict): Of :func:`analyze_errors`.
+        report (dict): From :func:`analyze_errors`.
         count (int): Number of worst images.
     """
     classes = report['classes']
@@ -220,8 +221,8 @@ def group_by_image(ground_truth: dict, results: list) -> list:
         list[tuple]: COCO content of the one image, and its results.
 
     Raises:
-        ValueError: If a result is of an image, a class or an image size that the annotations do not have, or its mask
-            is no compressed run-length code; it names the result by its index.
+        ValueError: If the annotations lack a result's image, class or image size, or a mask is not a compressed
+            run-length code; with the index of the result.
     """
     sizes = {image['id']: [image['height'], image['width']] for image in ground_truth['images']}
     categories = {entry['id'] for entry in ground_truth['categories']}
@@ -235,9 +236,9 @@ def group_by_image(ground_truth: dict, results: list) -> list:
         if entry['category_id'] not in categories:
             raise ValueError(f'result {index}: the annotations have no category_id {entry["category_id"]}')
         if not isinstance(code, dict) or not isinstance(code.get('counts'), str):
-            raise ValueError(f'result {index}: its segmentation is no compressed run-length code')
+            raise ValueError(f'result {index}: its segmentation is not a compressed run-length code')
         if code.get('size') != sizes[image_id]:
-            raise ValueError(f'result {index}: its mask has the size {code.get("size")}, its image {sizes[image_id]}')
+            raise ValueError(f'result {index}: its mask has size {code.get("size")}, but its image {sizes[image_id]}')
         found[image_id].append(entry)
     return [
         (dict(ground_truth, images=[image], annotations=cells[image['id']]), found[image['id']])
@@ -249,18 +250,18 @@ def scene_codes(ground_truth: dict, results: list) -> tuple:
     """The masks of the cells of a :class:`Scene` from :func:`make_scenes`, in its order.
 
     Args:
-        ground_truth (dict): COCO content of one image, as :func:`group_by_image` yields it.
+        ground_truth (dict): COCO content of one image, from :func:`group_by_image`.
         results (list[dict]): Its results.
 
     Returns:
-        tuple: Run-length codes, G of ground truth, and P of what is visible of each prediction.
+        tuple: G run-length codes of ground truth, and P of the visible part of each prediction.
     """
     image, cells = ground_truth['images'][0], ground_truth['annotations']
     size = image['height'], image['width']
     results = sorted(results, key=lambda entry: -entry['score'])
     codes = [entry['segmentation'] for entry in results]
     gt_codes = [to_code(entry['segmentation'], *size) for entry in cells]
-    # a scene leaves cells out; indices in place of class labels tell which it keeps
+    # a scene leaves cells out; indices in place of class labels show which it keeps
     scene = make_scene(
         size,
         gt_codes,

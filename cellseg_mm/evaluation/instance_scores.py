@@ -1,7 +1,7 @@
-"""Scores of instance segmentation over a set of images, from their :class:`Scene` s. All are 0..1, nan where undefined.
+"""Metrics of instance segmentation over a set of images, from their :class:`Scene` s. All are 0..1, nan if undefined.
 
-Which overlap counts as a hit, and over what is averaged, differs between papers and moves metrics by tenths. Each
-function says which form it is.
+Papers differ in which overlap counts as a hit, and in what is averaged, which moves metrics by tenths. Each function
+says which form it computes.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from .scene import Scene
 
 
 class PanopticCounts(NamedTuple):
-    """What panoptic quality is made of; arrays of any equal shape.
+    """The counts behind panoptic quality; arrays of the same shape.
 
     Attributes:
         iou_sum: Sum of the IoU of the matched pairs.
@@ -31,8 +31,8 @@ class PanopticCounts(NamedTuple):
     def quality(self) -> tuple:
         """PQ, DQ and SQ. Kirillov et al., Panoptic Segmentation, CVPR 2019, equation 1; ``PQ = DQ * SQ``.
 
-        ``DQ = TP / (TP + FP/2 + FN/2)``, ``SQ = sum of IoU / TP``. All three are nan where there is neither prediction
-        nor ground truth, and 0 where there is one of them and nothing matches, as in HoVer-Net's ``get_fast_pq``
+        ``DQ = TP / (TP + FP/2 + FN/2)``, ``SQ = sum of IoU / TP``. All three are nan without both prediction and ground
+        truth, and 0 if there is one of them and nothing matches, as in HoVer-Net's ``get_fast_pq``
         (``metrics/stats_utils.py``), CoNIC's script, torchmetrics and the panoptic API.
         """
         total = self.predicted + self.actual
@@ -41,7 +41,7 @@ class PanopticCounts(NamedTuple):
             return pq, dq, np.where(total > 0, self.iou_sum / np.maximum(self.matched, 1), np.nan)
 
     def pooled(self) -> 'PanopticCounts':
-        """Sums over the first axis."""
+        """Return the sums over the first axis."""
         return PanopticCounts(*(np.sum(values, axis=0) for values in self))
 
 
@@ -50,10 +50,11 @@ def panoptic_counts(scenes: list, num_classes: int | None = None) -> PanopticCou
 
     Args:
         scenes (list[Scene]): I images.
-        num_classes (int | None): Count each of C classes apart: a match is one of equal class. None: regardless of it.
+        num_classes (int | None): C, to count each class apart, so that only pairs of equal class match. None counts
+            regardless of class.
 
     Returns:
-        PanopticCounts: Of arrays (I,), or (I, C) where classes are counted apart.
+        PanopticCounts: Arrays (I,), or (I, C) by class.
     """
     rows = []
     for scene in scenes:
@@ -75,17 +76,17 @@ def panoptic_counts(scenes: list, num_classes: int | None = None) -> PanopticCou
 
 
 def monusac_pq(counts: PanopticCounts) -> float:
-    """PQ by the protocol of MoNuSAC's script: of each class in each image **that has such a cell**, then averaged.
+    """PQ by the protocol of MoNuSAC's script: for each class in each image **that has such a cell**, then averaged.
 
-    Predictions of a class that an image has no cell of are never counted as wrong, so it flatters. The script is
-    ``PQ_metric.ipynb`` of https://github.com/ruchikaverma-iitg/MoNuSAC as mended on 2021-12-02 (commit 4d08291): it
-    takes the predictions that match off its list of false positives. Before, it took the ids of the cells off it, so
-    that the metrics of the challenge depend on how a submission numbers its cells (Foucart et al., IEEE Trans. Med.
-    Imaging 41 (2022), doi 10.1109/TMI.2022.3156023). One difference is left: what remains of a prediction outside of
-    ``Ambiguous`` regions is always counted there, here only if it is at least half of it or matches a cell.
+    Predictions of a class without cells in the image never count as wrong, so this metric flatters. The script is
+    ``PQ_metric.ipynb`` of https://github.com/ruchikaverma-iitg/MoNuSAC as corrected on 2021-12-02 (commit 4d08291): it
+    removes the matching predictions from its list of false positives. Before, it removed the ids of the cells, so that
+    the metrics of the challenge depend on how a submission numbers its cells (Foucart et al., IEEE Trans. Med. Imaging
+    41 (2022), doi 10.1109/TMI.2022.3156023). One difference is left: the part of a prediction outside of ``Ambiguous``
+    regions always counts there; here only if it is at least half of the prediction, or matches a cell.
 
     Args:
-        counts (PanopticCounts): (I, C).
+        counts (PanopticCounts): Counts (I, C).
     """
     pq, _, _ = counts.quality()
     return nanmean(pq[counts.actual > 0])
@@ -95,11 +96,11 @@ def best_score_threshold(scenes: list, candidates: np.ndarray) -> tuple:
     """The score threshold of the highest class-agnostic PQ, averaged over images.
 
     Args:
-        scenes (list[Scene]): With all predictions.
+        scenes (list[Scene]): Scenes with all predictions.
         candidates (ndarray): (T,) thresholds.
 
     Returns:
-        tuple: The threshold, and (T,) PQ of each. The highest of equally good ones; 0.5 if none gives a PQ.
+        tuple: The threshold, the highest of equally good ones, or 0.5 if PQ is undefined; and the (T,) PQ of each.
     """
     rows = []
     for scene in scenes:
@@ -107,7 +108,7 @@ def best_score_threshold(scenes: list, candidates: np.ndarray) -> tuple:
         iou_of_pred = np.zeros(len(scene.labels))
         iou_of_pred[pred] = iou
         sums = np.concatenate([[0], np.cumsum(iou_of_pred)])
-        # of a lower threshold's predictions, those above a higher one are the first: scores fall
+        # scores fall, so the predictions above a threshold are the first ones
         counts = np.searchsorted(-scene.scores, -np.asarray(candidates), side='right')
         with np.errstate(invalid='ignore'):
             rows.append(2 * sums[counts] / (counts + len(scene.gt_labels)))
@@ -120,8 +121,8 @@ def best_score_threshold(scenes: list, candidates: np.ndarray) -> tuple:
 def aggregated_jaccard(scene: Scene) -> float:
     """AJI of one image, regardless of class. Kumar et al., IEEE Trans. Med. Imaging 36 (2017), algorithm 1.
 
-    Each ground-truth cell takes the prediction of highest IoU, which several may share; unused predictions are added
-    to the union. It is not symmetric.
+    Each ground-truth cell takes the prediction of highest IoU, which several cells may share; unused predictions are
+    added to the union. AJI is not symmetric.
     """
     if not len(scene.gt_labels) and not len(scene.labels):
         return float('nan')
@@ -134,20 +135,20 @@ def aggregated_jaccard(scene: Scene) -> float:
 
 
 def foreground_dice(scene: Scene) -> float:
-    """Dice of all cells against background, of one image: ``2 |A and B| / (|A| + |B|)``."""
+    """Dice of all cells against the background of one image: ``2 |A and B| / (|A| + |B|)``."""
     total = scene.gt_foreground + scene.areas.sum()
     return float(2 * scene.hits.sum() / total) if total else float('nan')
 
 
 def pair_centroids(scene: Scene, radius: float) -> tuple:
-    """One-to-one pairs of ground truth and predictions whose centroids lie near, regardless of class.
+    """One-to-one pairs of ground truth and predictions with near centroids, regardless of class.
 
-    Least total distance over all, then those farther apart than the radius are taken out: HoVer-Net's pairing (Graham
-    et al., Medical Image Analysis 58 (2019) 101563).
+    The pairs have the least total distance; those farther apart than the radius are then removed: HoVer-Net's pairing
+    (Graham et al., Medical Image Analysis 58 (2019) 101563).
 
     Args:
         scene (Scene): One image.
-        radius (float): In px; HoVer-Net takes 12 at 40x.
+        radius (float): Largest distance in px; HoVer-Net takes 12 at 40x.
 
     Returns:
         tuple: (M,) indices of ground truth, and (M,) of predictions.
@@ -161,8 +162,8 @@ def pair_centroids(scene: Scene, radius: float) -> tuple:
 def detection_f1(scenes: list, num_classes: int, radius: float) -> tuple:
     """F1 by centroids, pooled over the images: HoVer-Net's F_d, and F_c of each class.
 
-    ``F_d = 2 TP / (2 TP + FP + FN)``. For class c, over the pairs, with TP those of class c in both, FP and FN those of
-    class c in one: ``F_c = 2 TP / (2 TP + 2 FP + 2 FN + unpaired predictions of c + unpaired ground truth of c)``.
+    ``F_d = 2 TP / (2 TP + FP + FN)``. For class c, TP are the pairs of class c in both, FP and FN those of class c in
+    one: ``F_c = 2 TP / (2 TP + 2 FP + 2 FN + unpaired predictions of c + unpaired ground truth of c)``.
 
     Returns:
         tuple: float, and (C,) float64.
@@ -186,7 +187,7 @@ def detection_f1(scenes: list, num_classes: int, radius: float) -> tuple:
 
 
 def nanmean(values: np.ndarray) -> float:
-    """The mean of what is defined, nan if nothing is; numpy's warns then."""
+    """The mean of the values that are not nan; nan without any, where numpy's function would warn."""
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float('nan')

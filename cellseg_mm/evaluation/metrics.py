@@ -1,4 +1,4 @@
-"""All metrics of instance segmentation of cells, from COCO annotations and COCO results, under names that say which."""
+"""All metrics of cell instance segmentation, from COCO annotations and COCO results, under unambiguous names."""
 
 import gc
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ SCORE_THRS = np.arange(1, 20) / 20
 
 @contextmanager
 def paused_garbage_collection() -> Iterator:
-    """Within the block no cycles are looked for: among tens of thousands of results that is a quarter of the time."""
+    """Within the block garbage collection is off; with tens of thousands of results it takes a quarter of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -45,29 +45,30 @@ def evaluate(
     engine: str = 'faster_coco_eval',
     centroid_radius: float = CENTROID_RADIUS,
 ) -> dict:
-    """Average precision, and instance scores at one score threshold.
+    """Average precision, and the other metrics at one score threshold.
 
-    Names, where ``*`` is a class, ``segm`` scores masks and ``bbox`` boxes, and ``max100`` and ``max1000`` count so
-    many detections an image and class (COCO's maxDets):
+    In the names, ``*`` is a class, ``segm`` scores masks and ``bbox`` boxes, and ``max100`` and ``max1000`` are the
+    numbers of detections that count for each image and class (COCO's maxDets):
 
     - ``segm_mAP_max1000``, ``segm_AP50_max1000``, ``segm_AP75_max1000``; also ``max100``, ``bbox``, and with ``_*``;
     - ``segm_mAP_max1000_under_16px``, ``_16_to_32px``, ``_over_32px``: by the square root of the cell's area;
-    - ``score_thr``: the operating threshold, of all that follow;
-    - ``PQ``, ``DQ``, ``SQ``: regardless of class, of each image, averaged (HoVer-Net's); 0 without a match;
-    - ``mPQ``, ``mDQ``, ``mSQ``: of each class, pooled over the images, averaged; ``PQ_*``, ``DQ_*``, ``SQ_*`` of each;
+    - ``score_thr``: the score threshold of all that follow;
+    - ``PQ``, ``DQ``, ``SQ``: regardless of class, averaged over images (HoVer-Net's); 0 without a match;
+    - ``mPQ``, ``mDQ``, ``mSQ``: averaged over classes, each pooled over the images: ``PQ_*``, ``DQ_*``, ``SQ_*``;
     - ``monusac_PQ``: see :func:`monusac_pq`;
-    - ``AJI``, ``Dice``: regardless of class, of each image, averaged;
+    - ``AJI``, ``Dice``: regardless of class, averaged over images;
     - ``F1_detection``, ``F1_*``: by the distance of centroids, see :func:`detection_f1`.
 
     Args:
         ground_truth (dict): COCO content: images, annotations, categories.
         results (list[dict]): COCO results with bbox and segmentation (compressed run-length code).
-        score_thr (float | None): 0..1. None: the one of the highest ``PQ`` on these very data, which is for validation.
+        score_thr (float | None): 0..1. None chooses the one of the highest ``PQ`` on these data, which is for
+            validation.
         engine (str): ``'faster_coco_eval'`` or ``'pycocotools'``.
-        centroid_radius (float): In px.
+        centroid_radius (float): Radius of F1 in px.
 
     Returns:
-        dict[str, float]: Not rounded; nan where there is no ground truth for a metric.
+        dict[str, float]: Metrics by name, not rounded; nan without ground truth.
     """
     classes = [entry['name'] for entry in ground_truth['categories']]
     metrics = {}
@@ -113,11 +114,11 @@ def class_table(metrics: dict, classes: list) -> tuple:
     """The main metrics by class, for a table.
 
     Args:
-        metrics (dict): Of :func:`evaluate`.
-        classes (list[str]): Names.
+        metrics (dict): From :func:`evaluate`.
+        classes (list[str]): Names of the classes.
 
     Returns:
-        tuple: Header, and rows: one a class, and one over all.
+        tuple: Header, and rows: one for each class, and one for their mean.
     """
     header = ['class', 'segm AP50', 'segm mAP', 'bbox AP50', 'PQ', 'DQ', 'SQ', 'F1 (centroid)']
     keys = ['segm_AP50_max1000', 'segm_mAP_max1000', 'bbox_AP50_max1000', 'PQ', 'DQ', 'SQ', 'F1']

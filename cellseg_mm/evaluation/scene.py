@@ -1,11 +1,10 @@
-"""Ground truth and predictions of one image, reduced to what instance scores need: who overlaps whom by how much.
+"""Ground truth and predictions of one image, reduced to what metrics need: which pairs overlap, and by how much.
 
-Predictions are laid into one id map, the highest score on top (:func:`paint_instances`): as in a label image, each
-pixel belongs to one cell at most. Lowering the score threshold then only adds cells, so one reduction serves every
-threshold.
+Predictions are painted into one id map, the highest score on top (:func:`paint_instances`): as in a label image, each
+pixel belongs to one cell at most. A lower score threshold then only adds cells, so one reduction serves all thresholds.
 
-A pixel is ignored where an ignored region covers it and no ground-truth cell does. Ignored pixels leave the areas of
-predictions, and with them every union, as void pixels do in the panoptic API of COCO (``pq_compute_single_core`` of
+A pixel is ignored if an ignored region covers it and no ground-truth cell does. Ignored pixels do not count in the
+areas of predictions, nor in any union, like void pixels in the panoptic API of COCO (``pq_compute_single_core`` of
 ``panopticapi/evaluation.py``).
 """
 
@@ -31,7 +30,7 @@ class Scene:
         centroids: (P, 2) float64.
         pair_gt: (K,) int64.
         pair_pred: (K,) int64.
-        pair_area: (K,) int64 px of the intersection, from 1 on.
+        pair_area: (K,) int64 px of the intersection, at least 1.
         gt_foreground: px that any ground-truth cell covers.
         hits: (P,) int64 px of each prediction's area that any ground-truth cell covers.
     """
@@ -51,12 +50,12 @@ class Scene:
 
     @property
     def pair_iou(self) -> np.ndarray:
-        """(K,) float64."""
+        """(K,) float64 IoU of the pairs."""
         union = self.gt_areas[self.pair_gt] + self.areas[self.pair_pred] - self.pair_area
         return self.pair_area / union
 
     def above(self, score_thr: float) -> 'Scene':
-        """The scene with the predictions of at least this score alone."""
+        """Return the scene with only the predictions of at least this score."""
         count = int(np.searchsorted(-self.scores, -score_thr, side='right'))
         pairs = self.pair_pred < count
         predicted = ('labels', 'scores', 'areas', 'centroids', 'hits')
@@ -66,10 +65,10 @@ class Scene:
         return Scene(**(vars(self) | changed))
 
     def matches(self, iou_thr: float = 0.5) -> tuple:
-        """The pairs of more IoU than ``iou_thr``, which is 0.5 or more, so that they are unique.
+        """Return the pairs with an IoU above ``iou_thr``, which is 0.5 or more, so that they are unique.
 
-        Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4.1. Where ground truth overlaps itself two of its
-        cells may fit one prediction; the better one then has it.
+        Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4.1. If ground truth overlaps itself, two of its
+        cells may fit one prediction; the one of higher IoU gets it.
 
         Returns:
             tuple: (M,) indices of ground truth, (M,) of predictions, (M,) IoU.
@@ -93,21 +92,31 @@ def make_scene(
 ) -> Scene:
     """Reduce an image to its :class:`Scene`.
 
-    Cells and predictions without a pixel are left out. So is a prediction of which more than half is ignored and that
-    matches no cell, as in the panoptic API of COCO.
+    Cells and predictions without a pixel are left out, and so are predictions that are more than half ignored and match
+    no cell, as in the panoptic API of COCO.
 
     Args:
         size (tuple[int]): (H, W) of the image in px.
-        gt_codes (list[dict]): COCO run-length codes of the ground truth. It may overlap.
-        gt_labels (ndarray): Class indices from 0 on.
+        gt_codes (list[dict]): COCO run-length codes of the ground truth, which may overlap.
+        gt_labels (ndarray): Class indices of the ground truth, from 0.
         gt_ignored (ndarray): bool; True for a region that is not scored (``iscrowd``).
-        codes (list[dict]): Of the predictions. They may overlap.
-        labels (ndarray): Likewise.
-        scores (ndarray): 0..1.
+        codes (list[dict]): COCO run-length codes of the predictions, which may overlap.
+        labels (ndarray): Class indices of the predictions, from 0.
+        scores (ndarray): Scores of the predictions, 0..1.
         min_visible (float): See :func:`paint_instances`.
 
     Raises:
         ValueError: If a code is broken, see :func:`decode_runs`, or of another size.
+
+    Examples:
+        An image of 4x4 px. The cell covers the upper two rows, the prediction the second and third one:
+
+        >>> cell, prediction = (to_code([[0, y, 4, y, 4, y + 2, 0, y + 2]], 4, 4) for y in (0, 1))
+        >>> scene = make_scene((4, 4), [cell], [0], [False], [prediction], [0], [0.9])
+        >>> scene.areas.tolist(), scene.pair_area.tolist(), scene.pair_iou.round(3).tolist()
+        ([8], [4], [0.333])
+        >>> scene.matches()[2].tolist()
+        []
     """
     height, width = size
     for index, code in enumerate([*gt_codes, *codes]):
@@ -166,7 +175,7 @@ def make_scenes(ground_truth: dict, results: list) -> list:
         results (list[dict]): COCO results: image_id, category_id, score and segmentation (compressed run-length code).
 
     Raises:
-        ValueError: See :func:`make_scene`; it names the image.
+        ValueError: See :func:`make_scene`; with the id of the image.
     """
     label_of = {entry['id']: index for index, entry in enumerate(ground_truth['categories'])}
     cells, detections = defaultdict(list), defaultdict(list)
@@ -195,10 +204,23 @@ def make_scenes(ground_truth: dict, results: list) -> list:
 
 
 def _count_pairs(gt_owners: np.ndarray, pred_owners: np.ndarray, num_preds: int) -> tuple:
-    """Pixels that each ground truth shares with each prediction, where any; pred_owners holds -1 for background."""
+    """The pairs of cells and predictions that share pixels, and how many.
+
+    Args:
+        gt_owners (ndarray): (P,) int64 cell of each pixel of the ground truth.
+        pred_owners (ndarray): (P,) int64 prediction at this pixel, -1 for the background.
+        num_preds (int): Number of predictions.
+
+    Returns:
+        tuple: (K,) int64 cells, predictions and shared px.
+
+    Examples:
+        >>> _count_pairs(np.array([0, 0, 0, 1, 1]), np.array([-1, 2, 2, 2, 0]), 3)
+        (array([0, 1, 1]), array([2, 0, 2]), array([2, 1, 1]))
+    """
     hit = pred_owners >= 0
     keys = gt_owners[hit] * max(num_preds, 1) + pred_owners[hit]
-    # equal keys mostly follow one another: counted in stretches first, sorting sees a few thousand in place of all px
+    # equal keys mostly follow one another: they are counted in stretches first, so that few keys have to be sorted
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     stretches = np.diff(starts, append=len(keys))
     unique, index = np.unique(keys[starts], return_inverse=True)
@@ -207,7 +229,7 @@ def _count_pairs(gt_owners: np.ndarray, pred_owners: np.ndarray, num_preds: int)
 
 
 def _select(scene: Scene, gt: np.ndarray, pred: np.ndarray) -> Scene:
-    """The scene with some ground truth and some predictions alone, given as bool arrays; they are renumbered."""
+    """The scene with some cells and some predictions only, given as bool arrays; they are renumbered."""
     pairs = gt[scene.pair_gt] & pred[scene.pair_pred]
     return Scene(
         scene.gt_labels[gt],

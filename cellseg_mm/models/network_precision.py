@@ -1,4 +1,4 @@
-"""The network of a detector in bf16 on a CPU, what it hands on in float32."""
+"""The network of a detector in bf16 on a CPU, with outputs in float32."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -31,13 +31,13 @@ def network_precision(model: nn.Module, dtype: torch.dtype) -> Iterator:
     convolutions stay in float32: their backward pass is several times slower in bf16 (oneDNN as of torch 2.13).
 
     Args:
-        model (BaseDetector): Of mmdet, or a wrapper of one. Its weights become ``channels_last`` for good; nothing else
-            has changed after the block.
+        model (BaseDetector): A detector of mmdet, or a wrapper of one. Its weights stay ``channels_last`` after the
+            block; all else is as before.
         dtype (torch.dtype): ``torch.bfloat16`` or ``torch.float32``.
     """
     detector = bare_detector(model)
     detector.to(memory_format=torch.channels_last)
-    # mmcv's operators take any memory for contiguous, and the network's outputs are not
+    # mmcv's operators read any memory as contiguous, and the network's outputs are not
     layers = [module for module in detector.modules() if isinstance(module, RoIAlign)]
     contiguous = not layers or not all(isinstance(layer, SparseRoIAlign) for layer in layers)
     run = functools.partial(_run, dtype, contiguous)

@@ -4,15 +4,15 @@ from matplotlib.figure import Figure
 
 
 def plot_ablation(rows: list, runs: dict, metrics: tuple) -> Figure:
-    """Each seed's metrics by row, and the differences to the row above with their intervals.
+    """Plot each seed's metrics by row, and the differences to the row above with their intervals.
 
     Args:
-        rows (list[dict]): Of :func:`cellseg_mm.evaluation.summarise`. What is nan or None is not drawn.
+        rows (list[dict]): From :func:`cellseg_mm.evaluation.summarise`. Values of nan or None are not drawn.
         runs (dict[str, list]): The results behind them.
-        metrics (tuple[str]): Names of those to draw.
+        metrics (tuple[str]): Names of the metrics to draw.
     """
-    picture = Figure(figsize=(4.2 * len(metrics), 6.5), layout='constrained')
-    axes = picture.subplots(2, len(metrics), sharey='row', squeeze=False, height_ratios=[3, 2])
+    figure = Figure(figsize=(4.2 * len(metrics), 6.5), layout='constrained')
+    axes = figure.subplots(2, len(metrics), sharey='row', squeeze=False, height_ratios=[3, 2])
     names = [row['row'] for row in rows]
     for column, metric in enumerate(metrics):
         color = colormaps['tab10'](column)
@@ -24,7 +24,7 @@ def plot_ablation(rows: list, runs: dict, metrics: tuple) -> Figure:
             if row['differences']:
                 value, low, high = np.array(row['differences'][metric], np.float64)  # None becomes nan
                 changes.plot(place, value, 'o', color=color)
-                changes.vlines(place, low, high, color=color)  # a percentile interval need not hold the estimate
+                changes.vlines(place, low, high, color=color)  # a percentile interval may lie beside the estimate
         levels.set_title(metric)
         changes.axhline(0, color=rcParams['text.color'], linewidth=1)
         for part in (levels, changes):
@@ -34,4 +34,4 @@ def plot_ablation(rows: list, runs: dict, metrics: tuple) -> Figure:
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel('seeds (dots) and their mean')
     axes[1, 0].set_ylabel('difference to the row above\n95 % interval')
-    return picture
+    return figure

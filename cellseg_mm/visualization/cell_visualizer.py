@@ -5,16 +5,16 @@ from mmengine.structures import InstanceData
 
 from .draw import add_caption, class_colors, draw_outlines
 
-# Smaller images are enlarged, so that outlines of 20-px cells can be told apart.
+# Smaller images are enlarged, so that the outlines of 20-px cells stay separate.
 MIN_SIDE = 512
 MAX_SIDE = 1024
 
 
 @VISUALIZERS.register_module()
 class CellVisualizer(DetLocalVisualizer):
-    """mmdet's visualizer, drawing outlines by class and a legend in place of boxes, labels and filled masks.
+    """mmdet's visualizer, which draws outlines by class and a legend instead of boxes, labels and filled masks.
 
-    Ground truth is on the left, predictions on the right. Hundreds of cells stay readable.
+    Ground truth is on the left, predictions are on the right. Hundreds of cells stay readable.
     """
 
     def _draw_instances(

@@ -1,4 +1,4 @@
-"""Curves of runs from the scalars that MMEngine logs."""
+"""Plots of runs over their epochs, from the scalars that MMEngine logs."""
 
 import json
 from collections import defaultdict
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cellseg_mm.utils import UserError
 
-# of the metrics, name and line style; the first two where several runs are compared
+# metrics and their line styles; a comparison of runs shows the first two
 METRICS = {
     'segm_AP50_max1000': '-',
     'PQ': '--',
@@ -25,15 +25,15 @@ def read_scalars(work_dir: Path) -> tuple:
     """Training and validation scalars of a run, over its epochs.
 
     Args:
-        work_dir (Path): Of tools/train.py. A resumed run has several logs; of an epoch in more than one the last holds.
-            A log that begins with the first epoch is of a new run: those before it are left out.
+        work_dir (Path): Work dir of tools/train.py. A resumed run has several logs; if two hold the same epoch, the
+            last one counts. A log that begins with the first epoch starts a new run: earlier logs are left out.
 
     Returns:
-        tuple: Two dicts, name to {epoch: value}. Training values are means over the epoch's log lines, ``memory``
-        (MiB that torch had allocated on a GPU since the line before) is the highest.
+        tuple: Two dicts, name to {epoch: value}. Training values are means over the epoch's log lines; ``memory``
+        (MiB that torch had allocated on a GPU since the line before) is their highest.
 
     Raises:
-        UserError: If there is no log, or it is damaged.
+        UserError: If the log is missing or damaged.
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
@@ -60,10 +60,10 @@ def read_scalars(work_dir: Path) -> tuple:
 
 
 def validation_losses(val: dict) -> tuple:
-    """The validation losses among a run's scalars, and what they are of.
+    """The validation losses among a run's scalars, and what they were computed on.
 
     Args:
-        val (dict): Of :func:`read_scalars`.
+        val (dict): Validation scalars from :func:`read_scalars`.
 
     Returns:
         tuple: Dict of ``loss`` and its parts to {epoch: value}; ``'validation'`` or ``'validation windows'``.
@@ -76,7 +76,7 @@ def validation_losses(val: dict) -> tuple:
 
 
 def _entries(log: Path) -> list:
-    """The lines of a log; a last one that a killed run left half-written is not there."""
+    """The lines of a log, without a last one that a killed run left half-written."""
     lines = log.read_text('utf-8').splitlines()
     entries = []
     for number, line in enumerate(lines, start=1):
@@ -84,17 +84,18 @@ def _entries(log: Path) -> list:
             entries.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):
-                raise UserError(f'{log}: line {number} is no JSON ({error}); the log is damaged') from error
+                raise UserError(f'{log}: line {number} is not valid JSON ({error}); the log is damaged') from error
     return entries
 
 
 def plot_curves(runs: dict) -> Figure:
-    """Training and validation loss in one picture, and validation metrics beside it.
+    """Plot training and validation loss, and validation metrics beside them.
 
-    One run is drawn with the parts of the loss and the learning rate; several share the two pictures, a colour each.
+    A single run also shows the parts of the loss and the learning rate; several runs share the two plots, each in its
+    own colour.
 
     Args:
-        runs (dict[str, tuple]): Name of a run to what :func:`read_scalars` gave.
+        runs (dict[str, tuple]): Name of a run to its scalars from :func:`read_scalars`.
     """
     figure = Figure(figsize=(12, 6.5 if len(runs) == 1 else 4.5), layout='constrained')
     if len(runs) == 1:
@@ -128,7 +129,7 @@ def plot_curves(runs: dict) -> Figure:
 
 
 def _draw_parts(axes: Axes, train: dict, val: dict) -> None:
-    """The parts of the loss: solid in training, dashed in validation."""
+    """Draw the parts of the loss: solid in training, dashed in validation."""
     names, val_losses = sorted(name for name in train if name.startswith('loss_')), validation_losses(val)[0]
     for name, color in zip(names, colormaps['tab10'].colors, strict=False):
         _line(axes, train[name], name, color=color, linewidth=1)

@@ -8,12 +8,12 @@ from matplotlib import colormaps
 
 from cellseg_mm.structures import decode_window
 
-# Bright hues that stand out from purple and pink stains.
+# Bright hues that contrast with purple and pink stains.
 COLORS = [(0, 235, 100), (255, 235, 0), (0, 225, 255), (255, 110, 0)]
 
 
 def class_colors(num_classes: int) -> list:
-    """RGB colours, 0..255, one a class; four hand-picked, further ones from matplotlib's tab20."""
+    """One RGB colour, 0..255, for each class: the first four hand-picked, others from matplotlib's tab20."""
     more = [tuple(round(255 * value) for value in colormaps['tab20'](index % 20)[:3]) for index in range(num_classes)]
     return [*COLORS, *more][:num_classes]
 
@@ -25,7 +25,7 @@ def draw_outlines(image: np.ndarray, masks: Iterable, colors: list, scale: int =
         image (ndarray): (H, W, 3).
         masks (Iterable): N masks: (H, W) arrays or tensors, not zero inside, or COCO run-length codes.
         colors (list[tuple]): N RGB colours.
-        scale (int): The picture is enlarged so many times, lines stay thin.
+        scale (int): Factor by which the picture is enlarged; lines stay thin.
 
     Returns:
         ndarray: (H * scale, W * scale, 3), a new image.
@@ -36,13 +36,32 @@ def draw_outlines(image: np.ndarray, masks: Iterable, colors: list, scale: int =
         if not window.size:
             continue
         window = cv2.resize(window.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-        contours, _ = cv2.findContours(window, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x * scale, y * scale))
-        cv2.drawContours(canvas, contours, -1, tuple(int(value) for value in color), 1 if scale == 1 else 2)
+        outline_window(canvas, window, x * scale, y * scale, color, thickness=1 if scale == 1 else 2)
     return canvas
 
 
+def outline_window(
+    canvas: np.ndarray, window: np.ndarray, x: int, y: int, color: tuple, scale: float = 1, thickness: int = 1
+) -> None:
+    """Draw the outlines of a part of a mask, holes included.
+
+    Args:
+        canvas (ndarray): (H, W, 3), changed in place.
+        window (ndarray): (h, w), not zero inside.
+        x (int): Column of the window's upper left pixel in the image.
+        y (int): Row of that pixel.
+        color (tuple): RGB.
+        scale (float): Px of the canvas to one of the image.
+        thickness (int): Of the lines, in px of the canvas.
+    """
+    contours, _ = cv2.findContours(window.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y))
+    # the centre of a pixel goes to the centre of the pixels that it becomes
+    scaled = [np.floor((contour + 0.5) * scale).astype(np.int32) for contour in contours]
+    cv2.drawContours(canvas, scaled, -1, tuple(int(value) for value in color), thickness)
+
+
 def _window(mask: np.ndarray) -> tuple:
-    """The part of a mask (H, W) that its tight box holds, and x and y of its upper left pixel."""
+    """The part of a mask (H, W) in its tight box, and x and y of its upper left pixel."""
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return mask[:0, :0], 0, 0
@@ -50,7 +69,7 @@ def _window(mask: np.ndarray) -> tuple:
 
 
 def add_caption(image: np.ndarray, title: str, classes: list, colors: list) -> np.ndarray:
-    """A white strip below with a title and the legend of class colours, wrapped to the image's width."""
+    """Add a white strip below, with a title and the legend of class colours, wrapped to the image's width."""
     font, size, height = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 22
     entries = [(title, None), *zip(classes, colors, strict=True)]
     rows, x = [[]], 6
@@ -74,12 +93,12 @@ def add_caption(image: np.ndarray, title: str, classes: list, colors: list) -> n
 
 
 def contact_sheet(rows: list, titles: list, gap: int = 8) -> np.ndarray:
-    """Pictures in rows under column titles, each in the corner of a cell of the largest size.
+    """Lay out pictures in rows under column titles, each in the corner of a field of the largest size.
 
     Args:
         rows (list[list[ndarray]]): R rows of C pictures (H, W, 3), of any sizes.
         titles (list[str]): C column titles.
-        gap (int): White px between cells.
+        gap (int): White px between fields.
     """
     height, width = np.max([picture.shape[:2] for row in rows for picture in row], axis=0)
     header = 24

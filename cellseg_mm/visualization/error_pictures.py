@@ -1,4 +1,4 @@
-"""Pictures of errors: confusion matrix, precision over recall, and ground truth beside prediction."""
+"""Plots and pictures of errors: confusion matrix, precision over recall, and ground truth beside predictions."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,7 +8,7 @@ from cellseg_mm.evaluation.error_analysis import CORRECT, MERGED, MISSED, SPLIT,
 
 from .draw import add_caption, draw_outlines
 
-# Over tissue that is nearly grey only errors have a colour.
+# The tissue is drawn nearly grey, so that only errors have a colour.
 KIND_COLORS = {
     CORRECT: (255, 255, 255),
     WRONG_CLASS: (255, 225, 0),
@@ -17,20 +17,20 @@ KIND_COLORS = {
     MERGED: (0, 235, 255),
     SPLIT: (0, 230, 60),
 }
-# Shares of grey in the image, and of its kind's colour in a wrong cell.
+# The share of grey in the image, and the share of its kind's colour in a wrong cell.
 GREYED = 0.7
 TINT = 0.35
-# An image is enlarged a whole number of times as long as its longer side stays within so many px.
+# An image is enlarged a whole number of times, up to this many px of its longer side.
 DRAWN_SIDE = 1024
-# In px; what the legend's longest entry takes.
+# Width of the legend's longest entry in px.
 MIN_WIDTH = 240
 
 
 def plot_confusion_matrix(report: dict) -> Figure:
-    """The confusion matrix with its counts, shaded by the share of the row.
+    """Plot the confusion matrix with its counts, shaded by the share of the row.
 
     Args:
-        report (dict): Of :func:`cellseg_mm.evaluation.error_analysis.analyze_errors`.
+        report (dict): From :func:`cellseg_mm.evaluation.error_analysis.analyze_errors`.
     """
     matrix, classes = np.array(report['confusion_matrix']), report['classes']
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -54,10 +54,10 @@ def plot_confusion_matrix(report: dict) -> Figure:
 
 
 def plot_precision_recall(report: dict) -> Figure:
-    """Precision over recall at mask IoU 0.5, a curve a class, with a dot at the operating threshold.
+    """Plot precision over recall at mask IoU 0.5, a line for each class, with a dot at the score threshold.
 
     Args:
-        report (dict): Of :func:`cellseg_mm.evaluation.error_analysis.analyze_errors`.
+        report (dict): From :func:`cellseg_mm.evaluation.error_analysis.analyze_errors`.
     """
     figure = Figure(figsize=(6.5, 5.5), layout='constrained')
     axes = figure.add_subplot()
@@ -76,17 +76,17 @@ def plot_precision_recall(report: dict) -> Figure:
 
 
 def draw_errors(image: np.ndarray, gt_codes: list, gt_kinds: np.ndarray, codes: list, kinds: np.ndarray) -> np.ndarray:
-    """Ground truth on the left, predictions on the right, outlined by the kind of error; errors are tinted too.
+    """Draw ground truth on the left and predictions on the right, outlined by the kind of error; errors are tinted too.
 
     Args:
         image (ndarray): (H, W, 3) uint8 RGB.
         gt_codes (list[dict]): G run-length codes of the ground truth.
         gt_kinds (ndarray): (G,) keys of :data:`KIND_COLORS`.
         codes (list[dict]): P run-length codes of the predictions.
-        kinds (ndarray): (P,) likewise.
+        kinds (ndarray): (P,) keys of :data:`KIND_COLORS`.
 
     Returns:
-        ndarray: (H', W', 3) uint8 RGB, enlarged a whole number of times where small.
+        ndarray: (H', W', 3) uint8 RGB; small images are enlarged a whole number of times.
     """
     left = _draw_side(image, 'ground truth', gt_codes, gt_kinds, SPURIOUS)
     right = _draw_side(image, 'predicted', codes, kinds, MISSED)
@@ -96,14 +96,14 @@ def draw_errors(image: np.ndarray, gt_codes: list, gt_kinds: np.ndarray, codes: 
 
 
 def _draw_side(image: np.ndarray, title: str, codes: list, kinds: np.ndarray, other: str) -> np.ndarray:
-    """One side with its legend, which leaves out the kind that only the ``other`` side has."""
+    """Draw one side with its legend, without the kind of error that only the ``other`` side has."""
     canvas = GREYED * image.mean(axis=2, keepdims=True) + (1 - GREYED) * image
     for kind, color in KIND_COLORS.items():
         chosen = [codes[index] for index in np.flatnonzero(kinds == kind)]
         if chosen and kind != CORRECT:
             inside = mask_utils.decode(mask_utils.merge(chosen)) > 0
             canvas[inside] = TINT * np.array(color) + (1 - TINT) * canvas[inside]
-    order = np.argsort(kinds != CORRECT, kind='stable')  # errors lie on top
+    order = np.argsort(kinds != CORRECT, kind='stable')  # errors on top
     masks = (codes[index] for index in order)
     scale = max(1, DRAWN_SIDE // max(image.shape[:2]))
     drawn = draw_outlines(canvas.astype(np.uint8), masks, [KIND_COLORS[kind] for kind in kinds[order]], scale)

@@ -7,9 +7,9 @@ import numpy as np
 
 from cellseg_mm.structures import Cells
 
-from .draw import add_caption, class_colors
+from .draw import add_caption, class_colors, outline_window
 
-# Small images are enlarged a whole number of times, so that outlines of 20-px cells can be told apart.
+# Small images are enlarged a whole number of times, so that the outlines of 20-px cells stay separate.
 MIN_SIDE = 512
 MAX_ENLARGED = 1024
 
@@ -20,7 +20,7 @@ class Overlay:
     Args:
         image (ndarray): (H, W, 3) uint8 RGB, which is copied; or an overview, see :func:`read_overview`.
         classes (Sequence[str]): Names, in the order of the labels.
-        shrink (int): The cells' image has so many px to one of ``image``.
+        shrink (int): Px of the cells' image to one of ``image``.
     """
 
     def __init__(self, image: np.ndarray, classes: Sequence, shrink: int = 1) -> None:
@@ -34,27 +34,22 @@ class Overlay:
         """Outline some of the cells."""
         self._counts += np.bincount(cells.labels, minlength=len(self._counts))
         for (window, x, y), label in zip(cells.windows(), cells.labels, strict=True):
-            contours, _ = cv2.findContours(
-                window.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(x, y)
-            )
-            # a pixel's centre goes to the centre of what it becomes
-            scaled = [np.floor((contour + 0.5) * self._scale).astype(np.int32) for contour in contours]
-            cv2.drawContours(self._canvas, scaled, -1, self._colors[label], self._thickness)
+            outline_window(self._canvas, window, x, y, self._colors[label], self._scale, self._thickness)
 
     def picture(self, title: str) -> np.ndarray:
-        """(H', W', 3) uint8 RGB: the outlines, and below them a legend with the number of cells of each class."""
+        """Return (H', W', 3) uint8 RGB: the outlines, and below them a legend that counts the cells of each class."""
         entries = [f'{name} {count:,}' for name, count in zip(self._classes, self._counts, strict=True)]
         return add_caption(self._canvas, title, entries, self._colors)
 
 
 def draw_cells(image: np.ndarray, cells: Cells, classes: Sequence, title: str | None = None) -> np.ndarray:
-    """An image with all its cells outlined, and a legend.
+    """Draw an image with all its cells outlined, and a legend.
 
     Args:
         image (ndarray): (H, W, 3) uint8 RGB.
         cells (Cells): Its cells.
         classes (Sequence[str]): Names, in the order of the labels.
-        title (str | None): The number of cells if None.
+        title (str | None): Title of the legend; None for the number of cells.
 
     Returns:
         ndarray: (H', W', 3) uint8 RGB; small images are enlarged.

@@ -10,8 +10,8 @@ data_root = 'data/consep/'
 # an octave 40 % have (17 %).
 resize = dict(type='Resize', scale=(2000, 2000), keep_ratio=True)  # of 1000x1000 px
 
-# For the model of a row, which takes of these two what fits it.
-# From scratch, for ImageNet weights may not be at hand offline: nothing is frozen, BatchNorm trains. Its statistics
+# For the model of a row, which takes from these two what fits it.
+# From scratch, because ImageNet weights may be missing offline: nothing is frozen, BatchNorm trains. Its statistics
 # come from 8 windows a step; GroupNorm is for batches of 1 or 2 a device and slower (Wu and He, ECCV 2018).
 from_scratch = dict(init_cfg=None, frozen_stages=-1, norm_eval=False)
 consep_model = dict(
@@ -19,15 +19,15 @@ consep_model = dict(
     train_cfg=dict(rcnn=dict(sampler=dict(num=256))),
     # the dense preset: room for 2,283 cells an image
     test_cfg=dict(
-        # of each level: the one of the first row has to do for the five of the others
+        # for each level: the single level of the first row must hold as many as the five of the others
         rpn=dict(nms_pre=12000, max_per_img=4000),
-        # One cell, one class: NMS across the classes. From split_thr boxes on mmcv goes class by class all the same,
-        # and with its 10,000 four classes of 4,000 proposals would pass it.
+        # One cell, one class: NMS across the classes. From split_thr boxes on mmcv still goes class by class, and four
+        # classes of 4,000 proposals would exceed its default of 10,000.
         rcnn=dict(max_per_img=3000, nms=dict(class_agnostic=True, split_thr=100_000)),
     ),
 )
 
-# Table 1 of the report on the whole image, of which a window is kept before its pixels are worked on
+# Table 1 of the course report on the whole image, of which a window is kept before its pixels are processed
 train_pipeline = [
     # the images are few and large: each worker keeps their pixels
     dict(type='LoadRecentImage', keep=32),
@@ -43,7 +43,7 @@ test_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_
 train_dataloader = dict(
     batch_size=8,
     num_workers=8,
-    batch_sampler=None,  # windows are all of one shape: no need to look for images of like shape
+    batch_sampler=None,  # all windows have one shape: no need to group images by shape
     dataset=dict(
         _delete_=True,
         type='RedrawDataset',
@@ -58,6 +58,6 @@ auto_scale_lr = dict(base_batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=10))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    # to the last epoch, however many train_cfg says
+    # until the last epoch, however many train_cfg says
     dict(type='CosineAnnealingLR', eta_min=5e-6, by_epoch=True, convert_to_iter_based=True),
 ]

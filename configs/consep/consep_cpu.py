@@ -1,5 +1,5 @@
-# CoNSeP for CPU cores: windows of 128 px, which show ten cells on average, and candidates of a level, proposals and RoI
-# samples to fit.
+# CoNSeP for CPU cores: windows of 128 px, which show ten cells on average, and numbers of candidates, proposals and RoI
+# samples that fit them.
 _base_ = './consep.py'
 
 consep_model = dict(

@@ -1,4 +1,4 @@
-# The same with CBAM after each stage; it starts as the identity, for the weights around it are pretrained.
+# The same with CBAM after each stage; it starts as the identity, because the weights around it are pretrained.
 _base_ = './maskrcnn_lite0_fpn.py'
 
 ablation_variable = ['model.backbone.attention']

@@ -1,4 +1,4 @@
-# Row 3 with CBAM inside each residual block, as its paper has it, in place of after each stage.
+# Row 3 with CBAM inside each residual block, as in its paper, not after each stage.
 _base_ = './maskrcnn_r50_fpn_cbam.py'
 
 ablation_variable = ['model.backbone']

@@ -291,7 +291,7 @@ def test_broken_files_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path):
             read_checkpoint(str(broken))
         assert '\n' not in str(raised.value)
     broken.write_bytes(safetensors.torch.save(weights))
-    with pytest.raises(UserError, match=r'holds no state_dict, so it is no checkpoint of .* tools/export\.py'):
+    with pytest.raises(UserError, match=r'not a checkpoint of .* tools/export\.py, it holds no state_dict'):
         read_checkpoint(str(broken))
     path.write_bytes(whole[:-1])
     with pytest.raises(UserError, match='cut off or changed'):
@@ -325,7 +325,7 @@ def test_a_missing_package_is_named(tiny_checkpoint, run_here, tmp_path, monkeyp
 def test_weights_alone_are_no_run_to_resume(tiny_checkpoint, prepared, run_here):
     config, options = ROOT / f'configs/demo/{ROWS[1]}.py', ['--cfg-options', f'data_root={prepared}']
     status, _, err = run_here('train', config, '--from-scratch', '--resume', tiny_checkpoint, *options)
-    assert status == 2 and err.endswith('holds weights, but no run to go on with; fine-tune it by --load-from\n')
+    assert status == 2 and err.endswith('holds weights, but no run to resume; fine-tune it with --load-from\n')
 
 
 @pytest.mark.slow

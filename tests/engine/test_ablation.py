@@ -102,9 +102,9 @@ def test_a_tool_that_fails_without_a_word_is_given_none_of_an_earlier_call(tmp_p
     calls = [('print("error: the disk is full"); raise SystemExit(2)', 'the disk is full')]
     calls += [('raise SystemExit(2)', 'no message'), ('print("\\nerror: no data"); raise SystemExit(2)', 'no data')]
     with open(tmp_path / 'lock', 'w') as lock:
-        for program, told in calls:
+        for program, message in calls:
             (tmp_path / 'tools/train.py').write_text(program)
-            with pytest.raises(UserError, match=rf'tools/train\.py failed: {told}; its log'):
+            with pytest.raises(UserError, match=rf'tools/train\.py failed: {message}; its log'):
                 ablation.run_tool(['train'], tmp_path / 'train.log', lock, lambda: None)
 
 

@@ -43,7 +43,7 @@ def test_a_cut_off_or_changed_file_is_named_as_such(tmp_path):
     flipped[len(whole) // 2] ^= 1
     for broken in (whole[:-100], bytes(flipped)):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match=r'epoch_1\.pth: is not the file that was written .*cut off or changed'):
+        with pytest.raises(UserError, match=r'epoch_1\.pth: cut off or changed since .* \(epoch_1\.pth\.sha256 has'):
             checkpoints.read_checkpoint(str(path))
     (tmp_path / 'epoch_1.pth.sha256').unlink()
     path.write_bytes(whole[: len(whole) // 2])
@@ -94,7 +94,7 @@ def test_the_latest_whole_checkpoint_is_found(tmp_path, capsys):
     assert checkpoints.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
     (tmp_path / 'epoch_10.pth').write_bytes(b'torn')
     assert checkpoints.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_9.pth')
-    assert 'passed over' in capsys.readouterr().out
+    assert 'skipped: ' in capsys.readouterr().out
 
 
 def test_checkpoints_of_an_earlier_and_longer_run_are_not_taken(tmp_path):
@@ -105,9 +105,9 @@ def test_checkpoints_of_an_earlier_and_longer_run_are_not_taken(tmp_path):
         write(tmp_path / f'epoch_{epoch}.pth')
         os.utime(tmp_path / f'epoch_{epoch}.pth', (second, second))
     assert latest() == 'epoch_3.pth'  # the newest
-    told = tmp_path / 'last_checkpoint'
-    told.write_text('elsewhere/epoch_3.pth')
-    os.utime(told, (6, 6))
+    pointer = tmp_path / 'last_checkpoint'
+    pointer.write_text('elsewhere/epoch_3.pth')
+    os.utime(pointer, (6, 6))
     os.utime(tmp_path / 'epoch_2.pth', (9, 9))  # the times of a copied folder need not be in order
     assert latest() == 'epoch_3.pth'
     (tmp_path / 'epoch_3.pth').write_bytes(b'torn')
@@ -116,7 +116,7 @@ def test_checkpoints_of_an_earlier_and_longer_run_are_not_taken(tmp_path):
     assert latest() == 'epoch_2.pth'
     write(tmp_path / 'epoch_4.pth')  # and killed before last_checkpoint says so
     assert latest() == 'epoch_4.pth'
-    told.write_text('')  # killed while it was written
+    pointer.write_text('')  # killed while it was written
     assert latest() == 'epoch_4.pth'
 
 

@@ -68,7 +68,7 @@ def test_operating_point_goes_through_checkpoints(epoch):
     [
         (dict(operating_point=dict(score_thr=0.35, epoch=4)), None, 0.35, 'validation of epoch 4'),
         (dict(operating_point=dict(score_thr=0.35, epoch=4)), 0.6, 0.6, 'as given'),
-        ({}, None, 0.5, 'carries none'),
+        ({}, None, 0.5, 'the default'),
     ],
 )
 def test_the_test_uses_it(meta, given, expected, reason, capsys):

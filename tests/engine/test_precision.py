@@ -86,7 +86,7 @@ def test_a_settled_config_stays(monkeypatch, auto, capsys):
     monkeypatch.setattr(precision, 'choose_way', lambda cfg: pytest.fail('tried'))
     assert settled(type='CPUAmpOptimWrapper', dtype='bfloat16').dtype == 'bfloat16'
     assert not capsys.readouterr().out
-    with pytest.raises(UserError, match='the run that goes on is in bfloat16'):
+    with pytest.raises(UserError, match='the run to resume is in bfloat16'):
         settled('fp32', type='CPUAmpOptimWrapper', dtype='bfloat16')
     assert settled(type='OptimWrapper').type == 'OptimWrapper'
 

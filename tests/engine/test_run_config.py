@@ -1,8 +1,10 @@
 import pytest
+import torch
 from conftest import ROOT
 from mmengine.config import Config
+from tiny_detector import CLASSES, MEAN, POINT, STD
 
-from cellseg_mm.engine import run_config
+from cellseg_mm.engine import data_facts, run_config
 from cellseg_mm.utils import UserError
 
 FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
@@ -20,7 +22,7 @@ def test_configs_and_seeds_that_no_run_can_have(prepared, tmp_path):
             run_config.training_config(str(FLAGSHIP), options, seed=seed)
     stock = "data_root = 'data/coco/'\ntrain_dataloader = dict(dataset=dict(type='CocoDataset'))"
     (tmp_path / 'stock.py').write_text(stock)
-    with pytest.raises(UserError, match=r'stock\.py: is no config of this project; build on one in configs/'):
+    with pytest.raises(UserError, match=r'stock\.py: not a config of this project; build on one in configs/'):
         run_config.training_config(str(tmp_path / 'stock.py'), options)
     base = f"_base_ = '{FLAGSHIP.as_posix()}'\n"
     for change in (
@@ -40,3 +42,76 @@ def test_augmented_testing_wraps_the_model(cfg):
     cfg.pop('tta_model')  # configs of older checkpoints have none
     run_config.set_test_time_augmentation(cfg)
     assert cfg.model.type == 'CellTTAModel' and 'scales' not in cfg.model
+
+
+def test_a_test_has_the_facts_of_its_checkpoint(tiny_checkpoint):
+    options = {'test_dataloader.num_workers': 0, 'model.data_preprocessor.mean': [1, 2, 3]}
+    cfg, content = run_config.testing_config(str(FLAGSHIP), str(tiny_checkpoint), options)
+    assert cfg.test_dataloader.num_workers == 0
+    assert (cfg.model.data_preprocessor.mean, cfg.model.data_preprocessor.std) == (MEAN, STD)  # also over the options
+    assert cfg.num_classes == cfg.model.roi_head.bbox_head.num_classes == 3
+    assert cfg.test_dataloader.dataset.metainfo.classes == tuple(CLASSES)
+    assert cfg.model.backbone.init_cfg is None and cfg.load_from == str(tiny_checkpoint)
+    assert content['meta']['operating_point'] == POINT and 'state_dict' in content
+
+
+def test_a_test_needs_a_checkpoint_of_a_training(tmp_path):
+    with pytest.raises(UserError, match=r'x\.pth: no such checkpoint'):
+        run_config.testing_config(str(FLAGSHIP), str(tmp_path / 'x.pth'))
+    torch.save(dict(state_dict={}, meta={}), tmp_path / 'x.pth')
+    with pytest.raises(UserError, match=r'x\.pth: carries no config of tools/train\.py'):
+        run_config.testing_config(str(FLAGSHIP), str(tmp_path / 'x.pth'))
+
+
+def save_run(path, classes='ab', **parts):
+    """A checkpoint of a run on the CPU, without weights."""
+    trained = "optim_wrapper = dict(type='CPUAmpOptimWrapper', dtype='bfloat16')\nnum_threads = 3\n"
+    meta = dict(cfg=trained, dataset_meta=dict(classes=tuple(classes)))
+    torch.save(dict(dict(state_dict={}, optimizer={}, meta=meta), **parts), path)
+    return str(path)
+
+
+@pytest.fixture
+def new_run(cfg, tmp_path):
+    """The config of a run on the classes a and b that starts from other weights; its work dir is empty."""
+    data_facts.set_data_facts(cfg, MEAN, STD, ['a', 'b'])
+    cfg.work_dir, cfg.load_from = str(tmp_path), 'weights.pth'
+    return cfg
+
+
+def test_a_new_run_starts_from_its_own_weights(new_run):
+    for given in (None, 'auto'):
+        assert run_config.resume_run(new_run, given) is None
+        assert not new_run.resume and new_run.load_from == 'weights.pth'
+        assert new_run.optim_wrapper.type == 'AmpOptimWrapper' and 'num_threads' not in new_run
+
+
+@pytest.mark.parametrize(
+    'given, config, resumed',
+    [
+        ('auto', {}, 'epoch_2.pth'),
+        ('epoch_1.pth', {}, 'epoch_1.pth'),
+        (None, dict(resume=True, load_from=None), 'epoch_2.pth'),
+        (None, dict(resume=True, load_from='epoch_1.pth'), 'epoch_1.pth'),
+        ('auto', dict(load_from='epoch_1.pth'), 'epoch_2.pth'),
+    ],
+)
+def test_a_run_resumes_from_its_checkpoint_in_its_precision(new_run, tmp_path, monkeypatch, given, config, resumed):
+    monkeypatch.chdir(tmp_path)
+    new_run.update(config)
+    for epoch in (1, 2):
+        save_run(tmp_path / f'epoch_{epoch}.pth', epoch=epoch)
+    checkpoint = run_config.resume_run(new_run, given)
+    assert resumed == f'epoch_{checkpoint["epoch"]}.pth'
+    assert new_run.resume and (tmp_path / new_run.load_from).samefile(resumed)
+    assert new_run.optim_wrapper.type == 'CPUAmpOptimWrapper' and new_run.optim_wrapper.dtype == 'bfloat16'
+    assert new_run.num_threads == 3
+
+
+def test_checkpoints_that_no_run_can_resume_from(new_run, tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'x.pth')
+    with pytest.raises(UserError, match=r'x\.pth: holds weights, but no run to resume; .*--load-from'):
+        run_config.resume_run(new_run, str(tmp_path / 'x.pth'))
+    for classes in ('ba', 'abc'):
+        with pytest.raises(UserError, match=rf'x\.pth: was trained on {", ".join(classes)}, but the data have a, b'):
+            run_config.resume_run(new_run, save_run(tmp_path / 'x.pth', classes))

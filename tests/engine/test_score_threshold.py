@@ -14,10 +14,10 @@ def test_a_threshold_below_what_the_model_returns():
     with pytest.raises(UserError, match=rf'--score-thr 0\.3: .* no detection below 0\.5; {option}'):
         score_threshold.set_operating_threshold(cfg, {}, 0.3)
     score_threshold.set_operating_threshold(cfg, {}, 0.5)
-    # what validation chose is not the user's
+    # this check is only for a threshold that the user gives
     score_threshold.set_operating_threshold(cfg, dict(meta=dict(operating_point=dict(score_thr=0.3, epoch=1))))
     assert cfg.test_evaluator.score_thr == 0.3
-    # whether or not the config names one; of other metrics nothing is known
+    # whether or not the config names one; other metrics stay as they are
     cfg.test_evaluator = [dict(type='CellMetric'), dict(type='DumpResults')]
     score_threshold.set_operating_threshold(cfg, {}, 0.6)
     assert cfg.test_evaluator == [dict(type='CellMetric', score_thr=0.6), dict(type='DumpResults')]

@@ -83,7 +83,7 @@ def test_weights_to_start_from(tmp_path, capsys):
     for weights in (matching, {f'module.{name}': value for name, value in matching.items()}):
         torch.save(dict(state_dict=weights), path)
         starting_weights.check_starting_weights(model, path)
-        assert capsys.readouterr().out == f"{path}: 2 of the model's 4 weights are taken over\n"
+        assert capsys.readouterr().out == f"{path}: 2 of the model's 4 weights come from this file\n"
     for weights in ({}, {'encoder.weight': torch.zeros(3, 2)}, {'0.weight': torch.zeros(3, 3), '0.bias': 'text'}):
         torch.save(dict(state_dict=weights), path)
         with pytest.raises(UserError, match=rf'x\.pth: none of its {len(weights)} weights has the name and the shape'):
@@ -112,7 +112,7 @@ def test_class_heads_start_anew_where_classes_are_others(classes, is_same, tmp_p
     if is_same:
         starting_weights.check_same_classes(cfg, checkpoint, path)
     else:
-        with pytest.raises(UserError, match='was trained on a, b, the data has'):
+        with pytest.raises(UserError, match='was trained on a, b, but the data have'):
             starting_weights.check_same_classes(cfg, checkpoint, path)
 
 
@@ -129,5 +129,5 @@ def test_other_classes_are_seen_inside_wrapped_data(cfg):
     inner = dict(cfg.train_dataloader.dataset, metainfo=dict(classes=('b', 'a')))
     cfg.train_dataloader.dataset = ConfigDict(type='RedrawDataset', times=2, dataset=inner)
     trained = dict(meta=dict(dataset_meta=dict(classes=['a', 'b'])))
-    with pytest.raises(UserError, match='was trained on a, b, the data has'):
+    with pytest.raises(UserError, match='was trained on a, b, but the data have'):
         starting_weights.check_same_classes(cfg, trained, 'x.pth')

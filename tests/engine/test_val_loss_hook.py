@@ -21,7 +21,7 @@ def cfg(prepared, tmp_path_factory):
     options = {'train_dataloader.dataset.dataset.indices': 4, 'val_dataloader.dataset.indices': 2}
     cfg = run_config.training_config(str(config), dict(data_root=str(prepared), **options), from_scratch=True)
     fit_precision_to_device(cfg)
-    cfg.train_cfg.val_begin = 2  # losses are looked at here, not figures
+    cfg.train_cfg.val_begin = 2  # this tests losses, not metrics
     return cfg
 
 

@@ -92,35 +92,26 @@ def test_dumped_results_read_back(data, tmp_path):
     assert evaluate(ground_truth, read) == pytest.approx(evaluate(ground_truth, results), nan_ok=True)
 
 
-@pytest.mark.parametrize(
-    'content, message',
-    [
-        (None, 'No such file'),
-        ('{', 'is not valid JSON'),
-        ('{}', 'is no list'),
-        ('[{"score": 1}]', 'result 0: has no image_id'),
-    ],
-)
-def test_broken_results_files(tmp_path, content, message):
-    path = tmp_path / 'results.json'
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        read_results(path)
+def read_annotations(path):
+    METRICS.build(dict(type='CellMetric', ann_file=str(path)))
 
 
 @pytest.mark.parametrize(
-    'content, message',
+    'read, content, message',
     [
-        (None, 'No such file'),
-        ('{', 'is not valid JSON'),
-        ('[]', 'is no COCO annotation file'),
-        ('{"images": [], "annotations": [], "categories": []}', 'nothing to score against'),
+        (read_results, None, 'No such file'),
+        (read_results, '{', 'JSON'),
+        (read_results, '{}', 'not a list'),
+        (read_results, '[{"score": 1}]', 'result 0: has no image_id'),
+        (read_annotations, None, 'No such file'),
+        (read_annotations, '{', 'JSON'),
+        (read_annotations, '[]', 'not a COCO annotation file'),
+        (read_annotations, '{"images": [], "annotations": [], "categories": []}', 'no annotations to score against'),
     ],
 )
-def test_broken_annotation_files(tmp_path, content, message):
-    path = tmp_path / 'gt.json'
+def test_broken_files(tmp_path, read, content, message):
+    path = tmp_path / 'x.txt'
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        METRICS.build(dict(type='CellMetric', ann_file=str(path)))
+    with pytest.raises(UserError, match=rf'x\.txt.*{message}'):
+        read(path)

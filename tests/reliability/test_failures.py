@@ -41,7 +41,7 @@ def test_a_loss_that_is_no_number_stops_with_images_and_the_last_checkpoint():
             UserError, match=r'iteration 42 \(epoch 3\): loss_mask .* a\.png, b\.png.*work/epoch_2\.pth'
         ):
             after_iteration('work/epoch_2.pth', loss=1.0, loss_mask=wrong)
-    with pytest.raises(UserError, match='none, for no epoch had ended'):
+    with pytest.raises(UserError, match='none, because no epoch had ended'):
         after_iteration(None, loss=float('nan'))
 
 
@@ -69,7 +69,7 @@ def test_other_classes_are_told_when_fine_tuning(prepared, tmp_path, capsys):
     meta = dict(dataset_meta=dict(classes=['tumour', 'stroma']))
     save_checkpoint(dict(state_dict={}, meta=meta), str(tmp_path / 'x.pth'))
     start_from_checkpoint(cfg, str(tmp_path / 'x.pth'))
-    assert 'was trained on tumour, stroma; heads of other classes start anew' in capsys.readouterr().out
+    assert 'was trained on tumour, stroma; heads for the new classes start anew' in capsys.readouterr().out
 
 
 def test_a_prepared_set_whose_source_has_changed_is_told(sample, tmp_path, capsys):

@@ -70,7 +70,7 @@ def test_a_line_that_a_killed_run_left_half_written(work_dir):
     log.write_text(whole + '\n{"loss": 7.0, "ep')
     assert read_scalars(work_dir) == before
     log.write_text('{"loss": 7.0, "ep\n' + whole)
-    with pytest.raises(UserError, match=r'scalars\.json: line 1 is no JSON'):
+    with pytest.raises(UserError, match=r'scalars\.json: line 1 is not valid JSON'):
         read_scalars(work_dir)
 
 

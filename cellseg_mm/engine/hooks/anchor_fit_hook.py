@@ -13,14 +13,14 @@ from cellseg_mm.models.task_modules import best_anchor_iou
 
 @HOOKS.register_module()
 class AnchorFitHook(Hook):
-    """Before training, tell which share of the training cells no anchor fits, and warn when it is large.
+    """Before training, log which share of the training cells no anchor fits, and warn if it is large.
 
     A cell whose best anchor IoU is below the RPN's negative threshold is never a positive, and its anchors are trained
-    as background. Boxes are looked at after the pipeline's Resize; other geometric transforms are left out.
+    as background. Boxes are measured after the pipeline's Resize; other geometric transforms do not count.
 
     Args:
         iou_thr (float): Best IoU below which a cell counts as missed: mmdet's ``neg_iou_thr``.
-        max_share (float): Share of missed cells above which to warn.
+        max_share (float): Share of missed cells above which a warning is logged.
     """
 
     def __init__(self, iou_thr: float = 0.3, max_share: float = 0.1) -> None:
@@ -50,7 +50,7 @@ def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
 
     Args:
         dataset (BaseDetDataset): Annotations in px of the stored images.
-        prior_generator (AnchorGenerator): Of the model's RPN.
+        prior_generator (AnchorGenerator): The anchor generator of the model's RPN.
 
     Returns:
         Tensor: (N,) float32 over all cells of all images, in their order.

@@ -11,18 +11,18 @@ from cellseg_mm.utils import cpu_seconds
 
 @HOOKS.register_module()
 class CoreHoursHook(Hook):
-    """Keep in each checkpoint what the run has cost so far, and say it at the end.
+    """Keep in each checkpoint what the run has cost so far, and log it at the end.
 
-    ``meta['core_hours']`` is the CPU time of all training processes and their data workers, validation included, in
-    hours of one core. A run that is resumed goes on counting; steps that were lost at a crash are not counted.
+    ``meta['core_hours']`` is the CPU time of all training processes and their data workers, including validation, in
+    hours of one core. A resumed run goes on counting; steps lost in a crash do not count.
     """
 
     def __init__(self) -> None:
         self.earlier = 0.0
-        self._others = cpu_seconds() - time.process_time()  # of processes that ended before: a trial of --budget
+        self._others = cpu_seconds() - time.process_time()  # of processes that ended before, such as a budget's trials
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take over what the run had cost when it was interrupted."""
+        """Take over the cost of a run that is resumed."""
         if runner._resume:
             self.earlier = checkpoint.get('meta', {}).get('core_hours', 0.0)
 
@@ -31,9 +31,9 @@ class CoreHoursHook(Hook):
         checkpoint['meta']['core_hours'] = self._core_hours()
 
     def after_train(self, runner: Runner) -> None:
-        """Say the cost."""
+        """Log the cost."""
         print_log(f'trained in {self._core_hours():.2f} core-hours (CPU time)', runner.logger.name)
 
     def _core_hours(self) -> float:
-        """This process stands for the others of the run: their number times its own time."""
+        """The time of this process times their number: each process is assumed to take as long."""
         return self.earlier + (cpu_seconds() - self._others) * get_world_size() / 3600

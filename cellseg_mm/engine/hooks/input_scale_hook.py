@@ -12,20 +12,20 @@ class InputScaleHook(Hook):
     """Keep the scale at which the model saw its training images: checkpoints carry ``meta['input_scale']``.
 
     It is a list of three numbers, px of the model's input to a px of the image: the smallest, the median and the
-    largest of the training images. A model that saw cells at one size does not find them at another, so that other
-    images are best shown to it alike.
+    largest of the training images. A model trained on cells of one size does not find cells of another, so other
+    images are best shown at the same scale.
     """
 
     def __init__(self) -> None:
         self._scales = None
 
     def before_train(self, runner: Runner) -> None:
-        """Note the scales that the pipeline's Resize gives; 1 without one."""
+        """Compute the scales of the pipeline's Resize; 1 without one."""
         scales = [scale for dataset in inner_datasets(runner.train_dataloader.dataset) for scale in _scales(dataset)]
         self._scales = [float(value) for value in np.percentile(scales, [0, 50, 100])]
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put them in."""
+        """Store the scales."""
         checkpoint['meta']['input_scale'] = self._scales
 
 

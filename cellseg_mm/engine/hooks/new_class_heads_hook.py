@@ -7,19 +7,19 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class NewClassHeadsHook(Hook):
-    """Leaves weights out of the checkpoint that a run starts from, so that they are the model's own, new ones.
+    """Leave weights out of the checkpoint that a run starts from, so that the model keeps its new, random ones.
 
-    Without it a class head of as many classes is taken over even where the classes are others or in another order.
+    Without it a class head of as many classes would be loaded even if the classes differ or are in another order.
 
     Args:
-        weights (Sequence[str]): Their names in the model.
+        weights (Sequence[str]): Names of the weights in the model.
     """
 
     def __init__(self, weights: Sequence) -> None:
         self.weights = set(weights)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take them out. A run that is resumed goes on with all of its own."""
+        """Remove the weights. A resumed run loads all of them."""
         if runner._resume:
             return
         state = checkpoint.get('state_dict', checkpoint)

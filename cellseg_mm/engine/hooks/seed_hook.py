@@ -10,20 +10,20 @@ from cellseg_mm.datasets import inner_datasets
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Draw all of training's random numbers from the run's seed and where the run is, so that it resumes exactly.
+    """Derive all random numbers of training from the seed and the position in the run, so that it resumes exactly.
 
     Augmentation draws from (seed, epoch, image), see :class:`CellDataset`; the model, whose samplers choose anchors and
-    proposals, from (seed, iteration, rank). No state of a generator has to be saved, and what else draws in between,
-    a validation for instance, changes nothing.
+    proposals, from (seed, iteration, rank). No generator's state has to be saved, and other draws in between, such as
+    those of a validation, change nothing.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Before the epoch's first batch is asked for."""
+        """Seed augmentation, before the epoch's first batch is requested."""
         for dataset in inner_datasets(runner.train_dataloader.dataset):
             if hasattr(dataset, 'set_randomness'):
                 dataset.set_randomness(runner.seed, runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """After the batch is loaded: data loaders draw a number from torch when they start, and only then."""
+        """Seed the model, after the batch is loaded: data loaders draw a number from torch when they start."""
         key = np.random.SeedSequence((runner.seed, runner.iter, get_rank()))
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))

@@ -11,33 +11,33 @@ from cellseg_mm.utils import cpu_seconds, write_json
 
 @HOOKS.register_module()
 class StopwatchHook(Hook):
-    """Note when each part of an epoch ended, in the work dir's ``stopwatch.json``.
+    """Record when each part of an epoch ended, in the work dir's ``stopwatch.json``.
 
     It holds two counts, ``clock`` (seconds since 1970) and ``cores`` (CPU seconds of the process and its workers), each
-    with the keys ``began``, ``steps`` (a list), ``trained`` (with validation loss and checkpoint) and ``validated``, of
-    the last epoch that was validated. For trials, see :mod:`cellseg_mm.engine.schedule`.
+    with the keys ``began``, ``steps`` (a list), ``trained`` (after validation loss and checkpoint) and ``validated``,
+    of the last epoch that was validated. It serves trials, see :mod:`cellseg_mm.engine.schedule`.
     """
 
-    priority = 'LOWEST'  # when the other hooks are done
+    priority = 'LOWEST'  # after the other hooks
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Start."""
+        """Start both counts."""
         self.times = {name: dict(began=count(), steps=[]) for name, count in COUNTS.items()}
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """A step is done: FiniteLossHook has waited for its loss."""
+        """Record a step; it has ended on the device too, because FiniteLossHook has read its loss."""
         for name, count in COUNTS.items():
             self.times[name]['steps'].append(count())
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """The epoch is done."""
+        """Record the end of training."""
         self._note('trained')
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Write all of it."""
+        """Record the end of validation, and write the file."""
         self._note('validated')
         write_json(Path(runner.work_dir) / 'stopwatch.json', self.times)
 

@@ -8,7 +8,7 @@ from cellseg_mm.datasets import inner_datasets
 
 @HOOKS.register_module()
 class TrainingSetHook(Hook):
-    """Before training, tell how many images and cells of each class there are, and warn of a class without one."""
+    """Before training, log the numbers of images and of cells of each class, and warn of a class without cells."""
 
     def before_train(self, runner: Runner) -> None:
         """Count and log."""
@@ -22,9 +22,9 @@ class TrainingSetHook(Hook):
             if not instance['ignore_flag']
         ]
         counts = np.bincount(np.array(labels, np.int64), minlength=len(classes)).tolist()
-        told = ', '.join(f'{name} {count:,}' for name, count in zip(classes, counts, strict=True))
+        by_class = ', '.join(f'{name} {count:,}' for name, count in zip(classes, counts, strict=True))
         images = sum(len(dataset) for dataset in datasets)
-        runner.logger.info(f'training set: {images:,} images, {len(labels):,} cells ({told})')
+        runner.logger.info(f'training set: {images:,} images, {len(labels):,} cells ({by_class})')
         for name, count in zip(classes, counts, strict=True):
             if not count:
                 runner.logger.warning(f'no training cell is a {name}: the model will never find one')

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from cellseg_mm.engine.precision import training_precision
 from cellseg_mm.utils import inner_dataset_configs, scored_dataset
 
-WINDOW_SHARE = 0.1  # windows a validation loss takes, of those that an epoch trains on
+WINDOW_SHARE = 0.1  # windows of a validation loss, as a share of an epoch's training windows
 UNAUGMENTED = ('LoadImageFromFile', 'LoadRecentImage', 'LoadCellAnnotations', 'RandomWindow', 'ApplyAffine', 'Resize')
 UNAUGMENTED += ('PackDetInputs',)
 
@@ -35,10 +35,10 @@ def untouched_randomness(seed: int) -> Iterator:
 
 
 def loss_dataloader(val_dataloader: dict) -> dict:
-    """The validation loader's config, for losses: annotations are loaded before the image is resized.
+    """The validation loader's config for losses: annotations are loaded before the image is resized.
 
-    For scores they are loaded after it, so that they stay at the image's own size, where predictions are compared; a
-    loss on these would compare two geometries. No image is repeated to give all ranks as many.
+    For metrics they are loaded after it, so that they stay at the image's own size, where predictions are compared; a
+    loss on these would compare two geometries. No image is repeated to fill up the ranks.
     """
     loader = copy.deepcopy(val_dataloader)
     loader.update(persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
@@ -51,8 +51,8 @@ def window_dataloader(val_dataloader: dict, train_dataloader: dict, count: int) 
     """A loader's config for losses on windows of the validation images, the same ones each time, not augmented.
 
     Args:
-        val_dataloader (dict): Of the images.
-        train_dataloader (dict): Whose windows and batches are taken over.
+        val_dataloader (dict): Config that gives the images.
+        train_dataloader (dict): Config that gives the windows and the batch size.
         count (int): Windows of each image.
     """
     loader = loss_dataloader(val_dataloader)
@@ -68,8 +68,8 @@ def mean_losses(model: torch.nn.Module, dataloader: torch.utils.data.DataLoader)
     """Losses in eval mode, averaged over the images of all ranks.
 
     Args:
-        model (BaseDetector): Its mode is restored.
-        dataloader (DataLoader): Of this rank's images.
+        model (BaseDetector): The model; its mode is restored.
+        dataloader (DataLoader): Gives this rank's images.
 
     Returns:
         dict[str, float]: ``loss``, the sum, and its parts.
@@ -94,7 +94,7 @@ def mean_losses(model: torch.nn.Module, dataloader: torch.utils.data.DataLoader)
 class ValLossHook(Hook):
     """Log the loss on the validation images after each epoch, as ``val/loss`` and its parts.
 
-    Where training sees windows, the loss is that of windows, a tenth as many as an epoch has, and is named so:
+    Where training takes windows, the loss is of windows too, a tenth as many as an epoch has, and is logged as
     ``val/window_loss``. On whole images it would take longer than the epoch itself.
 
     mmdet's validation predicts and scores, and computes no loss. The samplers draw the same anchors and proposals each
@@ -118,7 +118,7 @@ class ValLossHook(Hook):
         )
 
     def _build(self, runner: Runner) -> tuple:
-        """What the losses' names begin with, and the loader."""
+        """The prefix of the losses' names, and the loader."""
         train, val = runner.cfg.train_dataloader, runner.cfg.val_dataloader
         steps = next(inner_dataset_configs(train.dataset)).pipeline
         if not any(step.type == 'RandomWindow' for step in steps):

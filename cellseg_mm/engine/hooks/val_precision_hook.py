@@ -7,10 +7,10 @@ from cellseg_mm.engine.precision import training_precision
 
 @HOOKS.register_module()
 class ValPrecisionHook(Hook):
-    """Validate in the precision in which the model trains, where that is on a CPU."""
+    """Validate in the precision in which the model trains, if it trains on a CPU."""
 
     def before_val(self, runner: Runner) -> None:
-        """Change to it."""
+        """Change to that precision."""
         self._precision = training_precision(runner)
         self._precision.__enter__()
 

@@ -41,19 +41,19 @@ class AttentionBottleneck(_AttentionBlock, Bottleneck):
         return self.norm3(self.conv3(out))
 
 
-@MODELS.register_module(name=['AttentionResNet', 'CBAMResNet'])  # the second is the name in the configs
+@MODELS.register_module(name=['AttentionResNet', 'CBAMResNet'])  # the configs use the second name
 class AttentionResNet(ResNet):
     """mmdet's ResNet with attention. Weights of a plain ResNet load with only the attention's keys missing.
 
-    Attention is never frozen: it and its BatchNorm train under ``frozen_stages`` and ``norm_eval``, for they are new
-    where the rest is pretrained.
+    Attention is never frozen: it and its BatchNorm train even under ``frozen_stages`` and ``norm_eval``, because they
+    are new where the rest is pretrained.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
         attention (dict): Config of a registered module that takes ``channels`` and keeps the shape (N, C, H, W).
-        placement (str): ``'stage'``, one module after each of the stages, as in the report; or ``'block'``, one in
-            each residual block before the add, as in the CBAM paper.
-        **kwargs: As for :class:`mmdet.models.ResNet`. ``dcn`` and ``plugins`` go with ``'stage'`` alone.
+        placement (str): ``'stage'``, one module after each stage, as in the course report; or ``'block'``, one in each
+            residual block before the add, as in the CBAM paper.
+        **kwargs: As for :class:`mmdet.models.ResNet`. ``dcn`` and ``plugins`` need ``'stage'``.
 
     Raises:
         ValueError: For another ``placement``, or for ``dcn`` or ``plugins`` with ``'block'``.
@@ -65,19 +65,19 @@ class AttentionResNet(ResNet):
         if placement not in ('stage', 'block'):
             raise ValueError(f"placement must be 'stage' or 'block', not {placement!r}")
         if placement == 'block' and (kwargs.get('dcn') or kwargs.get('plugins')):
-            raise ValueError("placement='block' does not go with dcn or plugins")
+            raise ValueError("placement='block' cannot be combined with dcn or plugins")
         # ResNet's constructor calls make_res_layer, which reads these two
         self.attention = attention
         self.placement = placement
         super().__init__(depth, **kwargs)
         if placement == 'stage':
-            # beside layer1..layer4, not inside them: their names, and what frozen_stages freezes, stay as they are
+            # beside layer1..layer4, not inside them, so that names and what frozen_stages freezes stay as in ResNet
             widths = [self.base_channels * 2**stage * self.block.expansion for stage in range(self.num_stages)]
             self.stage_attention = nn.ModuleList(MODELS.build(dict(channels=width, **attention)) for width in widths)
         self._unfreeze_attention()
 
     def make_res_layer(self, block: type, **kwargs) -> ResLayer:
-        """One stage, of blocks with attention if that is the placement."""
+        """Make one stage; its blocks have attention if ``placement`` is ``'block'``."""
         if self.placement == 'block':
             return super().make_res_layer(block=self._attention_blocks[block], attention=self.attention, **kwargs)
         return super().make_res_layer(block=block, **kwargs)
@@ -93,7 +93,7 @@ class AttentionResNet(ResNet):
             module.requires_grad_(True)
 
     def train(self, mode: bool = True) -> 'AttentionResNet':
-        """Training mode by ResNet's rules for all but the attention, which follows ``mode``."""
+        """Set the training mode by ResNet's rules; attention follows ``mode``."""
         super().train(mode)
         for module in self.attention_modules():
             module.train(mode)
@@ -101,7 +101,7 @@ class AttentionResNet(ResNet):
         return self  # mmdet's returns None
 
     def forward(self, x: Tensor) -> tuple:
-        """(N, 3, H, W) to one (N, C, H / stride, W / stride) for each of ``out_indices``."""
+        """(N, 3, H, W) to a map (N, C, H / stride, W / stride) for each of ``out_indices``."""
         if self.placement == 'block':
             return super().forward(x)
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))

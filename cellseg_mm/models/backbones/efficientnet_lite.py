@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, a small backbone that is fast on CPUs, with attention after its stages on request."""
+"""EfficientNet-Lite0, a small backbone that is fast on CPUs, with optional attention after its stages."""
 
 import re
 
@@ -21,8 +21,8 @@ STAGES = (
 )
 STEM_CHANNELS = 32
 
-# The names of https://github.com/rwightman/gen-efficientnet-pytorch and its relatives, under which the ImageNet weights
-# are published, to ours. The classifier's layers have no counterpart.
+# From the names of https://github.com/rwightman/gen-efficientnet-pytorch and its relatives, under which the ImageNet
+# weights are published, to ours. The classifier's layers have no counterpart.
 PUBLISHED_NAMES = (
     (r'_conv_stem\.', 'stem.conv.'),
     (r'_bn0\.', 'stem.bn.'),
@@ -41,14 +41,15 @@ class EfficientNetLite(BaseModule):
 
     The published ImageNet weights load as they are: their names are translated. They expect RGB input as
     ``(value - 127) / 128``, and TensorFlow's "same" padding, which pads strided convolutions on the right and at the
-    bottom first. Attention is new where the rest is pretrained, so it trains under ``frozen_stages`` and ``norm_eval``.
+    bottom first. Attention is new where the rest is pretrained, so it trains even under ``frozen_stages`` and
+    ``norm_eval``.
 
     Args:
         out_indices (tuple[int]): Stages whose maps are returned, 0 to 3: 24, 40, 112 and 320 channels at strides 4, 8,
             16 and 32.
         frozen_stages (int): The stem and the stages up to this one do not train; -1 freezes nothing.
         norm_eval (bool): Keep BatchNorm's running statistics as they are.
-        norm_cfg (dict): Of mmcv's norm layers; the weights were trained with eps 1e-3.
+        norm_cfg (dict): Config of mmcv's norm layers; the weights were trained with eps 1e-3.
         attention (dict | None): Config of a registered module that takes ``channels`` and keeps the shape
             (N, C, H, W), put after each stage.
         init_cfg (dict | None): See :class:`mmengine.model.BaseModule`.
@@ -95,7 +96,7 @@ class EfficientNetLite(BaseModule):
         self._register_load_state_dict_pre_hook(_translate_published_names)
 
     def forward(self, x: Tensor) -> tuple:
-        """(N, 3, H, W) to one (N, C, H / stride, W / stride) for each of ``out_indices``."""
+        """(N, 3, H, W) to a map (N, C, H / stride, W / stride) for each of ``out_indices``."""
         x, begin, outs = self.stem(x), 0, []
         for stage, end in enumerate(self.stage_ends):
             for block in self.blocks[begin:end]:
@@ -108,7 +109,7 @@ class EfficientNetLite(BaseModule):
         return tuple(outs)
 
     def train(self, mode: bool = True) -> 'EfficientNetLite':
-        """Training mode, but for what ``frozen_stages`` and ``norm_eval`` hold still."""
+        """Set the training mode, except for what ``frozen_stages`` and ``norm_eval`` keep fixed."""
         super().train(mode)
         if self.frozen_stages >= 0:
             for module in [self.stem, *self.blocks[: self.stage_ends[self.frozen_stages]]]:

@@ -6,16 +6,18 @@ from torch import Tensor
 
 
 def most_likely_class(logits: Tensor) -> Tensor:
-    """Logits under which each box is of its most likely class, as surely as it is a cell of any class.
-
-    For instance, probabilities of 0.4, 0.3 and 0.1 for three classes, and 0.2 for the background, become 0.8, 0 and 0,
-    and 0.2.
+    """Give each box's most likely class the probability that the box is a cell of any class.
 
     Args:
         logits (Tensor): (N, C + 1), the background last.
 
     Returns:
-        Tensor: (N, C + 1), with probabilities as above after a softmax.
+        Tensor: (N, C + 1) logits.
+
+    Examples:
+        >>> logits = torch.tensor([[0.4, 0.3, 0.1, 0.2]]).log()
+        >>> [round(value, 4) for value in most_likely_class(logits).softmax(dim=1)[0].tolist()]
+        [0.8, 0.0, 0.0, 0.2]
     """
     probabilities = logits.softmax(dim=1)
     background, best = probabilities[:, -1:], probabilities[:, :-1].argmax(dim=1, keepdim=True)
@@ -24,10 +26,10 @@ def most_likely_class(logits: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class OneClassBBoxHead(Shared2FCBBoxHead):
-    """mmdet's box head, in testing with one class a box, and the probability of being a cell as its score.
+    """mmdet's box head. In testing each box has one class, and its score is the probability of being a cell.
 
-    A cell whose class is in doubt would otherwise have several low scores, and be lost below a threshold, although that
-    it is a cell is not in doubt. Training is mmdet's.
+    Otherwise a cell of uncertain class would have several low scores and be lost below a threshold, even if it is
+    clearly a cell. Training is mmdet's.
     """
 
     def _predict_by_feat_single(self, roi: Tensor, cls_score: Tensor, *args, **kwargs) -> InstanceData:

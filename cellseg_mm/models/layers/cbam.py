@@ -1,7 +1,7 @@
 """CBAM: Convolutional Block Attention Module, Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521.
 
-Follows the authors' code (https://github.com/Jongchan/attention-module), which says more than the paper: biases in the
-channel gate's MLP, max before mean and a BatchNorm of momentum 0.01 in the spatial gate.
+Follows the authors' code (https://github.com/Jongchan/attention-module), which specifies more than the paper: biases in
+the channel gate's MLP, and max before mean and a BatchNorm of momentum 0.01 in the spatial gate.
 """
 
 import torch

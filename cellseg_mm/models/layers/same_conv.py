@@ -1,4 +1,4 @@
-"""Convolution with TensorFlow's "same" padding, with a fast way to the weight gradients of 5x5 depthwise kernels."""
+"""Convolution with TensorFlow's "same" padding, and fast weight gradients of 5x5 depthwise kernels."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class SameConv2d(nn.Conv2d):
     """Conv2d whose output has ``ceil(size / stride)`` px a side, padded on the right and at the bottom first.
 
-    That is what weights trained with TensorFlow's ``padding='same'`` expect. At stride 1 it is the usual padding.
+    Weights trained with TensorFlow's ``padding='same'`` expect this. At stride 1 it is the usual padding.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class SameConv2d(nn.Conv2d):
 
 
 def _same_padding(size: int, kernel_size: int, stride: int) -> tuple:
-    """Px before and after."""
+    """Px of padding before and after."""
     total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2
 
@@ -36,8 +36,8 @@ def _same_padding(size: int, kernel_size: int, stride: int) -> tuple:
 class _Depthwise5x5(torch.autograd.Function):
     """A depthwise convolution at stride 1 without padding or bias.
 
-    oneDNN computes the weight gradient of a 3x3 depthwise kernel fast and that of a 5x5 one slowly (as of torch 2.13),
-    so the latter is put together from those of four 3x3 kernels, its overlapping corners.
+    oneDNN computes the weight gradient of a 3x3 depthwise kernel fast and that of a 5x5 one slowly (as of torch 2.13).
+    So the latter is assembled from those of four 3x3 kernels, its overlapping corners.
     """
 
     @staticmethod

@@ -9,28 +9,28 @@ from torch.autograd.function import once_differentiable
 
 
 class SparseRoIAlign(mmcv.ops.RoIAlign):
-    """mmcv's ``RoIAlign`` with all channels of a pixel at a time, on the CPU several times as fast.
+    """mmcv's ``RoIAlign`` for all channels of a pixel at once, several times as fast on the CPU.
 
-    Values and gradients are those of mmcv but for the order of sums. Features may be contiguous or ``channels_last``;
-    the latter need no copy. What it returns is ``channels_last``, and so is the gradient. A config names it as
+    Values and gradients equal mmcv's up to the order of sums. Features may be contiguous or ``channels_last``, which
+    needs no copy. Outputs and gradients are ``channels_last``. A config names it as
     ``roi_layer=dict(type='SparseRoIAlign', ...)``.
 
-    Only averages of float32 or float64 features on the CPU take this way; all else goes to mmcv, as do RoIs of
-    negative size or with NaN, for its error.
+    It takes averages of float32 or float64 features on the CPU; anything else goes to mmcv, and so do RoIs of negative
+    size or with NaN, to raise mmcv's error.
     """
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Pooled features.
+        """Pool features.
 
         Args:
             input (Tensor): (N, C, H, W).
-            rois (Tensor): (R, 5) [image, x1, y1, x2, y2], in px of the image; gets no gradient, as in mmcv.
+            rois (Tensor): (R, 5) [image, x1, y1, x2, y2], in px of the image; without a gradient, as in mmcv.
 
         Returns:
             Tensor: (R, C, h, w).
         """
         if not self._is_supported(input, rois):
-            return super().forward(input.contiguous(), rois)  # mmcv takes any memory for contiguous
+            return super().forward(input.contiguous(), rois)  # mmcv reads any memory as contiguous
         num_images, _, height, width = input.shape
         options = self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
         matrix = pooling_matrix(rois.detach().numpy(), (num_images, height, width), *options)
@@ -78,11 +78,11 @@ def pooling_matrix(
     """The share of each pixel in each bin of the RoIs.
 
     RoIAlign averages bilinear samples, and both are linear: pooled = matrix @ features, with a row of channels for each
-    pixel. Weights of a bin are products of weights along y and along x. The arithmetic of sampling points is that of
-    mmcv's ``roi_align``, operation by operation, so that points fall on the same side of a map's border.
+    pixel. The weights of a bin are products of weights along y and along x. The arithmetic of sampling points is that
+    of mmcv's ``roi_align``, operation by operation, so that points fall on the same side of a map's border.
 
     Args:
-        rois (ndarray): (R, 5) float [image, x1, y1, x2, y2] of no negative size.
+        rois (ndarray): (R, 5) float [image, x1, y1, x2, y2], without negative sizes.
         shape (tuple): (N, H, W) of the features.
         output_size (tuple): (h, w) bins of a RoI.
         spatial_scale (float): Px of the features per px of the RoIs.
@@ -91,10 +91,18 @@ def pooling_matrix(
 
     Returns:
         csr_array: (R * h * w, N * H * W) of the dtype of ``rois``.
+
+    Examples:
+        Two bins of one pixel each in a row of three pixels; the RoI starts half a pixel right of the first one's edge:
+
+        >>> roi = np.array([[0, 0.5, 0, 2.5, 1]])
+        >>> matrix = pooling_matrix(roi, (1, 1, 3), (1, 2), spatial_scale=1, sampling_ratio=1, aligned=True)
+        >>> matrix.toarray().tolist()
+        [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
     """
     _, height, width = shape
     corners = rois[:, 1:] * rois.dtype.type(np.float32(spatial_scale)) - rois.dtype.type(0.5 if aligned else 0)
-    starts, sizes = corners[:, 1::-1], corners[:, :1:-1] - corners[:, 1::-1]  # y before x from here on
+    starts, sizes = corners[:, 1::-1], corners[:, :1:-1] - corners[:, 1::-1]  # from here on y comes before x
     bins = (sizes if aligned else np.maximum(sizes, 1)) / np.array(output_size, rois.dtype)
     grids = np.full(bins.shape, sampling_ratio) if sampling_ratio > 0 else np.ceil(bins.astype(np.float32)).astype(int)
     num_bins, pixels_of_bin = output_size[0] * output_size[1], np.zeros(len(rois), int)
@@ -130,8 +138,15 @@ def axis_weights(starts: np.ndarray, bins: np.ndarray, grid: int, count: int, le
         length (int): Pixels.
 
     Returns:
-        tuple: (R, count, T) int64 pixels and their weights. T is the same for all bins: those of fewer pixels have
-        others of weight 0.
+        tuple: (R, count, T) int64 pixels and their weights. T is the same for all bins: bins of fewer pixels are filled
+        up with weights of 0.
+
+    Examples:
+        Two bins of 1 px from 0.5 on, each with one sample at its middle, the first one at 1:
+
+        >>> pixels, weights = axis_weights(np.array([0.5]), np.array([1.0]), grid=1, count=2, length=4)
+        >>> pixels.tolist(), weights.tolist()
+        ([[[1, 2], [2, 3]]], [[[1.0, 0.0], [1.0, 0.0]]])
     """
     dtype = starts.dtype.type
     starts, bins = starts[:, None, None], bins[:, None, None]
@@ -143,7 +158,7 @@ def axis_weights(starts: np.ndarray, bins: np.ndarray, grid: int, count: int, le
     pixels = first[..., None] + np.arange((last - first).max() + 2)
     weights = np.zeros(pixels.shape, starts.dtype)
     for sample in range(grid):
-        # a sample is shared by the two pixels about it, each by the other's distance
+        # a sample is shared by the two pixels around it, each weighted by the distance of the other
         shares = np.maximum(1 - np.abs(points[..., sample, None] - pixels), 0, dtype=starts.dtype)
         weights += shares * inside[..., sample, None]
     return np.minimum(pixels, length - 1), weights / dtype(grid)

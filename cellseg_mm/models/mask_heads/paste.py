@@ -1,4 +1,4 @@
-"""Predicted masks into the image, as runs: what they are in a window about each box is all that is ever computed."""
+"""Predicted masks into the image, as runs: each mask is computed only in a window around its box."""
 
 import numpy as np
 import torch
@@ -7,31 +7,39 @@ from torch import Tensor
 
 from cellseg_mm.structures import Runs
 
-# Windows are sampled together as long as they have so many px in all.
+# Windows are sampled together up to this many px in all.
 CHUNK_PX = 2**21
 
 
 def paste_runs(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Runs:
-    """Resample N masks into their boxes and keep what reaches the threshold.
+    """Resample N masks into their boxes, and keep the pixels that reach the threshold.
 
-    The values are those of mmdet's ``_do_paste_mask`` bit by bit: the same operations in the same precision on each
-    pixel. On the CPU that function looks at the box and one px about it, elsewhere at the whole image. A mask fades to
-    zero over half of one of its own px outside the box and to a half at its edge, so that with thresholds below a half
-    pixels farther out count too; windows are as wide as that away from the CPU. Boxes without an area differ there:
-    they have a small window, while ``_do_paste_mask`` draws stripes over the whole image.
+    The values equal those of mmdet's ``_do_paste_mask`` bit by bit: the same operations in the same precision on each
+    pixel. On the CPU that function samples the box and one px around it, elsewhere the whole image. A mask fades to a
+    half at the edge of its box and to zero half of a mask's px beyond it, so below a threshold of a half pixels outside
+    the box count too; away from the CPU windows are wide enough to hold them. Boxes without an area differ there: they
+    have a small window, while ``_do_paste_mask`` draws stripes over the whole image.
 
     Args:
         probabilities (Tensor): (N, h, w) 0..1.
         boxes (Tensor): (N, 4) [x1, y1, x2, y2) in px of the image.
-        height (int): Of the image, in px.
-        width (int): Likewise.
-        threshold (float): 0..1, included.
+        height (int): Height of the image in px.
+        width (int): Width of the image in px.
+        threshold (float): The least probability inside a mask, above 0.
 
     Returns:
-        Runs: Of the N instances.
+        Runs: The runs of the N instances.
 
     Raises:
-        ValueError: For a threshold of 0 or less, which no window holds.
+        ValueError: For a threshold of 0 or less, which pixels outside of every window would reach.
+
+    Examples:
+        A mask of 1x2 px, whose right px is inside, in a box of 2 rows and 4 columns at x 1, y 0 of an image of height
+        3. Of the box columns 3 and 4 are inside, whose runs start at places 3 * 3 and 4 * 3:
+
+        >>> runs = paste_runs(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[1.0, 0, 5, 2]]), 3, 6, 0.5)
+        >>> [part.tolist() for part in runs]  # instance, start, length
+        [[0, 0], [9, 12], [2, 2]]
     """
     if not threshold > 0:
         raise ValueError(f'mask_thr_binary={threshold}: must be above 0')
@@ -55,7 +63,18 @@ def paste_runs(probabilities: Tensor, boxes: Tensor, height: int, width: int, th
 
 
 def _chunks(sizes: np.ndarray) -> list:
-    """Indices of windows, (N, 2) in px, in groups of like sizes that fill :data:`CHUNK_PX` at most, if not alone."""
+    """Group windows of similar sizes, so that each group of more than one fills at most :data:`CHUNK_PX`.
+
+    Args:
+        sizes (ndarray): (N, 2) int64 width and height in px.
+
+    Returns:
+        list[ndarray]: int64 indices of each group, without the windows of no area.
+
+    Examples:
+        >>> [group.tolist() for group in _chunks(np.array([[9, 9], [0, 5], [2000, 900], [2000, 1000], [8, 8]]))]
+        [[4, 0], [2], [3]]
+    """
     order = np.argsort(sizes.prod(axis=1), kind='stable')
     order = order[sizes[order].prod(axis=1) > 0]
     groups, group, largest = [], [], np.zeros(2, np.int64)
@@ -70,7 +89,7 @@ def _chunks(sizes: np.ndarray) -> list:
 
 
 def _sample(probabilities: Tensor, boxes: Tensor, begin: Tensor, sizes: Tensor) -> Tensor:
-    """Masks at the pixel centres of their windows, (n, H, W) of the largest window; zero outside the own one."""
+    """(n, H, W) masks at the pixel centres of their windows, as large as the largest one; zero outside their own."""
     axes = []
     for axis in range(2):
         steps = torch.arange(int(sizes[:, axis].max()), device=boxes.device)
@@ -87,7 +106,25 @@ def _sample(probabilities: Tensor, boxes: Tensor, begin: Tensor, sizes: Tensor) 
 
 
 def _find_runs(inside: Tensor, owners: np.ndarray, begin: Tensor, height: int) -> np.ndarray:
-    """(3, R) int64: owner, start and length of the vertical runs in (n, H, W) windows, by instance and by place."""
+    """The vertical runs in windows, by instance and by place.
+
+    Args:
+        inside (Tensor): (n, H, W) bool.
+        owners (ndarray): (n,) int64 instances of the windows.
+        begin (Tensor): (n, 2) int64 x and y of the windows in the image.
+        height (int): Height of the image in px.
+
+    Returns:
+        ndarray: (3, R) int64 instance, start and length.
+
+    Examples:
+        A window of 2 rows and 2 columns at (3, 1) of an image of height 5, for instance 7. Its first column holds a run
+        of 2 px, its second one of 1 px:
+
+        >>> inside = torch.tensor([[[True, False], [True, True]]])
+        >>> _find_runs(inside, np.array([7]), torch.tensor([[3, 1]]), 5).tolist()
+        [[7, 7], [16, 22], [2, 1]]
+    """
     columns = F.pad(inside.transpose(1, 2), (1, 1))  # (n, W, H + 2)
     edges = columns[..., 1:] != columns[..., :-1]
     window, column, row = (part.cpu().numpy() for part in edges.nonzero(as_tuple=True))

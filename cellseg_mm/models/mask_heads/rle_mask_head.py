@@ -11,11 +11,11 @@ from .paste import paste_runs
 
 @MODELS.register_module()
 class RLEMaskHead(FCNMaskHead):
-    """mmdet's mask head, predicting COCO run-length codes in place of one bitmap of the image's size for each instance.
+    """mmdet's mask head, which predicts a COCO run-length code for each instance, not a bitmap of the image's size.
 
-    The codes are those of the stock head's bitmaps, bit by bit, on the same device (see :func:`paste_runs` for boxes
-    without an area). ``pred_instances.masks`` is then a
-    list of ``{'size': [H, W], 'counts': str}``, which indexing, scoring, dumping and drawing take as it is.
+    The codes equal the stock head's bitmaps on the same device, bit by bit (see :func:`paste_runs` for boxes without an
+    area). ``pred_instances.masks`` is then a list of ``{'size': [H, W], 'counts': str}``, which indexing, scoring,
+    dumping and drawing take as it is.
     """
 
     def _predict_by_feat_single(
@@ -28,17 +28,17 @@ class RLEMaskHead(FCNMaskHead):
         rescale: bool = False,
         activate_map: bool = False,
     ) -> list:
-        """Codes of one image's N instances.
+        """The codes of one image's N instances.
 
         Args:
             mask_preds (Tensor): (N, C or 1, h, w) logits; probabilities with ``activate_map``.
-            bboxes (Tensor): (N, 4) [x1, y1, x2, y2) in px of the input, with ``rescale`` changed in place to px of the
-                original image, as the stock head does.
+            bboxes (Tensor): (N, 4) [x1, y1, x2, y2) in px of the input. With ``rescale`` they are changed in place to
+                px of the original image, as in the stock head.
             labels (Tensor): (N,) class indices.
             img_meta (dict): With ori_shape, (H, W), and scale_factor, (x, y).
-            rcnn_test_cfg (ConfigDict): ``mask_thr_binary``, from 0 on: the least probability inside.
-            rescale (bool): Whether codes are of the original image, else of the input.
-            activate_map (bool): See ``mask_preds``.
+            rcnn_test_cfg (ConfigDict): With ``mask_thr_binary``, above 0: the least probability inside a mask.
+            rescale (bool): Whether the codes have the size of the original image, else that of the input.
+            activate_map (bool): Whether ``mask_preds`` are probabilities.
 
         Returns:
             list[dict]: N codes.
@@ -58,7 +58,7 @@ class RLEMaskHead(FCNMaskHead):
         return encode_runs(runs, len(labels), height, width)
 
     def predict_by_feat(self, *args, **kwargs) -> list:
-        """The stock head's, with an empty list for an image without an instance."""
+        """As the stock head, with an empty list of masks for an image without instances."""
         results_list = super().predict_by_feat(*args, **kwargs)
         for results in results_list:
             if not len(results):

@@ -7,12 +7,13 @@ from torch import Tensor
 
 @MODELS.register_module()
 class JointBatchRoIHead(StandardRoIHead):
-    """mmdet's RoI head; trained by several processes, its losses are those of the joint batch.
+    """mmdet's RoI head; in training by several processes, its losses are those of the joint batch.
 
-    Each process divides its losses by its own number of RoIs, the mask loss by its own number of cells among them, and
-    gradients are averaged over processes: a cell in an image of few would weigh more than one in an image of many. Here
-    each process's losses are weighted by its share of these numbers, so that every cell weighs the same. In one process
-    nothing changes, and neither does a validation loss, for which processes need not have equally many batches.
+    In mmdet each process divides its losses by its own number of RoIs, the mask loss by its own number of cells among
+    them, and gradients are averaged over processes: a cell in an image with few would weigh more than one in an image
+    with many. Here each process's losses are weighted by its share of these numbers, so that every cell weighs the
+    same. With one process nothing changes. Validation losses do not change either, because there processes may have
+    different numbers of batches.
     """
 
     def bbox_loss(self, x: tuple, sampling_results: list) -> dict:
@@ -20,7 +21,7 @@ class JointBatchRoIHead(StandardRoIHead):
         results = super().bbox_loss(x, sampling_results)
         weight = self._weight(sum(len(result.priors) for result in sampling_results), x[0])
         losses = results['loss_bbox']
-        # without a RoI, for all lies in ignored regions, mmdet leaves it out
+        # mmdet leaves it out if there is no RoI, because all of the image is ignored
         losses.setdefault('loss_cls', results['cls_score'].sum())
         losses.update(loss_cls=losses['loss_cls'] * weight, loss_bbox=losses['loss_bbox'] * weight)
         return results
@@ -33,7 +34,7 @@ class JointBatchRoIHead(StandardRoIHead):
         return results
 
     def _weight(self, count: int, features: Tensor) -> Tensor | float:
-        """A number of RoIs over its mean in all processes, which all must ask for it; 0 where none has any."""
+        """A number of RoIs over its mean in all processes; 0 if all have none. All processes must call this."""
         if not self.training:
             return 1.0
         count = torch.tensor(float(count), device=features.device)

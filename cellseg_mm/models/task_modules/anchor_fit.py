@@ -1,4 +1,4 @@
-"""How well an anchor generator's anchors can match given boxes, without laying out all anchors."""
+"""How well an anchor generator's anchors can match given boxes, without generating all anchors."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,24 @@ from torch import Tensor
 def best_anchor_iou(boxes: Tensor, base_anchors: list, strides: list, featmap_sizes: list) -> Tensor:
     """Best IoU of each box with any anchor of any level.
 
-    The IoU of two boxes of fixed sizes falls with the distance of their centres along either axis, so on each level
-    only the anchor position nearest to a box has to be looked at: the cost is boxes x shapes, not boxes x anchors.
+    The IoU of two boxes of fixed sizes falls with the distance of their centres along either axis. So on each level
+    only the anchor position nearest to a box counts: the cost is boxes x shapes, not boxes x anchors.
 
     Args:
         boxes (Tensor): (N, 4) float [x1, y1, x2, y2] in px of the network's input.
-        base_anchors (list[Tensor]): For each level, (A, 4) anchors of the map's first cell.
+        base_anchors (list[Tensor]): For each level, (A, 4) anchors at the map's first position.
         strides (list[tuple]): (x, y) strides of each level in px.
         featmap_sizes (list[tuple]): (H, W) of each level's map.
 
     Returns:
         Tensor: (N,) float32.
+
+    Examples:
+        Anchors of 8x8 px at every fourth pixel. One equals the first box, the second box is half as wide as one:
+
+        >>> boxes = torch.tensor([[4.0, 8, 12, 16], [8, 0, 12, 8]])
+        >>> best_anchor_iou(boxes, [torch.tensor([[0.0, 0, 8, 8]])], [(4, 4)], [(5, 5)]).tolist()
+        [1.0, 0.5]
     """
     best = boxes.new_zeros(len(boxes))
     for anchors, stride, (height, width) in zip(base_anchors, strides, featmap_sizes, strict=True):

@@ -16,22 +16,23 @@ from .sparse_overlaps import match_priors, overlapping_pairs
 class SparseMaxIoUAssigner(MaxIoUAssigner):
     """mmdet's MaxIoUAssigner without the (ground truth, priors) matrix of overlaps.
 
-    Results are the same, bit by bit: overlaps come from the same function, and of equal ones the first counts, as
-    ``torch.max`` has it on any device. Time goes with the pairs that overlap, under 1 % of the matrix for 600 cells
-    on 262,000 anchors; memory with a chunk of them and the number of priors. Boxes must be finite.
+    Results are the same, bit by bit: overlaps come from the same function, and the first of equal ones counts, as in
+    ``torch.max``, on any device. Time depends on the pairs that overlap, under 1 % of the matrix for 600 cells on
+    262,000 anchors; memory on a chunk of these pairs and on the number of priors. Boxes must be finite.
 
-    Ignored regions differ: mmdet's ``ignore_iof_thr`` goes by their boxes, and the box about one may hold many cells.
-    Where they have masks, a prior mostly covered by them is no background; one that fits a cell stays that cell's.
+    Ignored regions differ: mmdet's ``ignore_iof_thr`` compares with their boxes, and the box of a region may hold many
+    cells. If regions have masks, a prior that they mostly cover does not count as background; a prior that fits a cell
+    stays assigned to it.
 
     Args:
-        *args: As for :class:`mmdet.models.task_modules.MaxIoUAssigner`. ``gpu_assign_thr`` has no effect: there is no
-            matrix to keep off the GPU.
-        ignore_mask_thr (float): A prior without a cell is left out of training where masks of ignored regions cover
-            more than this share of its pixels, as a prediction is left out of the scores; below 0 none is.
+        *args: As for :class:`mmdet.models.task_modules.MaxIoUAssigner`. ``gpu_assign_thr`` has no effect, because
+            there is no matrix to keep off the GPU.
+        ignore_mask_thr (float): A prior without a cell is left out of training if masks of ignored regions cover more
+            than this share of its pixels, as a prediction is left out of scoring; below 0 no prior is left out.
         **kwargs: As for MaxIoUAssigner.
 
     Raises:
-        ValueError: For an ``iou_calculator`` other than the default, which may not be 0 for boxes that do not overlap.
+        ValueError: For an ``iou_calculator`` other than the default: it may give boxes that do not overlap more than 0.
     """
 
     def __init__(self, *args, ignore_mask_thr: float = 0.5, **kwargs) -> None:
@@ -79,7 +80,7 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
         max_overlaps, first_box, claimed = match_priors(pairs, floor, len(boxes), min_best, self.gt_max_assign_all)
 
         gt_inds = torch.full_like(claimed, -1)
-        # as mmdet has it: a threshold that is neither float nor tuple makes no negatives
+        # as in mmdet, a threshold that is neither float nor tuple makes no negatives
         if isinstance(self.neg_iou_thr, float):
             gt_inds[(max_overlaps >= 0) & (max_overlaps < self.neg_iou_thr)] = 0
         elif isinstance(self.neg_iou_thr, tuple):
@@ -90,7 +91,7 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
         return AssignResult(num_gts=len(boxes), gt_inds=gt_inds, max_overlaps=max_overlaps, labels=labels)
 
     def _ignored(self, regions: Tensor, priors: Tensor) -> Tensor:
-        """(N,) bool: priors that lie in an ignored region, by intersection over prior or over region."""
+        """(N,) bool: whether a prior lies in an ignored region, by intersection over prior or over region."""
 
         def overlaps(regions: Tensor, priors: Tensor) -> Tensor:
             if self.ignore_wrt_candidates:
@@ -104,5 +105,5 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
 
 
 def _corners(boxes: object) -> Tensor:
-    """(N, 4) of mmdet's boxes or a tensor, without a column of scores."""
+    """The (N, 4) corners of mmdet's boxes or of a tensor, without a column of scores."""
     return get_box_tensor(boxes)[:, :4]

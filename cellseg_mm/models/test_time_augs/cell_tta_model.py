@@ -16,18 +16,18 @@ from .views import View
 
 @MODELS.register_module()
 class CellTTAModel(BaseTTAModel):
-    """A detector that looks at several views of each image and merges what it finds, masks included.
+    """A detector that predicts on several views of each image and merges the cells, masks included.
 
-    It takes the place of the detector it wraps, with the same test pipeline. One view is made, looked at, merged and
-    forgotten before the next, see :class:`MaskVotes`; mmengine's own way makes all of them first. The views are all
-    combinations of flips, turns and scales.
+    It replaces the detector that it wraps, with the same test pipeline. Each view is made, predicted, merged and
+    dropped before the next, see :class:`MaskVotes`; MMEngine makes all of them first. The views are all combinations of
+    flips, turns and scales.
 
     Args:
-        module (dict | nn.Module): The detector; with :class:`RLEMaskHead`.
+        module (dict | nn.Module): The detector, with :class:`RLEMaskHead`.
         flips (Sequence[bool]): Whether left and right are exchanged.
         turns (Sequence[int]): Quarter turns.
         scales (Sequence[float]): Factors on the size that the test pipeline gives.
-        data_preprocessor (dict | nn.Module | None): Of the detector, if it defines none.
+        data_preprocessor (dict | nn.Module | None): The preprocessor, if the detector does not define one.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class CellTTAModel(BaseTTAModel):
         self.views = [View(bool(flip), turn % 4, scale) for scale, turn, flip in combinations]
 
     def test_step(self, data: dict) -> list:
-        """Predictions of a batch.
+        """Predict a batch.
 
         Args:
             data (dict): ``inputs``, (3, H, W) uint8 tensors, and ``data_samples`` with ``ori_shape``.
 
         Returns:
-            list[DetDataSample]: The samples, with ``pred_instances`` as the detector gives them; boxes are the tight
-            ones of the masks.
+            list[DetDataSample]: The samples, with ``pred_instances`` in the detector's form; boxes are the tight boxes
+            of the masks.
         """
         samples = data['data_samples']
         merged = self.merge_preds(self._predict(view, data['inputs'], samples) for view in self.views)
@@ -59,13 +59,13 @@ class CellTTAModel(BaseTTAModel):
         return samples
 
     def merge_preds(self, predictions: Iterable) -> list:
-        """Merge what the views show, as it comes.
+        """Merge the cells of the views, one view after another.
 
         Args:
-            predictions (Iterable[list[Cells]]): Of each view, at least one, each image's cells in px of the image.
+            predictions (Iterable[list[Cells]]): For each view, of one or more, each image's cells in px of the image.
 
         Returns:
-            list[Cells]: Of each image.
+            list[Cells]: The merged cells of each image.
         """
         votes = []
         for images in predictions:
@@ -77,7 +77,7 @@ class CellTTAModel(BaseTTAModel):
         return [vote.result() for vote in votes]
 
     def _predict(self, view: View, images: list, samples: list) -> list:
-        """The cells of each image as one view shows them, in px of the original image."""
+        """The cells that the detector finds in one view of each image, in px of the original image."""
         seen = [view.apply(image) for image in images]
         view_samples = [_view_sample(view, image, sample) for image, sample in zip(seen, samples, strict=True)]
         predicted = self.module.test_step(dict(inputs=seen, data_samples=view_samples))
@@ -89,7 +89,7 @@ class CellTTAModel(BaseTTAModel):
 
 
 def _view_sample(view: View, image: Tensor, sample: DetDataSample) -> DetDataSample:
-    """What the detector must know of a view: its sizes."""
+    """The sizes of a view, which the detector needs."""
     height, width = sample.ori_shape[:2]
     if view.turns % 2:
         height, width = width, height

@@ -1,4 +1,4 @@
-"""Cells of several views of an image merged by their masks, one view after another."""
+"""Cells of several views of an image, merged by their masks, one view after another."""
 
 import numpy as np
 import shapely
@@ -6,31 +6,42 @@ from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import Cells, Runs
 
-# Of two masks that are taken for one cell, at least; as usual where masks are matched.
+# The least IoU of two masks of the same cell; the usual threshold for matching masks.
 IOU_THR = 0.5
-# Scores as whole numbers, so that sums are exact and equal masks stay equal: float32 from 2**-16 on loses nothing.
+# Scores become whole numbers, so that sums are exact and equal masks stay equal: float32 from 2**-16 on loses nothing.
 UNIT = 2**40
 
 
 class MaskVotes:
-    """The views' cells, merged as they come: what a view found is not kept.
+    """The views' cells, merged as they come; the cells of single views are not kept.
 
-    A cell of a view is taken for one that earlier views found if both have the same class and their masks' IoU is
-    :data:`IOU_THR` or more. It is one to one, the pair of highest IoU first, so that two cells of a view, which may
-    touch, are never merged. A cell that is taken for no other is a new one.
+    A cell of a view matches a cell of earlier views if both have the same class and their masks' IoU is
+    :data:`IOU_THR` or more. Matching is one to one, the pair of highest IoU first, so that two cells of a view, which
+    may touch, are never merged. A cell without a match is a new one.
 
-    A merged cell's **score** is the mean over all views, 0 for those that missed it. So it has the meaning that a
-    view's own score has, and a cell that few views find ranks low but is not lost. Its **mask** are the pixels that at
-    least half of its views show, each weighted by its score. (Weighted box fusion, Solovyev et al., Image and Vision
-    Computing 107 (2021) 104117, scales scores likewise; of masks it says nothing.)
+    A merged cell's **score** is the mean over all views, 0 for those that missed it. So it means the same as a view's
+    own score, and a cell that few views find ranks low but is not lost. Its **mask** holds the pixels that at least
+    half of its views show, each view weighted by its score. (Weighted box fusion, Solovyev et al., Image and Vision
+    Computing 107 (2021) 104117, scales scores in the same way; it does not treat masks.)
 
-    The votes on a cell are a step function over the places of the image: where they change and by how much. Memory goes
-    with the borders of ``max_cells`` cells.
+    The votes on a cell are stored as a step function over the places of the image: where they change and by how much.
+    Memory depends on the borders of ``max_cells`` cells.
 
     Args:
-        height (int): Of the image, in px.
-        width (int): Likewise.
-        max_cells (int): Of more, those of the lowest scores so far are dropped after each view.
+        height (int): Height of the image in px.
+        width (int): Width of the image in px.
+        max_cells (int): After each view, only this many cells are kept, those of the highest scores so far.
+
+    Examples:
+        Two views of an image of one column of 4 px. The second view sees the cell a px lower, with half the score:
+
+        >>> votes = MaskVotes(height=4, width=1, max_cells=10)
+        >>> for start, score in ((0, 0.5), (1, 0.25)):
+        ...     runs = Runs(np.array([0]), np.array([start]), np.array([3]))
+        ...     votes.add(Cells(runs, np.array([2]), np.array([score]), 4, 1))
+        >>> cells = votes.result()
+        >>> cells.scores.tolist(), cells.runs.places().tolist()
+        ([0.375], [0, 1, 2])
     """
 
     def __init__(self, height: int, width: int, max_cells: int) -> None:
@@ -42,7 +53,7 @@ class MaskVotes:
         self._steps = np.zeros((3, 0), np.int64)
 
     def add(self, cells: Cells) -> None:
-        """Merge in the cells of a view, mapped back to the image; those without a pixel are left out."""
+        """Merge the cells of a view, mapped back to the image; cells without a pixel are left out."""
         self._num_views += 1
         cells = cells.select(cells.runs.areas(len(cells)) > 0)
         merged = self._match(cells)
@@ -59,12 +70,12 @@ class MaskVotes:
         self._keep_best()
 
     def result(self) -> Cells:
-        """The merged cells, by falling score."""
+        """Return the merged cells, by falling score."""
         cells = self._majority()
         return cells.select(np.argsort(-cells.scores, kind='stable'))
 
     def _match(self, cells: Cells) -> np.ndarray:
-        """(N,) index of the merged cell that each of a view's cells is taken for, -1 for none."""
+        """(N,) index of the merged cell that matches each of a view's cells, -1 for a new cell."""
         merged, is_taken = np.full(len(cells), -1), np.zeros(len(self._labels), bool)
         for own, other in _like_pairs(cells, self._majority()):
             if merged[own] < 0 and not is_taken[other]:
@@ -74,7 +85,7 @@ class MaskVotes:
     def _majority(self) -> Cells:
         """The merged cells, in the order in which they were found."""
         owner, place, change = self._steps
-        # a cell's votes end at 0: sums start anew with each, and what begins inside ends with a step of the same cell
+        # each cell's votes end at 0, so one sum serves all cells, and a run ends with a step of the same cell
         inside = np.flatnonzero(2 * np.cumsum(change) >= self._weights[owner])
         runs = Runs(owner[inside], place[inside], place[inside + 1] - place[inside])
         scores = self._weights / (UNIT * max(self._num_views, 1))
@@ -89,13 +100,13 @@ class MaskVotes:
 
 
 def _like_pairs(cells: Cells, others: Cells) -> np.ndarray:
-    """(P, 2) indices of cells of the one and of the other that are like enough to be one, the highest IoU first."""
+    """(P, 2) indices of pairs of cells and others that may be the same cell, the highest IoU first."""
     boxes, other_boxes = cells.boxes(), others.boxes()
     pairs = shapely.STRtree(shapely.box(*other_boxes.T)).query(shapely.box(*boxes.T)).T
     own, other = pairs.T
     sides = np.minimum(boxes[own, 2:], other_boxes[other, 2:]) - np.maximum(boxes[own, :2], other_boxes[other, :2])
     areas = cells.runs.areas(len(cells))[own], others.runs.areas(len(others))[other]
-    # the intersection lies in both boxes, the union holds the larger: most pairs cannot be like, whatever their masks
+    # the intersection lies in both boxes, the union holds the larger cell: most pairs fail whatever their masks
     possible = sides.prod(axis=1) >= IOU_THR * np.maximum(*areas)
     pairs = pairs[possible & (cells.labels[own] == others.labels[other])]
     codes, other_codes = cells.codes(), others.codes()
@@ -104,7 +115,12 @@ def _like_pairs(cells: Cells, others: Cells) -> np.ndarray:
 
 
 def _sum_steps(steps: np.ndarray) -> np.ndarray:
-    """Steps (3, S) in order, those at the same place of the same cell as one."""
+    """Sort steps (3, S), and add up those at the same place of the same cell.
+
+    Examples:
+        >>> _sum_steps(np.array([[1, 0, 0], [5, 7, 7], [1, 2, 3]])).tolist()
+        [[0, 1], [7, 5], [5, 1]]
+    """
     owner, place, change = steps[:, np.lexsort(steps[1::-1])]
     firsts = np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(place, prepend=-1))
     change = np.add.reduceat(change, firsts) if len(firsts) else change

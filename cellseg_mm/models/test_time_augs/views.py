@@ -1,4 +1,4 @@
-"""Flipped, turned and resized views of an image, and the way back for what is found in them."""
+"""Flipped, turned and resized views of an image, and how cells found in them map back."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class View:
     """How a view is made of an image.
 
     Attributes:
-        flip: Whether left and right are exchanged; this comes first.
-        turns: Quarter turns against the clock (``np.rot90``), 0..3.
-        scale: Factor of both sides, bilinear as in mmdet's Resize.
+        flip: Whether left and right are exchanged, before the turn.
+        turns: Quarter turns counterclockwise (``np.rot90``), 0..3.
+        scale: Factor on both sides, bilinear as in mmdet's Resize.
     """
 
     flip: bool = False
@@ -25,7 +25,7 @@ class View:
     scale: float = 1.0
 
     def apply(self, image: Tensor) -> Tensor:
-        """The view of an image, (C, H, W) uint8 on the CPU, in new memory where it differs."""
+        """Make the view of an image, (C, H, W) uint8 on the CPU, in new memory if it differs."""
         if self.flip:
             image = image.flip(2)
         image = torch.rot90(image, self.turns, (1, 2))
@@ -36,12 +36,12 @@ class View:
         return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
 
     def restore(self, cells: Cells) -> Cells:
-        """Cells of the flipped and turned image, at its own size whatever ``scale`` is, as cells of the image."""
+        """Map cells of the flipped and turned image, at its own size whatever ``scale`` is, back to the image."""
         height, width = (cells.height, cells.width) if self.turns % 2 == 0 else (cells.width, cells.height)
         parts = [np.zeros((3, 0), np.int64)]
         for owner, (window, x, y) in enumerate(cells.windows()):
             rows, columns = cells.height, cells.width
-            for _ in range(self.turns):  # a quarter turn with the clock
+            for _ in range(self.turns):  # a quarter turn clockwise
                 x, y, rows, columns = rows - y - window.shape[0], x, columns, rows
                 window = np.rot90(window, -1)
             if self.flip:

@@ -1,10 +1,10 @@
 # A set made by tools/prepare_data.py. tools/train.py fills in its class names from <data_root>/statistics.json.
 data_root = 'data/cells/'
 
-# The report is silent about the input's size; 800/1333 is what torchvision, probably its base, does.
+# The course report does not give the input's size; 800/1333 is the default of torchvision, probably its base.
 resize = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
 
-# The report's Table 1, row by row. The normalisation is the model's data_preprocessor.
+# The course report's Table 1, row by row. The normalisation is the model's data_preprocessor.
 geometric = [
     # two flips, because one with a list of probabilities never flips both ways
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
@@ -14,7 +14,7 @@ geometric = [
     dict(type='RandomResizedCrop', area_range=(0.8, 1.0), aspect_range=(0.9, 1.1), prob=0.3),
 ]
 photometric = [
-    # its table gives no probability for the jitter; always applied is our reading
+    # the table gives no probability for the jitter; we apply it always
     dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.15, prob=1.0),
     dict(type='RandomGaussianNoise', std=0.02, prob=0.2),
     dict(type='RandomGaussianBlur', kernel_size=3, sigma_range=(0.1, 1.0), prob=0.2),
@@ -37,7 +37,7 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-# filter_cfg is empty: an image without a cell, or of 33 px, is an image like another
+# filter_cfg is empty: images without a cell, or of 33 px, stay in
 train_dataloader = dict(
     batch_size=2,
     num_workers=2,
@@ -71,6 +71,6 @@ val_dataloader = dict(
 )
 test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file='annotations/test.json'))
 
-# chooses the score threshold of PQ and F1; tools/test.py puts in that of the checkpoint
+# validation chooses the score threshold of PQ and F1; tools/test.py puts in the checkpoint's
 val_evaluator = dict(type='CellMetric', ann_file=data_root + 'annotations/val.json', score_thr=None)
 test_evaluator = dict(val_evaluator, ann_file=data_root + 'annotations/test.json')

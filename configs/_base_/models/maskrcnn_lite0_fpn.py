@@ -1,5 +1,5 @@
-# A detector for CPUs: EfficientNet-Lite0 with ImageNet weights, narrow FPN and heads, boxes and masks alike for all
-# classes. ../../consep/README.md has what was chosen.
+# A detector for CPUs: EfficientNet-Lite0 with ImageNet weights, narrow FPN and heads, boxes and masks regardless of
+# class. ../../consep/README.md has the reasons.
 _base_ = './maskrcnn_r50_fpn.py'
 
 channels = 96

@@ -113,8 +113,8 @@ model = dict(
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type='sparse_nms', iou_threshold=0.7), min_bbox_size=0),
-        # the report's NMS threshold; up to 772 cells an image, so not mmdet's 100. A low score threshold, so that
-        # average precision sees the whole curve; validation chooses the one of PQ and F1.
+        # the course report's NMS threshold; up to 772 cells an image, so not mmdet's 100. A low score threshold, so
+        # that average precision sees the whole curve; validation chooses the one of PQ and F1.
         rcnn=dict(
             score_thr=0.05, nms=dict(type='sparse_nms', iou_threshold=0.5), max_per_img=1000, mask_thr_binary=0.5
         ),
