@@ -1,6 +1,10 @@
 """Arguments that several tools share."""
 
 import argparse
+import re
+from pathlib import Path
+
+from mmengine.config import Config
 
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.data_facts import checkpoint_data_facts, set_data_facts
@@ -13,6 +17,7 @@ from cellseg_mm.weights import DEFAULT, MODELS, find_checkpoint
 
 # data, schedule and runtime of a test whose model comes from a checkpoint
 PRESET = PROJECT_ROOT / 'configs/_base_/default_preset.py'
+STARTED = re.compile(r'_\d{8}_\d{6}$')  # the time at the end of MMEngine's names
 
 
 def tool_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -42,8 +47,8 @@ def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
 def config_of_test(args: argparse.Namespace) -> tuple:
     """The config of a test and the checkpoint's content, from ``config``, ``checkpoint`` and ``cfg_options``.
 
-    Without a config file the model, the views of ``--tta`` and the test pipeline are those of the checkpoint. All else
-    is the default preset's, so that nothing in the checkpoint decides what is run.
+    Without a config file the checkpoint gives the model, the views of ``--tta``, the test pipeline and the data root.
+    Everything else comes from the default preset, so no other part of the checkpoint's config is run.
 
     Args:
         args (Namespace): Changed in place: ``checkpoint`` becomes the file of a shipped model.
@@ -60,8 +65,11 @@ def config_of_test(args: argparse.Namespace) -> tuple:
         return testing_config(args.config, args.checkpoint, args.cfg_options)
     content = read_checkpoint(args.checkpoint)
     own = checkpoint_config(content, args.checkpoint)
-    cfg = load_config(str(PRESET))
-    cfg.update({key: own[key] for key in ('model', 'tta_model', 'data_root', 'channel_order') if key in own})
+    entries = load_config(str(PRESET)).to_dict()
+    entries |= {key: own[key] for key in ('model', 'tta_model', 'data_root', 'channel_order') if key in own}
+    # the name under which MMEngine writes the config into the work dir: that of the training's config
+    name = STARTED.sub('', content['meta'].get('experiment_name') or Path(args.checkpoint).stem)
+    cfg = Config(entries, content['meta']['cfg'], f'{name}.py')
     cfg.test_dataloader.dataset.pipeline = input_pipeline(own)
     cfg.merge_from_dict(args.cfg_options or {})
     set_data_facts(cfg, **checkpoint_data_facts(content, args.checkpoint))

@@ -53,6 +53,18 @@ def test_a_checkpoint_is_enough(tiny_checkpoint):
     assert input_pipeline(cfg) == input_pipeline(other)
 
 
+@pytest.mark.parametrize(
+    ('meta', 'expected'), [({}, 'best.py'), (dict(experiment_name='my_row_20261128_101500'), 'my_row.py')]
+)
+def test_the_config_keeps_its_name(tiny_checkpoint, tmp_path, meta, expected):
+    content = torch.load(tiny_checkpoint, weights_only=False)
+    content['meta'].pop('experiment_name', None)
+    content['meta'].update(meta)
+    torch.save(content, tmp_path / 'best.pth')
+    cfg, _ = config_of_test(parse(tmp_path / 'best.pth'))
+    assert cfg.filename == expected
+
+
 def test_the_runtime_of_a_checkpoint_is_not_run(tiny_checkpoint, tmp_path):
     """Hooks, evaluators and data sets of a stranger's config could be any program."""
     content = torch.load(tiny_checkpoint, weights_only=False)

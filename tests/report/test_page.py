@@ -271,7 +271,7 @@ def test_an_ablation_of_which_some_runs_have_no_log(prepared, tmp_path):
     assert [row[0] for row in page.table('Metrics of the rows')[1:]] == ['plain', 'cbam']
     shutil.rmtree(folder)
     page = Page(build_page([out]))
-    assert page.table('Differences to the row above') and 'What follows' not in page.text
+    assert page.table('Differences to the row above') and 'The sections below' not in page.text
     assert 'no log of cbam, seed 1 here' in page.text
 
 
