@@ -65,6 +65,8 @@ def config_of_test(args: argparse.Namespace) -> tuple:
         return testing_config(args.config, args.checkpoint, args.cfg_options)
     content = read_checkpoint(args.checkpoint)
     own = checkpoint_config(content, args.checkpoint)
+    if 'test_dataloader' not in own:
+        raise UserError(f'{args.checkpoint}: its config has no test data set; give a config file before it')
     entries = load_config(str(PRESET)).to_dict()
     entries |= {key: own[key] for key in ('model', 'tta_model', 'data_root', 'channel_order') if key in own}
     # the name under which MMEngine writes the config into the work dir: that of the training's config
