@@ -11,7 +11,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 
 from cellseg_mm.datasets.splits import read_splits
-from cellseg_mm.engine import run_setup
+from cellseg_mm.engine import run_config
 from cellseg_mm.inference.input_files import find_images
 from cellseg_mm.utils import diff_configs
 
@@ -71,7 +71,8 @@ def test_configs_are_short_and_open_with_their_idea(name):
 
 def test_no_config_is_left_out():
     rows = [*ROWS, *DEMO_ROWS, *CONSEP_ROWS, *CONSEP_CPU_ROWS, REPORT_VARIANT, *CONSEP_VARIANTS]
-    lite0 = ['consep/maskrcnn_lite0_fpn', 'consep/maskrcnn_lite0_fpn_cbam', 'nuclei/maskrcnn_lite0_fpn']
+    lite0 = [f'consep/maskrcnn_lite0_fpn{attention}' for attention in ('', '_cbam')]
+    lite0 += ['demo/maskrcnn_lite0_fpn_cbam', 'nuclei/maskrcnn_lite0_fpn']
     assert sorted(rows + lite0) == CONFIGS
 
 
@@ -132,7 +133,7 @@ def test_a_row_on_another_data_set_is_one_file(tmp_path, prepared, row):
     cfg = Config.fromfile(tmp_path / 'mine.py')
     assert_shows_the_set(cfg)
     assert cfg.model == load(row).model
-    cfg = run_setup.training_config(str(tmp_path / 'mine.py'), dict(data_root=str(prepared)), from_scratch=True)
+    cfg = run_config.training_config(str(tmp_path / 'mine.py'), dict(data_root=str(prepared)), from_scratch=True)
     assert len(cfg.train_dataloader.dataset.metainfo.classes) == cfg.model.roi_head.bbox_head.num_classes
     assert MODELS.build(cfg.model).roi_head.bbox_head.num_classes == cfg.num_classes
     item = DATASETS.build(cfg.train_dataloader.dataset)[0]

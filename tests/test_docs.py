@@ -106,7 +106,6 @@ def test_the_language_is_plain(page):
     assert not found, f'{page}: {found}; subject first, as in docs/glossary.md'
 
 
-@pytest.mark.xfail(strict=True, reason='images/, deploy/, submission/ and the parts of engine/run_setup.py are to come')
 @pytest.mark.parametrize('page', ['README.md', 'docs/extending.md', 'docs/glossary.md'])
 def test_places_in_the_package_exist(page):
     places = re.findall(r'`((?:\w+/)+(?:\w+\.(?:py|html|css))?)`', read(page))

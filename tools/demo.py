@@ -15,7 +15,7 @@ from cellseg_mm.utils import UserError, one_line_errors, output_folder
 from cellseg_mm.weights import DEFAULT, shipped_models
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+CONFIG = ROOT / 'configs/demo/maskrcnn_lite0_fpn_cbam.py'
 
 
 def run(title: str, tool: str, *arguments: object) -> float:

@@ -1,5 +1,5 @@
-# What makes a row of the ablation train from scratch on two CPU cores in minutes, beside a small model: input and
-# schedule. The rows beside this file are a model and this preset.
+# What lets a small model train on two CPU cores in minutes: input and schedule. The rows beside this file are a model
+# and this preset; they train from scratch.
 _base_ = '../_base_/default_preset.py'
 
 resize = dict(type='Resize', scale=(512, 256), keep_ratio=True)  # drawn images and long ones at their own size

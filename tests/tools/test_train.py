@@ -1,0 +1,53 @@
+"""Parts of tools/train.py; whole runs are in test_tools.py."""
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+from mmengine.config import Config
+
+from cellseg_mm.engine.schedule import Budget
+from cellseg_mm.utils import UserError, write_json
+
+CONFIG = str(ROOT / 'configs/demo/maskrcnn_r18_fpn.py')
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """The tool's module, whose trial finds that 4 epochs fit; ``asked`` lists the budgets."""
+    spec = importlib.util.spec_from_file_location('train', ROOT / 'tools/train.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.asked = []
+
+    def take_schedule(rows, seeds, budget, out, tested):
+        module.asked.append(budget)
+        kept = (out / 'schedule.json').exists()
+        return dict(epochs=7 if kept else 4) if budget or kept else None
+
+    monkeypatch.setattr(module.schedule, 'take_schedule', take_schedule)
+    monkeypatch.setattr(module, 'Row', SimpleNamespace(of=lambda *arguments: arguments))  # no data are read
+    return module
+
+
+def fitted_epochs(train, work_dir, budget=None, resume=False, launcher='none'):
+    cfg = Config.fromfile(CONFIG)
+    cfg.work_dir, cfg.resume = str(work_dir), resume
+    train.fit_epochs_to_budget(cfg, SimpleNamespace(config=CONFIG, budget=budget, launcher=launcher))
+    return cfg.train_cfg.max_epochs
+
+
+def test_a_new_run_chooses_its_epochs_and_a_resumed_one_keeps_them(train, tmp_path):
+    budget = Budget(60)
+    assert fitted_epochs(train, tmp_path) == 15 and not train.asked  # the config's
+    assert fitted_epochs(train, tmp_path, budget) == 4
+    write_json(tmp_path / 'schedule.json', dict(epochs=7))
+    assert fitted_epochs(train, tmp_path, budget, resume=True) == fitted_epochs(train, tmp_path, resume=True) == 7
+    assert fitted_epochs(train, tmp_path) == 15  # a new run without a budget, in the folder of one that had it
+    assert fitted_epochs(train, tmp_path, budget) == 4  # a new run does not take the schedule of an earlier one
+
+
+def test_a_budget_is_refused_under_a_launcher(train, tmp_path):
+    with pytest.raises(UserError, match='--budget is for one process; for several: tools/ablate'):
+        fitted_epochs(train, tmp_path, Budget(60), launcher='pytorch')
