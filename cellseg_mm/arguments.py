@@ -175,10 +175,15 @@ def add_channel_order(
 
 def add_score_threshold(parser: argparse.ArgumentParser, text: str) -> None:
     """``--score-thr``, with its help."""
-    parser.add_argument('--score-thr', type=_score, metavar='SCORE', help=text)
+    parser.add_argument('--score-thr', type=score, metavar='SCORE', help=text)
 
 
-def _score(text: str) -> float:
+def score(text: str) -> float:
+    """A score threshold, for argparse.
+
+    Raises:
+        UserError: If it is not from 0 to 1.
+    """
     value = float(text)
     if not 0 <= value <= 1:
         raise UserError(f'--score-thr {value:g}: scores go from 0 to 1')

@@ -114,7 +114,7 @@ def test_older_pictures_go_and_missing_images_are_told(prepared, results, run_he
     run_here(results, annotations, '--out', out, '--score-thr', 0.2)
     assert read_json(out / 'errors.json')['total']['missed'] < missed
     printed = capsys.readouterr().out
-    assert f'not drawn for want of the image: 3, first {tmp_path.parent / "images"}' in printed
+    assert f'warning: 3 images not found, first {tmp_path.parent / "images"}' in printed
     assert '0 pictures in worst/' in printed and not list((out / 'worst').iterdir())
 
 
