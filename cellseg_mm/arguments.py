@@ -57,9 +57,7 @@ def config_of_test(args: argparse.Namespace) -> tuple:
         UserError: See :func:`testing_config`.
     """
     if args.checkpoint.endswith('.py'):
-        raise UserError(
-            f'{args.checkpoint}: a config where a checkpoint is needed; the checkpoint comes after the config'
-        )
+        raise UserError(f'{args.checkpoint}: is a config, but a checkpoint is needed; give it after the config')
     args.checkpoint = find_checkpoint(args.checkpoint)
     if args.config:
         return testing_config(args.config, args.checkpoint, args.cfg_options)

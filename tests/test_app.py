@@ -166,7 +166,7 @@ def test_files_with_red_and_blue_exchanged_are_shown_right_and_it_is_said(page, 
     swapped = tmp_path / 'swapped.png'
     cv2.imwrite(str(swapped), np.full((60, 120, 3), (30, 60, 200), np.uint8)[..., ::-1])
     upload(page, swapped)
-    shows(page, 'at score 0.50. red and blue exchanged in the file, put right')
+    shows(page, 'at score 0.50. red and blue exchanged in the file, corrected')
     corner = """async picture => {
         await picture.decode()
         const canvas = document.createElement('canvas'), context = canvas.getContext('2d')

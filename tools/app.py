@@ -21,7 +21,7 @@ from cellseg_mm.utils import keep_freed_memory, one_line_errors
 try:
     from cellseg_mm.app import LOWEST_SCORE, build_app, serve
 except ModuleNotFoundError as error:
-    raise SystemExit(f'error: {error}; run `pip install -r requirements-app.txt` first') from error
+    raise SystemExit(f'error: {error}; run `make setup EXTRAS=app` first') from error
 
 
 SAMPLES = Path(__file__).resolve().parents[1] / 'data/samples'

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw training images before and after augmentation, cells outlined by class, so that one can see the masks follow."""
+"""Draw training images before and after augmentation, cells outlined by class, to see that masks follow."""
 
 import argparse
 
@@ -16,7 +16,7 @@ from cellseg_mm.visualization.draw import contact_sheet, draw_outlines
 
 
 def outlined(image: np.ndarray, masks: object, labels: np.ndarray, palette: list) -> np.ndarray:
-    """An RGB picture with its cells outlined, enlarged where it is much smaller than 256 px."""
+    """An RGB image with its cells outlined, enlarged if it is much smaller than 256 px."""
     scale = max(1, round(256 / max(image.shape[:2])))
     return draw_outlines(image, masks, [palette[label] for label in labels], scale)
 
@@ -26,10 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('--out', type=output_folder, required=True, help='folder for augmentation.png')
-    parser.add_argument('--images', type=int, default=4, help='rows (default: 4)')
-    parser.add_argument('--draws', type=int, default=4, help='augmented versions of each (default: 4)')
-    parser.add_argument('--seed', type=int, default=0, help='default: 0')
-    parser.add_argument('--data-root', help="the prepared set, in place of the config's")
+    parser.add_argument('--images', type=int, default=4, help='images to draw, one in each row (default: 4)')
+    parser.add_argument('--draws', type=int, default=4, help='augmented versions of each image (default: 4)')
+    parser.add_argument('--seed', type=int, default=0, help='random seed (default: 0)')
+    parser.add_argument('--data-root', help="a prepared data set to use instead of the config's")
     args = parser.parse_args()
     cfg = load_config(args.config, dict(data_root=args.data_root) if args.data_root else None)
     init_default_scope('mmdet')
@@ -39,7 +39,7 @@ def main() -> None:
     palette = datasets[0].metainfo['palette']
 
     rows = []
-    # spread over the set, the odd ones that sample data begin with included
+    # spread over the data set, with the odd images at the start of sample data
     for number in np.linspace(0, len(images) - 1, min(args.images, len(images))).astype(int):
         dataset, index = images[number]
         info = LoadCellAnnotations()(dataset.get_data_info(index))

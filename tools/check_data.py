@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Look for what may be wrong with a prepared set: shared images, missing classes, absurd or doubled cells, anchors."""
+"""Check a prepared data set: shared images, missing classes, cells of odd sizes or drawn twice, anchors."""
 
 import argparse
 import contextlib
@@ -26,7 +26,7 @@ def anchor_fit(cfg: Config) -> Check:
     init_default_scope('mmdet')
     fill_from_prepared_data(cfg)
     generator = TASK_UTILS.build(cfg.model.rpn_head.anchor_generator)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
         datasets = list(inner_datasets(DATASETS.build(cfg.train_dataloader.dataset)))
     best_iou = torch.cat([dataset_anchor_iou(dataset, generator) for dataset in datasets]).numpy()
     infos = [dataset.get_data_info(index) for dataset in datasets for index in range(len(dataset))]
@@ -37,7 +37,7 @@ def anchor_fit(cfg: Config) -> Check:
 
 
 def load(path: str, prepared: Path) -> Config:
-    """A config for the prepared set."""
+    """The config with ``data_root`` at the prepared data set."""
     cfg = load_config(path, dict(data_root=str(prepared.absolute())))
     if 'anchor_generator' not in cfg.get('model', {}).get('rpn_head', {}):
         raise UserError(f'{path}: has no model.rpn_head.anchor_generator, so no anchors to check')
@@ -47,8 +47,8 @@ def load(path: str, prepared: Path) -> Config:
 @one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('prepared', type=Path, help='folder that tools/prepare_data.py wrote')
-    parser.add_argument('--config', help='check the anchors of this config too')
+    parser.add_argument('prepared', type=Path, help='prepared data set, written by tools/prepare_data.py')
+    parser.add_argument('--config', help='also check the anchors of this config')
     parser.add_argument('--strict', action='store_true', help='exit with status 1 if there is a warning')
     args = parser.parse_args()
     cfg = load(args.config, args.prepared) if args.config else None

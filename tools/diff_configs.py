@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print the dotted keys in which two configs differ, one a line. Exit status 0 if they are equal, 1 if not."""
+"""Print the dotted keys in which two configs differ, one per line. The exit status is 0 if they are equal, 1 if not."""
 
 import argparse
 import sys

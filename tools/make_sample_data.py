@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw synthetic H&E-like tissue with labelled cells, in the layout of the real data and with all its quirks."""
+"""Draw synthetic H&E-like tissue with labelled cells, in the course task's layout with all its quirks."""
 
 import argparse
 
@@ -12,10 +12,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('out', type=output_folder, help='folder to write train/, test/ and test_release/ into')
     parser.add_argument(
-        '--images', type=int, default=40, help='labelled images in all, a quarter for the test split (default: 40)'
+        '--images', type=int, default=40, help='number of labelled images, a quarter of them for test (default: 40)'
     )
     parser.add_argument('--size', type=int, default=256, help='height and width of most images in px (default: 256)')
-    parser.add_argument('--seed', type=int, default=0, help='default: 0')
+    parser.add_argument('--seed', type=int, default=0, help='random seed (default: 0)')
     args = parser.parse_args()
     make_sample_data(args.out, args.images, args.size, args.seed)
     print(f'written to {args.out}; next: python tools/prepare_data.py {args.out} --out data/cells')

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert labelled images of any known format into what training reads (formats: data/README.md)."""
+"""Convert labelled images of any known format to a prepared data set for training (formats: data/README.md)."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from cellseg_mm.utils import one_line_errors, output_folder
 
 
 def summary(statistics: dict, out: Path) -> str:
-    """What was found, as a table of cells a class and split and a few lines."""
+    """The statistics as text: a table of cells by class and split, then a few lines."""
     splits = list(statistics['images'])
     width = max(map(len, [*statistics['classes'], 'all classes']))
     rows = [f'{"":{width}}' + ''.join(f'{split:>10}' for split in splits)]
@@ -22,10 +22,10 @@ def summary(statistics: dict, out: Path) -> str:
     if statistics['left_out']:
         notes.append(f'outlines without a pixel in their image, left out: {statistics["left_out"]:,}')
     if statistics['groups'] != statistics['images']:
-        told = ', '.join(f'{split} {count:,}' for split, count in statistics['groups'].items())
-        notes.append(f'groups (patients or slides): {told}')
+        counts = ', '.join(f'{split} {count:,}' for split, count in statistics['groups'].items())
+        notes.append(f'groups (patients or slides): {counts}')
         if statistics['test_groups_in_training']:
-            notes.append(f'groups of test that train or val have too: {statistics["test_groups_in_training"]:,}')
+            notes.append(f'groups of test that are also in train or val: {statistics["test_groups_in_training"]:,}')
     notes += describe_notes(statistics.get('notes', []))
     notes += [
         f'note on {entry["objects"]:,} {entry["note"]} (in {entry["images"]:,} images, {entry["first"]} first)'
@@ -40,20 +40,20 @@ def summary(statistics: dict, out: Path) -> str:
         f'mean (RGB) {statistics["mean"]}, std {statistics["std"]}, of the training split',
     ]
     if not statistics['images']['test']:
-        rows.append('no test split: the source names none')
+        rows.append('no test split in the source')
     elif not statistics['labelled_images']['test']:
         rows.append('no labels for the test split: tools/test.py predicts on it but cannot score it')
     return '\n'.join([*rows, f'written to {out}'])
 
 
 def describe_notes(notes: list) -> list:
-    """Lines on images that are not plain 8-bit RGB."""
+    """Lines about images that are not plain 8-bit RGB."""
     lines = [f'note on {entry["images"]:,} of the images, {entry["first"]} first: {entry["note"]}' for entry in notes]
     scales = {part for entry in notes for part in entry['note'].split('; ') if part.endswith('becomes 255')}
     if len(scales) > 1:
         lines.append(
-            'what becomes 255 is told from the brightest pixel of each image on its own, so that here one brightness '
-            'has become several; to avoid that write them as 8 bits by one scale, and those to predict on likewise'
+            'what becomes 255 depends on the brightest pixel of each image, so equal brightness became unequal here; '
+            'to avoid this, write all images as 8 bits with one scale, also those to predict on'
         )
     return lines
 
@@ -63,47 +63,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('src', type=Path, metavar='SOURCE', help='folder of images and labels, or a COCO JSON file')
     parser.add_argument(
-        '--out', type=output_folder, default=Path('data/cells'), help='the prepared set (default: data/cells)'
+        '--out',
+        type=output_folder,
+        default=Path('data/cells'),
+        help='the prepared data set to write (default: data/cells)',
     )
-    parser.add_argument('--format', choices=['auto', *FORMATS], default='auto', help='of SOURCE (default: auto)')
+    parser.add_argument('--format', choices=['auto', *FORMATS], default='auto', help='format of SOURCE (default: auto)')
     parser.add_argument(
         '--val-fraction',
         type=float,
         default=0.2,
-        help='share of training images to validate on, where nothing is named val (default: 0.2)',
+        help='share of the training images for validation, if SOURCE has no val split (default: 0.2)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the split (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, help='random seed of the split (default: 0)')
     parser.add_argument(
         '--channel-order',
         choices=['auto', 'rgb', 'bgr'],
         default='auto',
-        help="the files' own order (default: auto, told from the stain)",
+        help='channel order of the files (default: auto, found from the stain)',
     )
     parser.add_argument(
-        '--classes', nargs='+', metavar='NAME', help="names of class 1, 2, ..., after SOURCE (default: the format's)"
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help="names of classes 1, 2, ...; give them after SOURCE (default: the format's)",
     )
     parser.add_argument(
         '--groups',
         nargs='?',
         const='patient',
         metavar='REGEX',
-        help='keep the training images of a patient or slide on one side of the split, told by the name: its TCGA '
-        'barcode, else the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient); '
-        'after SOURCE',
+        help='keep the training images of a patient or slide on one side of the split; the file name shows it: its '
+        'TCGA barcode, or the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient). '
+        'Give it after SOURCE',
     )
     parser.add_argument(
         '--part',
         choices=['cell', 'nucleus'],
         default='cell',
-        help="of QuPath's cells, which have an outline of both (default: cell)",
+        help="which outline of QuPath's cells to take, where they have both (default: cell)",
     )
     parser.add_argument(
         '--splits',
         type=Path,
         metavar='FILE.csv',
-        help='a table with the columns name and split (train, val or test), a row an image; folders then do not count',
+        help='table with the columns name and split (train, val or test), a row for each image; replaces the folders',
     )
-    parser.add_argument('--workers', type=int, help='processes (default: one a processor)')
+    parser.add_argument('--workers', type=int, help='processes (default: one per processor)')
     args = parser.parse_args()
     statistics = prepare(
         args.src,

@@ -14,12 +14,12 @@ from cellseg_mm.utils import UserError
 
 @contextmanager
 def fixed_randomness(*key: int) -> Iterator:
-    """Within the block, ``random`` and ``numpy.random`` draw from a stream that ``key`` alone decides.
+    """Within the block, ``random`` and ``numpy.random`` draw from a stream that depends only on ``key``.
 
-    torch's generator is left alone: transforms do not draw from it, and the model does.
+    torch's generator stays as it is: the model draws from it, transforms do not.
 
     Args:
-        *key (int): Numbers from 0 on, such as (seed, epoch, index).
+        *key (int): Numbers from 0, such as (seed, epoch, index).
     """
     states = random.getstate(), np.random.get_state()
     words = np.random.SeedSequence(key).generate_state(4)
@@ -34,26 +34,26 @@ def fixed_randomness(*key: int) -> Iterator:
 
 @DATASETS.register_module()
 class CellDataset(CocoDataset):
-    """A prepared set: COCO annotations, with an instance-id map an image.
+    """A prepared data set: COCO annotations, with an id map for each image.
 
-    Augmentation draws from (seed, epoch, index of the image), so that runs repeat and resume exactly with any number of
-    workers; stock datasets draw from the workers' streams. An image that a stock wrapper repeats within an epoch is
-    augmented alike each time, one that :class:`RedrawDataset` repeats is not. :class:`SeedHook` sets seed and epoch.
+    Augmentation draws from (seed, epoch, index of the image), so runs repeat and resume exactly with any number of
+    workers; stock datasets draw from the workers' streams. If a stock wrapper repeats an image within an epoch, all
+    copies are augmented the same way; with :class:`RedrawDataset` they differ. :class:`SeedHook` sets seed and epoch.
 
     Args:
         *args: As for :class:`mmdet.datasets.CocoDataset`.
         instance_prefix (str): Folder of the id maps, below ``data_root``.
-        **kwargs: Likewise.
+        **kwargs: As for :class:`mmdet.datasets.CocoDataset`.
     """
 
     def __init__(self, *args, instance_prefix: str = 'instances', **kwargs) -> None:
         self.instance_prefix = instance_prefix
-        # in shared memory, because workers that live over several epochs hold copies of the dataset
+        # in shared memory, because persistent workers hold copies of the dataset
         self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
         super().__init__(*args, **kwargs)
 
     def set_randomness(self, seed: int, epoch: int) -> None:
-        """Seed of the run and the epoch, from 0 on, that augmentation draws from; workers see it too."""
+        """Set the seed of the run and the epoch, from 0, that augmentation draws from; workers see them too."""
         self._seed_and_epoch.copy_(torch.tensor([seed, epoch]))
 
     def __getitem__(self, index: int) -> dict:
@@ -61,29 +61,29 @@ class CellDataset(CocoDataset):
         return self.draw(index)
 
     def draw(self, index: int, number: int = 0) -> dict:
-        """The same, as the draw of this number, from 0 on, within the epoch."""
+        """The image at ``index`` as the draw with this number, from 0, within the epoch."""
         with fixed_randomness(*self._seed_and_epoch.tolist(), index, number):
             return super().__getitem__(index)
 
     def filter_data(self) -> list:
-        """mmdet's.
+        """As in mmdet.
 
         Raises:
             UserError: If no image is left.
         """
         kept = super().filter_data()
         if not kept:
-            found = f'{len(self.data_list)} images, of which filter_cfg {self.filter_cfg} leaves none'
-            raise UserError(f'{self.ann_file}: {found if self.data_list else "lists no image"}')
+            found = f'filter_cfg {self.filter_cfg} leaves none of its {len(self.data_list)} images'
+            raise UserError(f'{self.ann_file}: {found if self.data_list else "lists no images"}')
         return kept
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """mmdet's; where there is an id map, also ``instance_map_path``, and ``instance_id`` and ``area`` of each."""
+        """As in mmdet; with an id map, also ``instance_map_path``, and ``instance_id`` and ``area`` of each."""
         info = super().parse_data_info(raw_data_info)
         name = raw_data_info['raw_img_info'].get('instance_map')
         if name:
             info['instance_map_path'] = str(Path(self.data_root or '') / self.instance_prefix / name)
-            # mmdet drops what is empty or of another class; what it kept, it kept with the very same segmentation
+            # mmdet drops empty instances and those of other classes; the others keep their very segmentation object
             entries = {id(entry['segmentation']): entry for entry in raw_data_info['raw_ann_info']}
             for instance in info['instances']:
                 entry = entries[id(instance['mask'])]
@@ -93,11 +93,11 @@ class CellDataset(CocoDataset):
 
 @DATASETS.register_module()
 class RedrawDataset(RepeatDataset):
-    """A :class:`CellDataset` repeated within an epoch, augmented anew each time: several windows of each image.
+    """A :class:`CellDataset` repeated within an epoch, each time with new augmentation: several windows of each image.
 
     Args:
-        dataset (dict | CellDataset): What is repeated.
-        times (int): Draws of each image an epoch.
+        dataset (dict | CellDataset): The dataset to repeat.
+        times (int): Draws of each image in an epoch.
         lazy_init (bool): As in mmengine's wrapper.
     """
 
@@ -108,7 +108,7 @@ class RedrawDataset(RepeatDataset):
 
 
 def inner_datasets(dataset: object) -> Iterator:
-    """A dataset, or those that a wrapper (repeated, concatenated) holds."""
+    """A dataset, or all datasets in a wrapper (repeated, concatenated)."""
     inner = getattr(dataset, 'datasets', [dataset.dataset] if hasattr(dataset, 'dataset') else [])
     if not inner:
         yield dataset

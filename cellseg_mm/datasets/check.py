@@ -1,7 +1,7 @@
-"""What may be wrong with a prepared set, looked for before anyone trains on it.
+"""Checks of a prepared data set, before training on it.
 
-A set is read once, into :class:`Images`, :class:`CellTable` and what :func:`read_files` gives; each check is a function
-of these. An image and a crop of it are not recognised as duplicates: thumbnails cannot tell.
+The data set is read once, into :class:`Images`, :class:`CellTable`, :class:`Maps` and the results of
+:func:`read_files`; each check is a function of these. Thumbnails do not show that an image is a crop of another.
 """
 
 import hashlib
@@ -25,30 +25,30 @@ THUMBNAIL_SIDE = 32
 MIN_CORRELATION = 0.9
 # Grey levels; the standard deviation of a thumbnail that shows anything.
 MIN_CONTRAST = 1
-# Between the shares of a class in val or test and in train.
+# The most between the shares of a class in val or test and in train.
 MAX_SHARE_RATIO = 3
 # Of cells that touch the border. Cells of d px strewn over tiles of S px do so in a share of 1 - ((S - d) / (S + d))^2,
-# which is a half where S is about 6 d: such tiles are small for their cells.
+# which is a half if S is about 6 d: such tiles are small for their cells.
 MAX_BORDER_SHARE = 0.5
-# In px; fewer show no cell.
+# In px; a smaller cell cannot be recognised.
 MIN_AREA = 10
 # Between the logarithm of an area and the median of its class, in robust standard deviations (1.4826 times the median
 # absolute deviation). At 5, cells of CoNSeP that are flagged and not below MIN_AREA are fragments of 10 to 29 px.
 MAX_DEVIATION = 5
-# The least that counts as a standard deviation, about a tenth of the area: cells of a class may be all but equal.
+# The least standard deviation, about a tenth of the area, because cells of a class may be almost equal.
 MIN_SPREAD = 0.1
-# Of an image's pixels that regions to ignore cover.
+# Share of an image's pixels in ignored regions.
 MAX_IGNORED_SHARE = 0.5
-# Of a table, and of a list of warnings of one kind.
+# The most rows of a table, and warnings of one kind.
 MAX_ROWS = 20
 
 
 class Check(NamedTuple):
-    """What one check found.
+    """The result of a check.
 
     Attributes:
-        summary: What it looked at and by which rule, in one line.
-        warnings: One line each; none where all is well.
+        summary: What was checked, by which rule, in one line.
+        warnings: One line each; empty if all is well.
         table: Markdown, or empty.
     """
 
@@ -78,11 +78,11 @@ class Images(NamedTuple):
 
 
 class CellTable(NamedTuple):
-    """M cells of the images; ignored regions are none.
+    """M cells of the images, without ignored regions.
 
     Attributes:
         images: (M,) int64, index of the image.
-        labels: (M,) int64, class index from 0 on.
+        labels: (M,) int64, class index from 0.
         areas: (M,) int64 px.
         boxes: (M, 4) int64 [x, y, width, height] in px.
     """
@@ -102,10 +102,11 @@ class Maps(NamedTuple):
     """What the id maps of N images show.
 
     Attributes:
-        overlaps: (P, 3) int64: index of the image, and two ids in its map, cells that share more than
-            :data:`MAX_OVERLAP` of the smaller.
-        parts: (Q, 3) int64: index of the image, id of a cell in more than :data:`MAX_PARTS` separate parts, and parts.
-        ignored: (N,) float64, share of the image's pixels that regions to ignore cover and no cell.
+        overlaps: (P, 3) int64: index of the image, and ids of two cells that share more than :data:`MAX_OVERLAP` of the
+            smaller.
+        parts: (Q, 3) int64: index of the image, id of a cell in more than :data:`MAX_PARTS` separate parts, number of
+            parts.
+        ignored: (N,) float64, share of the image's pixels in ignored regions and not in a cell.
     """
 
     overlaps: np.ndarray
@@ -114,7 +115,7 @@ class Maps(NamedTuple):
 
 
 def read_maps(root: Path, images: Images) -> Maps:
-    """Look into the id maps of a prepared set; one that is missing or not readable shows nothing.
+    """Look into the id maps of a prepared data set; missing and unreadable ones are skipped.
 
     Raises:
         UserError: See :func:`read_annotations`.
@@ -137,7 +138,7 @@ def read_maps(root: Path, images: Images) -> Maps:
 
 
 def _ignored_ids(root: Path, images: Images) -> list:
-    """Of each image the ids of its regions to ignore."""
+    """The ids of the ignored regions of each image."""
     found = [[] for _ in images.names]
     first = 0
     for split_name in SPLITS:
@@ -151,13 +152,13 @@ def _ignored_ids(root: Path, images: Images) -> list:
 
 
 def read_annotations(root: Path) -> tuple:
-    """The annotations of a prepared set.
+    """The annotations of a prepared data set.
 
     Returns:
         tuple: :class:`Images`, :class:`CellTable` and the names of the C classes, list[str].
 
     Raises:
-        UserError: If it is no prepared set.
+        UserError: If it is not a prepared data set.
     """
     images, cells = [], []
     for split, split_name in enumerate(SPLITS):
@@ -177,11 +178,11 @@ def read_annotations(root: Path) -> tuple:
                 if not entry['iscrowd']
             ]
         except OSError as error:
-            raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes a prepared set') from error
+            raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes a prepared data set') from error
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path}: is no annotation file of tools/prepare_data.py ({error!r})') from error
+            raise UserError(f'{path}: is not an annotation file of tools/prepare_data.py ({error!r})') from error
     if not images:
-        raise UserError(f'{root}: its annotations name no image')
+        raise UserError(f'{root}: its annotations list no images')
     names, splits, sizes, maps = map(np.array, zip(*images, strict=True))
     indices, labels, areas, boxes = map(np.array, zip(*cells, strict=True)) if cells else np.zeros((4, 0), int)
     return Images(names, splits, sizes, maps), CellTable(indices, labels, areas, boxes.reshape(-1, 4)), classes
@@ -191,8 +192,8 @@ def read_files(root: Path, images: Images) -> tuple:
     """Look into the image and the id map of each, with a progress bar.
 
     Returns:
-        tuple: (N, S, S) float32 thumbnails, grey and squeezed to a square; (N,) str digests of all pixels; and what is
-        missing or of another size than the annotations say, list[str]. Zeros and '' for an image that is missing.
+        tuple: (N, S, S) float32 thumbnails, grey and squeezed to a square; (N,) str digests of all pixels; list[str] of
+        missing files and of sizes that differ from the annotations. A missing image has zeros and ''.
     """
     thumbnails = np.zeros((len(images.names), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.float32)
     digests, problems = [''] * len(images.names), []
@@ -223,7 +224,7 @@ def _map_shape(path: Path) -> tuple | None:
 
 
 def check_files(images: Images, problems: list) -> Check:
-    """Whether all files are there and of their size, from what :func:`read_files` found."""
+    """Whether all files are there with the right size, from the problems of :func:`read_files`."""
     counts = f'{len(images.names):,} images, {np.count_nonzero(images.maps != ""):,} id maps'
     return Check(f'{counts}; missing or of another size: {len(problems)}', _capped(problems))
 
@@ -251,7 +252,7 @@ def best_correlation(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def check_duplicates(images: Images, thumbnails: np.ndarray, digests: np.ndarray) -> Check:
-    """Whether splits share images: the same pixels, or copies of another encoding, brightness, size, flip or turn."""
+    """Whether splits share images: equal pixels, or copies, recoded, brightened, resized, flipped or turned."""
     correlation = best_correlation(thumbnails)
     same = (digests[:, None] == digests) & (digests != '')
     alike = ((correlation > MIN_CORRELATION) | same) & (images.splits[:, None] < images.splits)
@@ -263,13 +264,13 @@ def check_duplicates(images: Images, thumbnails: np.ndarray, digests: np.ndarray
     ]
     return Check(
         f'pairs of different splits that correlate by more than {MIN_CORRELATION}, flipped or turned: {len(pairs)}',
-        ['a split that shares images with another does not tell how a model does on new ones'] if pairs else [],
+        ['splits share images, so metrics do not show how a model does on new ones'] if pairs else [],
         _capped_table(['image', 'other image', 'correlation'], rows),
     )
 
 
 def check_class_balance(images: Images, cells: CellTable, classes: list) -> Check:
-    """Whether each class is in each labelled split, in a share like that in train."""
+    """Whether each labelled split has each class, in a similar share as train."""
     counts = np.zeros((len(SPLITS), len(classes)), int)
     np.add.at(counts, (images.splits[cells.images], cells.labels), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -308,9 +309,9 @@ def check_border(images: Images, cells: CellTable) -> Check:
 
 
 def check_sizes(images: Images, cells: CellTable, classes: list) -> Check:
-    """Cells of fewer than :data:`MIN_AREA` px, or of a size far off the rest of their class.
+    """Cells of fewer than :data:`MIN_AREA` px, or of a very different size than the others of their class.
 
-    A cell on the border may be cut, so it sets no standard, and only its being too large counts.
+    A cell on the border may be cut, so it does not count for the median, and cannot be too small.
     """
     logs, whole = np.log(np.maximum(cells.areas, 1)), ~cells.on_border(images)
     medians, deviations = np.zeros(len(logs)), np.zeros(len(logs))
@@ -337,7 +338,7 @@ def check_sizes(images: Images, cells: CellTable, classes: list) -> Check:
     return Check(
         f'below {MIN_AREA} px, or off the class by more than {MAX_DEVIATION} robust standard deviations of log area: '
         f'{len(order):,} of {len(logs):,} cells',
-        ['look at them: are they fragments, or several cells in one?'] if len(order) else [],
+        ['look at these cells: are they fragments, or several cells in one?'] if len(order) else [],
         _capped_table(['image', 'class', 'area in px', 'median of the class', 'x y width height'], rows),
     )
 
@@ -348,22 +349,22 @@ def check_empty(images: Images, cells: CellTable) -> Check:
     empty = labelled & (np.bincount(cells.images, minlength=len(images.names)) == 0)
     places = images.places()
     warnings = [f'{places[index]}: is there no cell, or is its mask missing?' for index in np.flatnonzero(empty)]
-    return Check(f'{empty.sum():,} of {labelled.sum():,} labelled images are without a cell', _capped(warnings))
+    return Check(f'{empty.sum():,} of {labelled.sum():,} labelled images have no cell', _capped(warnings))
 
 
 def check_overlaps(images: Images, maps: Maps) -> Check:
-    """Cells over one another: drawn twice, by two annotators, or nuclei within cells."""
+    """Cells over one another: labelled twice, as by two annotators, or nuclei within cells."""
     counts = np.bincount(maps.overlaps[:, 0], minlength=len(images.names))
     return Check(
         f'pairs of cells that share more than {MAX_OVERLAP:.0%} of the smaller: {len(maps.overlaps):,} in '
         f'{np.count_nonzero(counts):,} images',
-        ['is each cell there once, or twice, as by two annotators, or with its nucleus?'] if counts.any() else [],
+        ['is a cell labelled twice, as by two annotators, or together with its nucleus?'] if counts.any() else [],
         _image_table(images, counts, 'pairs'),
     )
 
 
 def check_parts(images: Images, maps: Maps) -> Check:
-    """Cells in many separate parts: several cells of one id, or all of a class."""
+    """Cells in many separate parts: several cells, or a whole class, with one id."""
     counts = np.bincount(maps.parts[:, 0], minlength=len(images.names))
     return Check(
         f'cells in more than {MAX_PARTS} separate parts: {len(maps.parts):,} in {np.count_nonzero(counts):,} images, '
@@ -374,7 +375,7 @@ def check_parts(images: Images, maps: Maps) -> Check:
 
 
 def check_ignored(images: Images, maps: Maps) -> Check:
-    """How much of the labelled images is ignored, so that nothing there counts."""
+    """How much of the labelled images ignored regions cover."""
     labelled = images.maps != ''
     pixels = images.sizes.prod(axis=1)
     share = np.average(maps.ignored[labelled], weights=pixels[labelled]) if labelled.any() else 0
@@ -382,7 +383,7 @@ def check_ignored(images: Images, maps: Maps) -> Check:
     return Check(
         f'{share:.1%} of the pixels of labelled images are in regions to ignore; {np.count_nonzero(many):,} images of '
         f'more than {MAX_IGNORED_SHARE:.0%}',
-        ['there nothing is learnt or scored; are these regions meant to be ignored?'] if many.any() else [],
+        ['nothing is learnt or scored there; are these regions meant to be ignored?'] if many.any() else [],
         _image_table(images, np.where(many, maps.ignored, 0), 'ignored share'),
     )
 
@@ -400,14 +401,14 @@ def check_cover(images: Images, cells: CellTable) -> Check:
 
 
 def _image_table(images: Images, values: np.ndarray, title: str) -> str:
-    """A table of the images with a value, the largest first."""
+    """A table of the images with a value above 0, the largest first."""
     order = np.argsort(-values, kind='stable')
     places = images.places()
     return _capped_table(['image', title], [[places[index], values[index].item()] for index in order if values[index]])
 
 
 def check_anchors(best_iou: np.ndarray, labels: np.ndarray, classes: list, iou_thr: float, max_share: float) -> Check:
-    """Which training cells no anchor of a config fits, so that they cannot be learnt.
+    """How many training cells fit no anchor of a config and cannot be learnt.
 
     Args:
         best_iou (ndarray): (M,) best IoU of each training cell with any anchor.
@@ -433,10 +434,10 @@ def check_anchors(best_iou: np.ndarray, labels: np.ndarray, classes: list, iou_t
 
 
 def check_prepared_set(root: Path) -> dict:
-    """All checks but that of the anchors.
+    """All checks except that of the anchors.
 
     Args:
-        root (Path): The prepared set.
+        root (Path): The prepared data set.
 
     Returns:
         dict[str, Check]: By title.
@@ -477,7 +478,7 @@ def _capped(lines: list) -> list:
 
 
 def _capped_table(header: list, rows: list) -> str:
-    """A table of the first rows, empty without any."""
+    """A table of the first rows; empty without rows."""
     more = len(rows) - MAX_ROWS
     table = markdown_table(header, rows[:MAX_ROWS]) if rows else ''
     return f'{table}\nand {more} more' if more > 0 else table

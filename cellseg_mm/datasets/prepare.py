@@ -1,4 +1,4 @@
-"""From labelled images in any of the formats to what training reads.
+"""From labelled images in any format to a prepared data set.
 
 ::
 
@@ -6,7 +6,7 @@
     OUT/instances/NAME.tif                  # id layers, see cellseg_mm.structures.write_layers
     OUT/annotations/{train,val,test}.json   # COCO; "instance_id" of an annotation is its id in the image's map
     OUT/statistics.json
-    OUT/source.json                         # what it was made of, see .source_state
+    OUT/source.json                         # its source, see .source_state
 """
 
 import json
@@ -35,11 +35,11 @@ from .stain import channel_order, label_correlation, misplaced_labels, stain_dif
 
 FOLDERS = ('images', 'instances', 'annotations')
 WRITTEN = (*FOLDERS, 'statistics.json', 'source.json')
-JUNK = ('.DS_Store', '.directory', 'Thumbs.db', 'desktop.ini')  # which file managers leave behind them
-MISPLACED_NOTE = 'cells that look like their surroundings: are these outlines or ids those of this image, in its px?'
-# Share of the pixels of a split's labelled images that may be ignored.
+JUNK = ('.DS_Store', '.directory', 'Thumbs.db', 'desktop.ini')  # which file managers leave behind
+MISPLACED_NOTE = 'cells that look like their surroundings: do these labels belong to this image, in its px?'
+# The largest share of the pixels of a split's labelled images in ignored regions.
 MAX_IGNORED = 0.95
-# Of a file name without its ending, in bytes; file systems allow 255, and other endings come to it.
+# Of a file name without its ending, in bytes; file systems allow 255, endings included.
 MAX_NAME = 200
 
 
@@ -56,30 +56,30 @@ def prepare(
     part: str = 'cell',
     splits: Path | None = None,
 ) -> dict:
-    """Convert ``src`` into the prepared set ``out``, which appears whole or not at all; an older one is replaced.
+    """Convert ``src`` into the prepared data set ``out``, which appears whole or not at all; it replaces an older one.
 
-    Where ``out`` is a link, the set is written where it leads.
+    If ``out`` is a link, the data set is written to its target.
 
     Args:
         src (Path): A folder, or a JSON file, in one of the formats of :mod:`cellseg_mm.datasets.formats`.
-        out (Path): The prepared set: new, empty, or an older prepared set with nothing else in it.
-        classes (tuple[str] | None): Names of class 1, 2, ...; those of the format if None.
-        val_fraction (float): Share of the training images that go to validation, above 0 and below 1, unless the source
-            tells which images are for validation.
+        out (Path): The prepared data set: new, empty, or an older prepared data set with nothing else in it.
+        classes (tuple[str] | None): Names of classes 1, 2, ...; those of the format if None.
+        val_fraction (float): Share of the training images that go to validation, above 0 and below 1, if the source has
+            no validation images.
         seed (int): Of the split.
-        order (str): Channel order of the files: ``'rgb'``, ``'bgr'`` or ``'auto'`` (told from the stain).
-        workers (int | None): Processes; as many as processors if None.
+        order (str): Channel order of the files: ``'rgb'``, ``'bgr'`` or ``'auto'`` (found from the stain).
+        workers (int | None): Number of processes; one per processor if None.
         source_format (str): Of :data:`cellseg_mm.datasets.formats.FORMATS`, or ``'auto'``.
-        groups (str | None): What keeps training images on one side of the split, see :func:`group_names`; if None, the
-            patients where the format tells them (MoNuSAC), else each image is on its own.
-        part (str): Of cells whose nucleus has an outline of its own (QuPath's), ``'cell'`` or ``'nucleus'``.
-        splits (Path | None): A table of the images' splits, see :func:`read_splits`, in place of those of the folders.
+        groups (str | None): Rule for images that stay on one side of the split, see :func:`group_names`; if None, the
+            patients if the format names them (MoNuSAC), else each image is its own group.
+        part (str): ``'cell'`` or ``'nucleus'``, where both have an outline (QuPath).
+        splits (Path | None): A table of the splits, see :func:`read_splits`, in place of those of the folders.
 
     Returns:
-        dict: What was written to ``statistics.json``.
+        dict: The content of ``statistics.json``.
 
     Raises:
-        UserError: For input that cannot be converted, or an ``out`` that holds ``src`` or files of others.
+        UserError: For input that cannot be converted, or an ``out`` that holds ``src`` or foreign files.
     """
     src, out = Path(src), Path(out).resolve()
     if not 0 < val_fraction < 1:
@@ -89,7 +89,7 @@ def prepare(
         raise UserError(f'{src}: is in {out}, which would be replaced; choose another --out')
     samples, classes = find_format(src, source_format).find_samples(src, classes)
     if len({name.casefold() for name in classes}) != len(classes) or not all(classes):
-        raise UserError(f'--classes {" ".join(classes)}: each class needs a name of its own')
+        raise UserError(f'--classes {" ".join(classes)}: each class needs its own name')
     if splits is not None:
         samples = _assign_splits(src, samples, splits)
     if groups is not None:
@@ -99,14 +99,14 @@ def prepare(
     _check_samples(src, samples)
 
     partial, old = (out.with_name(f'.{out.name}.{kind}') for kind in ('partial', 'old'))
-    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed run
     try:
         for folder in FOLDERS:
             (partial / folder).mkdir(parents=True)
         statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
         notes = [entry['note'] for entry in statistics.get('label_notes', [])]
         if part == 'nucleus' and PART_NOTES['nucleus'] not in notes:
-            raise UserError(f'{src}: no cell in it has an outline of its nucleus, which --part nucleus would take')
+            raise UserError(f'{src}: no cell has an outline of its nucleus, which --part nucleus needs')
         record_source(src, partial, [sample.image for sample in samples])
         if out.exists():
             _remove(old)
@@ -116,26 +116,24 @@ def prepare(
     except PermissionError as error:
         raise UserError(f'{error.filename}: {error.strerror}; choose another --out') from error
     finally:
-        if old.exists() and not out.exists():  # this run, or one that was killed, ended between the two renames
+        if old.exists() and not out.exists():  # this run or a killed one ended between the two renames
             old.rename(out)
         shutil.rmtree(partial, ignore_errors=True)
     return statistics
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raise :class:`UserError` unless ``out`` is free, empty, or a prepared set with nothing else in it."""
+    """Raise :class:`UserError` unless ``out`` is free, empty, or a prepared data set with nothing else in it."""
     if out.exists() and not out.is_dir():
         raise UserError(f'{out}: is a file; choose another --out')
     names = sorted({path.name for path in out.iterdir()} - {*JUNK}) if out.exists() else []
     foreign = [name for name in names if name not in WRITTEN]
     if names and not is_prepared(out):
-        raise UserError(
-            f'{out}: exists and is not a prepared set, {(foreign or names)[0]} is in it; choose another --out'
-        )
+        raise UserError(f'{out}: is not a prepared data set, {(foreign or names)[0]} is in it; choose another --out')
     if foreign:
         raise UserError(
-            f'{out / foreign[0]}: is no part of a prepared set, and would be deleted with the old one; move it, or '
-            'choose another --out'
+            f'{out / foreign[0]}: is not part of a prepared data set and would be deleted with the old one; move it, '
+            'or choose another --out'
         )
 
 
@@ -147,7 +145,7 @@ def _remove(path: Path) -> None:
 
 
 def with_own_names(samples: list) -> list:
-    """Samples whose name is in several splits, as ``image_00`` of train and of test, with the split before it."""
+    """The samples; names that are in several splits, such as ``image_00``, get the split as a prefix."""
     splits = defaultdict(set)
     for sample in samples:
         splits[sample.name.casefold()].add(sample.split)
@@ -160,10 +158,10 @@ def with_own_names(samples: list) -> list:
 
 
 def _assign_splits(src: Path, samples: list, path: Path) -> list:
-    """The samples with the splits of a table, which has a row for each image and no other.
+    """The samples with the splits of a table that has one row for each image.
 
     Raises:
-        UserError: See :func:`read_splits`; or if table and images differ, or an image without labels is not for test.
+        UserError: See :func:`read_splits`; or if table and images differ, or an image without labels is not in test.
     """
     splits = read_splits(path)
     names = {sample.name for sample in samples}
@@ -172,21 +170,19 @@ def _assign_splits(src: Path, samples: list, path: Path) -> list:
         raise UserError(f'{path}: the image {name} {reason}')
     for sample in samples:
         if sample.source is None and splits[sample.name] != 'test':
-            raise UserError(f'{sample.image}: no labels, so it cannot be for {splits[sample.name]}, as {path} says')
+            raise UserError(f'{sample.image}: no labels, so it cannot be in {splits[sample.name]}, as {path} says')
     return [replace(sample, split=splits[sample.name]) for sample in samples]
 
 
 def _check_samples(src: Path, samples: list) -> None:
-    """Raise :class:`UserError` for names that are not unique or no file names, or too few training images."""
+    """Raise :class:`UserError` for repeated or too long names, or too few training images."""
     places = {}
     for sample in samples:
         if len(sample.name.encode()) > MAX_NAME:
             raise UserError(f'{sample.image}: the name is too long; at most {MAX_NAME} bytes without its ending')
-        other = places.setdefault(sample.name.casefold(), sample)  # some file systems know no case
+        other = places.setdefault(sample.name.casefold(), sample)  # some file systems ignore case
         if other is not sample:
-            raise UserError(
-                f'{sample.image}: the name {sample.name} is in {other.split}/ too; give one of them another name'
-            )
+            raise UserError(f'{sample.image}: the name {sample.name} is in {other.split}/ too; rename one of them')
     has_val = any(sample.split == 'val' for sample in samples)
     count, needed = sum(sample.split == 'train' for sample in samples), 1 if has_val else 2
     if count < needed:
@@ -197,13 +193,13 @@ def _check_samples(src: Path, samples: list) -> None:
 def _convert(
     samples: list, out: Path, classes: tuple, val_fraction: float, seed: int, order: str, workers: int | None
 ) -> dict:
-    """Write all files of the set into ``out``; return its statistics."""
+    """Write all files of the data set into ``out`` and return its statistics."""
     tasks = [(sample, order, out, len(classes)) for sample in samples]
     labels = _parallel(_convert_sample, tasks, workers, 'converting')
     reason = 'as given'
     if order == 'auto':
         order, reason = channel_order([label['stain_difference'] for label in labels if label['split'] == 'train'])
-        # each was written as its own stain tells; the set decides
+        # each was written in the order that its own stain shows; the whole data set decides
         tasks = [(sample, order, out) for sample, label in zip(samples, labels, strict=True) if label['order'] != order]
         _parallel(_rewrite_image, tasks, workers, 'exchanging red and blue')
 
@@ -245,7 +241,7 @@ def _convert(
         seed=seed,
     )
     notes = _count_notes(samples, [label['note'] for label in labels])
-    if notes:  # without any the file is as it ever was: an ablation knows its set by it
+    if notes:  # otherwise the file stays the same: an ablation identifies its data set by it
         statistics['notes'] = notes
     label_notes = _count_label_notes(samples, labels)
     if label_notes:
@@ -255,7 +251,7 @@ def _convert(
 
 
 def _count_notes(samples: list, notes: list) -> list:
-    """Each different note with the number of images and the name of the first; ``''`` is none."""
+    """Each different note with its number of images and the name of the first; ``''`` does not count."""
     found = {}
     for sample, note in zip(samples, notes, strict=True):
         if note:
@@ -264,7 +260,7 @@ def _count_notes(samples: list, notes: list) -> list:
 
 
 def _count_label_notes(samples: list, labels: list) -> list:
-    """Each different note on labels with the number of objects and of images, and the labels' file of the first."""
+    """Each different note on labels with its numbers of objects and images, and the first file of labels."""
     found = {}
     for sample, label in zip(samples, labels, strict=True):
         for note, count in label['label_notes'].items():
@@ -280,7 +276,7 @@ def _count_label_notes(samples: list, labels: list) -> list:
 
 
 def _check_ignored(labels: list, splits: np.ndarray) -> None:
-    """Raise :class:`UserError` for a split in which all but nothing is left to score."""
+    """Raise :class:`UserError` for a split in which almost nothing is left to score."""
     for split in SPLITS:
         chosen = [label for label, own in zip(labels, splits, strict=True) if own == split]
         ignored = sum(label['ignored_pixels'] for label in chosen)
@@ -296,7 +292,7 @@ def _check_ignored(labels: list, splits: np.ndarray) -> None:
 
 
 def _coco(chosen: list, classes: tuple) -> dict:
-    """COCO content of one split, from (what :func:`_convert_labels` gave, image id) for each of its images."""
+    """COCO content of one split, from (result of :func:`_convert_sample`, image id) of each of its images."""
     annotations = [dict(entry, image_id=image_id) for label, image_id in chosen for entry in label['annotations']]
     return dict(
         images=[dict(label['image'], id=image_id) for label, image_id in chosen],
@@ -310,7 +306,7 @@ def _spread(values: list) -> dict:
 
 
 def _image_ids(samples: list) -> list:
-    """The source's ids where it gives them, other numbers elsewhere; unique over the set."""
+    """The ids of the source where it has them, other numbers elsewhere; all different."""
     given = {sample.image_id for sample in samples} - {None}
     free = (number for number in range(1, len(samples) + len(given) + 1) if number not in given)
     return [next(free) if sample.image_id is None else sample.image_id for sample in samples]
@@ -321,7 +317,7 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def _parallel(function: Callable, tasks: list, workers: int | None, title: str) -> list:
-    """Results of ``function(*task)`` in the order of the tasks, with a progress bar; the first error ends it."""
+    """Results of ``function(*task)`` in the order of the tasks, with a progress bar; the first error stops all."""
     if not tasks:
         return []
     workers = min(workers or os.cpu_count() or 1, len(tasks))
@@ -331,11 +327,11 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
             for future in as_completed(futures):
                 future.result()
                 progress.update()
-        except BrokenProcessPool as error:  # scipy's reader of MAT files, for one, crashes on some that are damaged
+        except BrokenProcessPool as error:  # scipy's reader of MAT files crashes on some damaged ones
             left = next(task for task, future in zip(tasks, futures, strict=True) if future.exception())
             raise UserError(
-                f'{left[0].image}: a process died while it or one of the next was read: their files are damaged, or '
-                'the memory is full (fewer --workers need less)'
+                f'{left[0].image}: a process died while reading this image or one of the next: a file is damaged, or '
+                'memory ran out (fewer --workers need less)'
             ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -344,9 +340,9 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
 
 
 def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> dict:
-    """Write image and instance map; return its COCO entries and what the whole set is judged by.
+    """Write image and id map; return its COCO entries and what the whole data set is judged by.
 
-    With order ``'auto'`` the image is written as its own stain tells; which that is, is in the result.
+    With order ``'auto'`` the image is written in the order that its own stain shows; the result holds that order.
     """
     image, note = sample.read_image()
     height, width = image.shape[:2]
@@ -377,7 +373,7 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
 
 
 def _count_ignored(instances: Instances) -> int:
-    """Pixels of regions to ignore that no cell has."""
+    """Number of pixels in ignored regions and not in a cell."""
     is_ignored = np.append(False, instances.is_ignored)
     if not is_ignored.any():
         return 0
@@ -386,7 +382,7 @@ def _count_ignored(instances: Instances) -> int:
 
 
 def _annotations(instances: Instances, num_classes: int) -> list:
-    """COCO entries of one image; a region of every class has one for each, for average precision looks at one class."""
+    """COCO entries of one image. A region of every class has one for each, since average precision is by class."""
     count = len(instances.labels)
     codes, boxes, areas = [None] * count, np.zeros((count, 4), int), np.zeros(count, int)
     for layer in instances.layers:
@@ -418,7 +414,7 @@ def _rewrite_image(sample: Sample, order: str, out: Path) -> None:
 
 
 def _write_image(path: Path, image: np.ndarray, order: str) -> None:
-    """Write (H, W, 3) uint8 of the given order in true RGB."""
+    """Write (H, W, 3) uint8 in the given order as true RGB."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if order == 'rgb' else image  # as OpenCV takes it
     if not cv2.imwrite(str(path), bgr):
         raise UserError(f'{path}: cannot be written (disk full?)')

@@ -1,4 +1,4 @@
-"""Whether the files that a prepared set was made of are still the same."""
+"""Whether the source files of a prepared data set are still the same."""
 
 import hashlib
 import os
@@ -7,12 +7,14 @@ from pathlib import Path
 
 from cellseg_mm.utils import read_json, write_json
 
+from .splits import SPLITS
+
 NAME = 'source.json'
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder is a prepared set, of whatever version."""
-    names = ('statistics.json', *(f'annotations/{split}.json' for split in ('train', 'val', 'test')))
+    """Whether a folder is a prepared data set of any version."""
+    names = ('statistics.json', *(f'annotations/{split}.json' for split in SPLITS))
     return all((folder / name).is_file() for name in names)
 
 
@@ -21,8 +23,8 @@ def source_state(source: Path, files: list | None = None) -> dict:
 
     Args:
         source (Path): A folder or a file.
-        files (list[str] | None): What counts; if None, all that the folder holds but hidden files, which no format
-            looks for, and prepared sets, which may be written into it.
+        files (list[str] | None): The files that count. If None, all in the folder except hidden files, which no format
+            reads, and prepared data sets, which may be written into it.
     """
     paths = _walk(source) if files is None else [path for path in files if os.path.lexists(path)]
     entries = []
@@ -40,12 +42,12 @@ def _walk(source: Path) -> Iterator:
 
 
 def record_source(source: Path, root: Path, images: list) -> None:
-    """Write into a prepared set what it was made of. In a file of its own, for it is true on this machine alone.
+    """Write the source of a prepared data set into it, in a separate file, because it holds only on this machine.
 
     Args:
-        source (Path): A folder, which counts with all that is in it, for files that are added matter; or a file, which
-            counts with its images alone, for it may lie among other things.
-        root (Path): The prepared set.
+        source (Path): A folder, of which all files count, because added ones matter; or a file, which counts only with
+            its images, because other things may lie beside it.
+        root (Path): The prepared data set.
         images (list[Path]): The images' files.
     """
     source = source.absolute()
@@ -54,11 +56,11 @@ def record_source(source: Path, root: Path, images: list) -> None:
 
 
 def stale_source(root: Path) -> str | None:
-    """What to say if the source of a prepared set has changed since; None if it has not, or is not there."""
+    """A message if the source of a prepared data set has changed since; None if it is unchanged or missing."""
     path = root / NAME
     if not path.is_file():
         return None
-    recorded = read_json(path, 'it says what the set was made of; tools/prepare_data.py writes it')
+    recorded = read_json(path, 'tools/prepare_data.py writes it')
     source = Path(recorded['source'])
     if not source.exists():
         return None

@@ -1,4 +1,4 @@
-"""Splits of whole images: as a table names them, or drawn, stratified by the classes of their cells."""
+"""Splits of whole images: from a table, or drawn and stratified by the classes of their cells."""
 
 import csv
 import re
@@ -11,15 +11,15 @@ from cellseg_mm.utils import UserError
 SPLITS = ('train', 'val', 'test')
 NUM_CANDIDATES = 1000
 TCGA_PATIENT = re.compile(r'TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}', re.IGNORECASE)
-# Numbers, with or without x or y before them, and what stands in brackets: where in a slide a tile lies.
+# Numbers, with or without x or y before them, and text in brackets: the place of a tile in a slide.
 TILE_ENDING = re.compile(r'(?:\s*[\[(][^\])]*[\])]|[\s_-]+[xy]?=?\d+)+$', re.IGNORECASE)
 
 
 def read_splits(path: Path) -> dict:
-    """The split of each image by its name, from a CSV table with the columns ``name`` and ``split``; others may follow.
+    """The split of each image by its name, from a CSV table with the columns ``name`` and ``split``, and maybe others.
 
     Args:
-        path (Path): Its file; names are those of the images without their endings.
+        path (Path): Its file; names are without endings.
 
     Returns:
         dict[str, str]: Name to split, one of :data:`SPLITS`.
@@ -33,23 +33,23 @@ def read_splits(path: Path) -> dict:
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f'{path}: cannot be read as a table ({error})') from error
     if not rows or not {'name', 'split'} <= rows[0].keys():
-        raise UserError(f'{path}: needs the columns name and split, and a row an image')
+        raise UserError(f'{path}: needs the columns name and split, and a row for each image')
     found = {}
     for line, row in enumerate(rows, start=2):
         name, split = row['name'], row['split']
         if split not in SPLITS:
             raise UserError(f'{path}: row {line}: the split is {split!r}; choose from {", ".join(SPLITS)}')
         if name in found:
-            raise UserError(f'{path}: row {line}: the image {name} has a row before this one')
+            raise UserError(f'{path}: row {line}: the image {name} already has a row')
         found[name] = split
     return found
 
 
 def patient_of(name: str) -> str:
-    """The patient or slide that a file name tells, without its ending.
+    """The patient or slide in a file name without its ending.
 
-    Where it holds a barcode of The Cancer Genome Atlas, that of the patient, which is its first three fields; else the
-    name without the numbers and brackets at its end: ``slide7_x512_y0``, ``slide7-3`` and ``slide7 [x=0,y=512]`` are
+    For a barcode of The Cancer Genome Atlas, its first three fields, which name the patient; otherwise the name without
+    the numbers and brackets at its end: ``slide7_x512_y0``, ``slide7-3`` and ``slide7 [x=0,y=512]`` are
     all of ``slide7``.
     """
     barcode = TCGA_PATIENT.search(name)
@@ -61,31 +61,31 @@ def group_names(names: list, rule: str) -> list:
 
     Args:
         names (list[str]): Without endings.
-        rule (str): ``'patient'``, see :func:`patient_of`, or a regular expression of which the first group, or all
-            where it has none, is what images of one group share.
+        rule (str): ``'patient'``, see :func:`patient_of`, or a regular expression. Its first group, or without groups
+            the whole match, is the image's group.
 
     Raises:
-        UserError: If it is no regular expression, or a name does not match.
+        UserError: If it is not a regular expression, or a name does not match.
     """
     if rule == 'patient':
         return [patient_of(name) for name in names]
     try:
         matches = [re.search(rule, name) for name in names]
     except re.error as error:
-        raise UserError(f'--groups {rule}: is no regular expression ({error})') from error
+        raise UserError(f'--groups {rule}: not a regular expression ({error})') from error
     if None in matches:
         raise UserError(f'--groups {rule}: does not match the name {names[matches.index(None)]}')
     return [match[1] if match.re.groups else match[0] for match in matches]
 
 
 def stratified_split(counts: np.ndarray, val_fraction: float, seed: int, groups: list | None = None) -> np.ndarray:
-    """Which images to validate on: of 1,000 random choices, the one whose class shares are nearest to even.
+    """Which images to validate on: of 1,000 random choices, the one whose class shares are most even.
 
     Args:
         counts (ndarray): (N, C) cells of each image and class.
         val_fraction (float): Share of the images, above 0 and below 1; at least one image stays on each side.
-        seed (int): The same seed, counts and groups give the same split.
-        groups (list[str] | None): Of each image; images of one group stay together. Each is its own if None.
+        seed (int): Equal seeds, counts and groups give equal splits.
+        groups (list[str] | None): The group of each image; images of a group stay together. If None, each is its own.
 
     Returns:
         ndarray: (N,) bool, True for validation.
@@ -97,13 +97,13 @@ def stratified_split(counts: np.ndarray, val_fraction: float, seed: int, groups:
     num_val = int(np.clip(round(num_images * val_fraction), 1, num_images - 1))
     names, group = np.unique(np.arange(num_images) if groups is None else groups, return_inverse=True)
     if len(names) < 2:
-        raise UserError(f'all {num_images} training images are of the group {names[0]}; see --groups')
+        raise UserError(f'all {num_images} training images belong to the group {names[0]}; see --groups')
     sizes = np.bincount(group)
     cells = np.zeros((len(names), counts.shape[1]))
     np.add.at(cells, group, counts)
     rng = np.random.default_rng(seed)
     order = rng.permuted(np.tile(np.arange(len(names)), (NUM_CANDIDATES, 1)), axis=1)
-    # of each order its first groups, as many as come nearest to the number of images
+    # the first groups of each order, as many as come nearest to the number of images
     taken = np.abs(np.cumsum(sizes[order[:, :-1]], axis=1) - num_val).argmin(axis=1)
     selected = np.argsort(order, axis=1) <= taken[:, None]
     shares = selected @ cells / np.maximum(cells.sum(axis=0), 1)

@@ -1,31 +1,31 @@
-"""Channel order, and whether labels lie on their cells, told from the stain.
+"""Channel order, and whether labels lie on their cells, from the stain.
 
-In H&E nuclei are bluer than what is around them: the mean of R - B inside cells lies below that outside. That held on
-41 of 41 CoNSeP images in true colour (by 13 grey levels at least), where the plain mean of R - B told nothing.
+In H&E, nuclei are bluer than their surroundings: the mean of R - B inside cells lies below that outside. That held on
+41 of 41 CoNSeP images in true colour (by 13 grey levels at least), where the plain mean of R - B did not separate.
 """
 
 import numpy as np
 
-# An image whose difference is smaller votes for neither order.
+# An image with a smaller difference does not vote.
 MIN_DIFFERENCE = 1.0
 # Of a mask of the cells with the image: at least 0.08, and 0.6 at the median, of the 41 images of CoNSeP; 0.33 and 0.79
-# of 107 of the Data Science Bowl. More is asked for where the median is below WEAK_CORRELATION.
+# for 107 images of the Data Science Bowl. The limit is higher if the median is below WEAK_CORRELATION.
 MIN_CORRELATION = 0.06
 MIN_CORRELATION_IF_WEAK = 0.1
 WEAK_CORRELATION = 0.2
-# The share of the votes that decides for the whole set.
+# The share of the votes that decides for the whole data set.
 MAJORITY = 2 / 3
 
 
 def stain_difference(image: np.ndarray, cells: np.ndarray) -> float | None:
-    """Mean of (first - third channel) inside cells less that outside, in grey levels.
+    """Mean of (first - third channel) inside cells minus that outside, in grey levels.
 
     Args:
         image (ndarray): (H, W, 3) uint8.
         cells (ndarray): (H, W) bool.
 
     Returns:
-        float | None: Below zero in true RGB, above zero in BGR. None without a cell or without background.
+        float | None: Below 0 in true RGB, above 0 in BGR. None without a cell or without background.
     """
     if not cells.any() or cells.all():
         return None
@@ -34,13 +34,13 @@ def stain_difference(image: np.ndarray, cells: np.ndarray) -> float | None:
 
 
 def channel_order(differences: list) -> tuple:
-    """Order of a whole set by the majority of its images.
+    """Channel order of a whole data set, by the majority of its images.
 
     Args:
         differences (list[float | None]): :func:`stain_difference` of each image.
 
     Returns:
-        tuple: ``'rgb'`` or ``'bgr'``, and the reason in words. Undecided sets count as ``'rgb'``: kept as stored.
+        tuple: ``'rgb'`` or ``'bgr'``, and the reason in words. Undecided means ``'rgb'``: kept as stored.
     """
     rgb = sum(value is not None and value < -MIN_DIFFERENCE for value in differences)
     bgr = sum(value is not None and value > MIN_DIFFERENCE for value in differences)
@@ -51,14 +51,14 @@ def channel_order(differences: list) -> tuple:
 
 
 def label_correlation(image: np.ndarray, cells: np.ndarray) -> tuple:
-    """How the labels go with the image: correlations of the mask with brightness and with first - third channel.
+    """How labels and image match: correlations of the mask with brightness and with first - third channel.
 
     Args:
         image (ndarray): (H, W, 3) uint8.
         cells (ndarray): (H, W) bool.
 
     Returns:
-        tuple: Two numbers, -1..1; 0 of a flat image. Empty without a cell or without background.
+        tuple: Two numbers, -1..1; 0 for a flat image. Empty without a cell or without background.
     """
     if not cells.any() or cells.all():
         return ()
@@ -71,12 +71,12 @@ def label_correlation(image: np.ndarray, cells: np.ndarray) -> tuple:
 
 
 def misplaced_labels(correlations: list) -> np.ndarray:
-    """Indices of the images whose labels do not go with their pixels, by the measure that tells most in the set.
+    """Indices of the images whose labels do not match their pixels, by the measure that separates best in the data set.
 
-    Labels in other coordinates than those of the image, or of another image, lie on cells and background alike.
+    Labels in other coordinates, or of another image, lie on cells as much as on background.
 
     Args:
-        correlations (list[tuple]): Of each of N images, see :func:`label_correlation`.
+        correlations (list[tuple]): :func:`label_correlation` of each of N images.
 
     Returns:
         ndarray: Int64, rising; only images with labels.

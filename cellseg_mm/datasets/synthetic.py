@@ -1,8 +1,8 @@
-"""Synthetic H&E-like tissue in the task's layout, made by code from a seed.
+"""Synthetic H&E-like tissue in the course task's layout, drawn from a seed.
 
 Tissue is drawn as two stain densities, haematoxylin and eosin, and turned into light by the law of Beer and Lambert, so
-that stain can vary by image as it does in laboratories. Cell sizes follow the real data: the median square root of the
-area is 26, 17, 24 and 45 px for epithelial cells, lymphocytes, neutrophils and macrophages.
+that the stain varies by image as it does between laboratories. Cell sizes follow the real data: the median square root
+of the area is 26, 17, 24 and 45 px for epithelial cells, lymphocytes, neutrophils and macrophages.
 """
 
 import json
@@ -52,20 +52,20 @@ EPITHELIAL, LYMPHOCYTE, NEUTROPHIL, MACROPHAGE = range(4)
 # Chances of the four classes by where in the tissue a cell lies.
 CLASS_SHARES = dict(nest=(0.85, 0.05, 0.02, 0.08), inflamed=(0.02, 0.66, 0.20, 0.12), stroma=(0.0, 0.25, 0.25, 0.5))
 
-# Says that a folder was drawn. The real download has every other file, and must not be taken for a drawn one.
+# Marks a folder as drawn. The real download has all other files, and must not be replaced.
 MARKER = 'made_by_make_sample_data.txt'
 MARKER_TEXT = (
     'Drawn by tools/make_sample_data.py. When it is run on this folder again, it deletes train/, test/ and\n'
     'test_release/ and draws them anew.\n'
 )
 
-# A new cell may lose at most this share of its area to cells already there: they touch, none is covered.
+# A new cell may lose at most this share of its area to earlier cells, so that cells touch and none is covered.
 MAX_COVERED = 0.15
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple, sigma: float) -> np.ndarray:
     """(H, W) noise of mean about 0 and standard deviation 1, smooth over ``sigma`` px."""
-    # drawn on a coarse grid where sigma allows it, for a Gaussian of 100 px is dear
+    # on a coarse grid if sigma allows it, because a Gaussian of 100 px is slow
     step = max(int(sigma / 3), 1)
     coarse = [size // step + 3 for size in shape]
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse), sigma / step, mode='wrap')
@@ -154,13 +154,13 @@ def draw_tissue(rng: np.random.Generator, height: int, width: int, density: floa
     """One image of tissue with its cells.
 
     Args:
-        rng (Generator): All of the image follows from its state.
+        rng (Generator): The image depends only on its state.
         height (int): In px.
         width (int): In px.
-        density (float): 1 fills the tissue loosely, 3 packs it with touching cells, 0 leaves it without a cell.
+        density (float): 1 fills the tissue loosely, 3 packs it with touching cells, 0 draws no cell.
 
     Returns:
-        tuple: (H, W, 3) uint8 true RGB; (H, W) int32 map of ids 1..N; (N,) int64 class indices from 0 on.
+        tuple: (H, W, 3) uint8 true RGB; (H, W) int32 map of ids 1..N; (N,) int64 class indices from 0.
     """
     shape = (height, width)
     nests = smooth_noise(rng, shape, 32) + rng.normal(0, 0.4)  # epithelium where above 0, stroma elsewhere
@@ -173,7 +173,7 @@ def draw_tissue(rng: np.random.Generator, height: int, width: int, density: floa
     haematoxylin, eosin = haematoxylin * (1 - 0.9 * gaps), eosin * (1 - 0.9 * gaps)
 
     instance_map, labels = np.zeros(shape, np.int32), []
-    direction = np.pi * smooth_noise(rng, shape, 50)  # neighbours lie alike
+    direction = np.pi * smooth_noise(rng, shape, 50)  # neighbours have similar directions
     if density > 0:
         _draw_spindles(rng, haematoxylin, direction, nests)
     inflamed = smooth_noise(rng, shape, 28) > 0.2
@@ -200,7 +200,7 @@ def draw_tissue(rng: np.random.Generator, height: int, width: int, density: floa
 def _draw_spindles(
     rng: np.random.Generator, haematoxylin: np.ndarray, direction: np.ndarray, nests: np.ndarray
 ) -> None:
-    """Thin dark nuclei of connective tissue, which are no cells of the four classes, as in the real data."""
+    """Thin dark nuclei of connective tissue, which belong to none of the four classes, as in the real data."""
     spindle = CellType(radius=4.5, spread=0.1, elongation=1.0, roughness=0.0)
     height, width = haematoxylin.shape
     for _ in range(int(height * width / 4000)):
@@ -225,7 +225,7 @@ def _develop(rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarr
 
 
 def _image_plan(num_images: int, size: int) -> Iterator:
-    """(split, height, width, density) of each image; the odd ones, which real sets have, come first in each split."""
+    """(split, height, width, density) of each image; unusual ones, as in real data, come first in each split."""
     num_test = max(num_images // 4, 3)
     for split, count in (('train', num_images - num_test), ('test', num_test)):
         odd = [(33, 86, 1.0), (max(size // 4, 40), size * 2, 1.5), (size, size, 4.0)]
@@ -236,29 +236,29 @@ def _image_plan(num_images: int, size: int) -> Iterator:
 
 
 def make_sample_data(out: Path, num_images: int = 40, size: int = 256, seed: int = 0) -> None:
-    """Write a synthetic set in the task's layout, quirks included (see data/README.md); an older one is replaced.
+    """Write synthetic data in the course task's layout, quirks included (data/README.md), in place of an older one.
 
-    A quarter of the images, labelled, is ``test/``, and ``test_release/`` holds the same without labels. Among them are
-    images of 33 x 86 px, long ones, ones packed with touching cells, and one without a cell.
+    A quarter of the images is in ``test/``, with labels, and again in ``test_release/``, without. Some images are of
+    33 x 86 px, long, packed with touching cells, or without a cell.
 
     Args:
-        out (Path): New, empty or an older sample set.
+        out (Path): A new or empty folder, or an older synthetic data set.
         num_images (int): In all, at least 8.
         size (int): Height and width in px of most images, at least 64.
-        seed (int): The same seed, number and size give the same files.
+        seed (int): Equal seeds, numbers and sizes give equal files.
 
     Raises:
-        UserError: For too few or too small images, or if ``out`` holds something and was not marked as drawn.
+        UserError: For too few or too small images, or if ``out`` holds anything and is not marked as drawn.
     """
     out = Path(out)
     if num_images < 8 or size < 64:
-        raise UserError(f'--images {num_images} --size {size}: at least 8 images of 64 px')
+        raise UserError(f'--images {num_images} --size {size}: at least 8 images of 64 px are needed')
     if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
         raise UserError(
-            f'{out}: not empty, and no {MARKER} in it says that it was drawn (older versions wrote none); choose '
-            'another folder, or delete this one if it was'
+            f'{out}: not empty, and without {MARKER}, which marks drawn images (older versions wrote none); choose '
+            'another folder, or delete this one if it was drawn'
         )
-    write_atomically(out / MARKER, MARKER_TEXT)  # first, so that a run that was stopped can be repeated
+    write_atomically(out / MARKER, MARKER_TEXT)  # first, so that a stopped run can be repeated
     for folder in ('train', 'test', 'test_release'):
         shutil.rmtree(out / folder, ignore_errors=True)
     (out / 'test_release').mkdir()

@@ -1,14 +1,18 @@
-"""Image files as sources of windows, so that a slide of any size is never in memory as a whole.
+"""Image files as sources of windows, so that slides of any size fit in memory.
 
-A source has ``height`` and ``width`` in px, ``read(x, y, width, height)``, which returns a window as (height, width, 3)
-uint8 RGB, ``pixel_size`` in micrometres or None, ``note``, what was made of a file that is not plain 8-bit RGB, and
-``name``, the file's name without its folder, empty for an image in memory.
+A source has
 
-Pixels are where the file has them: an EXIF orientation is not applied, so that coordinates are those of QuPath, ImageJ
-and scikit-image. Alpha is dropped. How more than 8 bits become 8 is said at :func:`full_scale`.
+- ``height`` and ``width`` in px;
+- ``read(x, y, width, height)``, which returns a window as (height, width, 3) uint8 RGB;
+- ``pixel_size`` in micrometres, or None;
+- ``note``, how a file was converted that is not plain 8-bit RGB;
+- ``name``, the file's name without its folder, empty for an image in memory.
+
+Pixels are where the file has them: an EXIF orientation is not applied, so coordinates equal those of QuPath, ImageJ and
+scikit-image. Alpha is dropped. :func:`full_scale` defines how more than 8 bits become 8.
 """
 
-from .array_source import ArraySource, SwappedSource, as_source
+from .array_source import MIN_SIDE, ArraySource, SwappedSource, as_source
 from .image_file import SUFFIXES, open_image
 from .openslide_source import OpenSlideSource
 from .overview import read_overview
@@ -18,6 +22,7 @@ from .tiff_pages import tiff_pages
 from .tiff_source import TiffSource
 
 __all__ = [
+    'MIN_SIDE',
     'SUFFIXES',
     'ArraySource',
     'OpenSlideSource',

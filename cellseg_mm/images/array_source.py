@@ -17,8 +17,8 @@ class ArraySource:
     Args:
         array (ndarray): (H, W, 3) uint8 RGB.
         pixel_size (float | None): Micrometres a px.
-        note (str): What was made of its file.
-        name (str): Of its file.
+        note (str): How its file was converted.
+        name (str): The name of its file.
 
     Raises:
         ValueError: For another array.
@@ -32,19 +32,19 @@ class ArraySource:
         self._array = array
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """A window as (height, width, 3) uint8 RGB; it lies within the image."""
+        """A window of the image as (height, width, 3) uint8 RGB."""
         return self._array[y : y + height, x : x + width]
 
 
 def as_source(image: object) -> object:
-    """An image in memory as a source: an array of (H, W, 3) uint8 RGB, an image of Pillow, or a source itself.
+    """An image in memory as a source: an (H, W, 3) uint8 RGB array, a Pillow image, or a source itself.
 
     Raises:
-        UserError: If it is none of these, or smaller than 8 px a side.
+        UserError: For another type, or fewer than 8 px a side.
     """
     if isinstance(image, Image.Image):
         if any('16' in part or part in ('I', 'F') for part in (image.mode,)):
-            raise UserError(f'an image of mode {image.mode}: 8 bits a channel are needed; give its file instead')
+            raise UserError(f'an image of mode {image.mode}: 8 bits per channel are needed; pass its file instead')
         image = ArraySource(np.array(image.convert('RGB')), note=PALETTE_NOTES.get(image.mode, ''))
     elif isinstance(image, np.ndarray):
         try:
@@ -53,8 +53,8 @@ def as_source(image: object) -> object:
             raise UserError(str(error)) from error
     elif not all(hasattr(image, name) for name in ('read', 'height', 'width')) or isinstance(image, type):
         raise UserError(
-            f'an image of type {type(image).__name__}: a path, an array of (H, W, 3) uint8 RGB, an image of Pillow or '
-            'a source of open_image is needed'
+            f'an image of type {type(image).__name__}: a path, an (H, W, 3) uint8 RGB array, a Pillow image or a '
+            'source from open_image is needed'
         )
     if min(image.height, image.width) < MIN_SIDE:
         raise UserError(f'{image.width}x{image.height} px; at least {MIN_SIDE} a side are needed')
@@ -62,11 +62,11 @@ def as_source(image: object) -> object:
 
 
 class SwappedSource:
-    """A source whose file has red and blue exchanged, put right."""
+    """A source whose file has red and blue exchanged, in true RGB."""
 
     def __init__(self, source: object) -> None:
         self.height, self.width, self.pixel_size = source.height, source.width, source.pixel_size
-        self.note = join_notes(source.note, 'red and blue exchanged in the file, put right')
+        self.note = join_notes(source.note, 'red and blue exchanged in the file, corrected')
         self.name = source.name
         self._source = source
 

@@ -1,4 +1,4 @@
-"""Image files of every kind, opened as sources."""
+"""Image files of all formats, opened as sources."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ from .pixel_values import describe_values, full_scale, join_notes, to_rgb
 from .tiff_source import TiffSource, UnknownTiffError
 
 TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-WHOLE_FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'BMP', 'WEBP')  # of Pillow's; some of its others run programs
+WHOLE_FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'BMP', 'WEBP')  # of Pillow's formats; some others run programs
 SLIDE_SUFFIXES = ('.ndpi', '.mrxs', '.scn', '.bif', '.vms', '.czi')
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.jp2', '.bmp', '.webp', '.tif', '.tiff', '.svs', *SLIDE_SUFFIXES)
 
@@ -23,15 +23,15 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.jp2', '.bmp', '.webp', '.tif', '.tiff', '
 def open_image(path: str | Path, channel_order: str = 'rgb') -> object:
     """An image file as a source.
 
-    TIFF and SVS are read by windows, see :class:`TiffSource`; PNG, JPEG, JPEG 2000, BMP and WebP whole, by Pillow;
-    other slide formats, and TIFF of a kind that is none of TiffSource's, by openslide where it is installed.
+    :class:`TiffSource` reads TIFF and SVS by windows. Pillow reads PNG, JPEG, JPEG 2000, BMP and WebP as a whole.
+    openslide, if installed, reads other slide formats and the kinds of TIFF that TiffSource does not.
 
     Args:
         path (str | Path): The file.
         channel_order (str): ``'rgb'``, or ``'bgr'`` for a file with red and blue exchanged.
 
     Raises:
-        UserError: If it cannot be read, in one line.
+        UserError: If it cannot be read.
     """
     path = Path(path)
     source = _open(path)
@@ -48,7 +48,7 @@ def _open(path: Path) -> object:
         raise UserError(f'{path}: {error.strerror}') from error
     if not start:
         raise UserError(f'{path}: is empty')
-    if path.suffix.lower() in SLIDE_SUFFIXES:  # before TIFF, which some of them are underneath
+    if path.suffix.lower() in SLIDE_SUFFIXES:  # before TIFF, on which some of them are based
         return OpenSlideSource(path)
     if start not in TIFF_STARTS:
         return _read_whole(path)
@@ -65,17 +65,17 @@ def _read_whole(path: Path) -> ArraySource:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with Image.open(path, formats=WHOLE_FORMATS) as image:
-                # of codec, box, offset and raw mode the last, such as RGB;16B
+                # a tile is (codec, box, offset, raw mode); the raw mode is such as RGB;16B
                 has_16_bits = image.format == 'PNG' and any('16' in str(tile[3]) for tile in image.tile)
                 orientation = image.getexif().get(0x0112, 1)
                 image.load()
                 array, note = _convert(path, image, has_16_bits)
     except UnidentifiedImageError as error:
-        raise UserError(f'{path}: is none of PNG, JPEG, JPEG 2000, BMP, WebP, TIFF and SVS') from error
+        raise UserError(f'{path}: is not a PNG, JPEG, JPEG 2000, BMP, WebP, TIFF or SVS file') from error
     except Image.DecompressionBombError as error:
         limit = 2 * Image.MAX_IMAGE_PIXELS / 1e6
         raise UserError(
-            f'{path}: more than {limit:.0f} megapixels, which such a file gives only at once; save it as a tiled TIFF'
+            f'{path}: more than {limit:.0f} megapixels, and this format can only be read whole; save it as a tiled TIFF'
         ) from error
     except Exception as error:  # decoders raise many kinds
         raise UserError(f'{path}: is damaged or cut off ({error})') from error
@@ -85,7 +85,7 @@ def _read_whole(path: Path) -> ArraySource:
 
 def _convert(path: Path, image: Image.Image, has_16_bits: bool) -> tuple:
     """(H, W, 3) uint8 of a loaded image, and a note."""
-    if has_16_bits:  # Pillow keeps the upper 8 bits alone
+    if has_16_bits:  # Pillow keeps only the upper 8 bits
         values = np.atleast_3d(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED))
         values = values[..., [2, 1, 0, 3][: values.shape[2]]] if values.shape[2] > 1 else values
     elif image.mode[0] in 'IF':

@@ -11,16 +11,16 @@ from .tiff_source import checked_pixel_size
 
 
 class OpenSlideSource:
-    """A slide by openslide, an optional package; what the scanner left out is white.
+    """A slide, read by the optional package openslide. Regions that the scanner left out are white.
 
-    It is cut to the region that the scanner recorded (``openslide.bounds-x`` and so on), where it names one, as QuPath
-    and other viewers show it: that region's upper left corner is (0, 0), and its area counts.
+    If the slide names the region that the scanner recorded (``openslide.bounds-x`` and so on), the source is that
+    region, as in QuPath and other viewers, and (0, 0) is its upper left corner.
 
     Args:
         path (Path): The file.
 
     Raises:
-        UserError: If openslide is not installed or does not know the file.
+        UserError: If openslide is not installed or cannot read the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class OpenSlideSource:
 
 
 def is_slide(path: Path) -> bool:
-    """Whether openslide is there and knows a file as one of a scanner, and not as any TIFF in tiles."""
+    """Whether openslide is installed and recognises a scanner's format in the file, not just a tiled TIFF."""
     try:
         from openslide import OpenSlide
     except ImportError:
@@ -63,10 +63,10 @@ def is_slide(path: Path) -> bool:
 
 
 def _bounds(slide: object) -> tuple:
-    """x, y, width and height of the region that a slide shows, in px of its full canvas, and what to say about it.
+    """x, y, width and height of the region that a slide shows, in px of its full canvas, and a note about it.
 
     Raises:
-        ValueError: If it names a region that is not one of the canvas.
+        ValueError: If the region that it names lies outside the canvas.
     """
     names = [f'openslide.bounds-{name}' for name in ('x', 'y', 'width', 'height')]
     full_width, full_height = slide.dimensions
@@ -75,7 +75,7 @@ def _bounds(slide: object) -> tuple:
     x, y, width, height = (int(slide.properties[name]) for name in names)
     width, height = min(width, full_width - x), min(height, full_height - y)
     if x < 0 or y < 0 or width < 1 or height < 1:
-        raise ValueError(f'its bounds {x}, {y}, {width}, {height} are not in its {full_width}x{full_height} px')
+        raise ValueError(f'its bounds {x}, {y}, {width}, {height} are outside its {full_width}x{full_height} px')
     if (width, height) == (full_width, full_height):
         return 0, 0, width, height, ''
     note = (

@@ -7,15 +7,15 @@ from .pixel_values import SAMPLE_SIDE
 
 
 def read_overview(source: object, max_side: int) -> tuple:
-    """The image shrunk by a whole number, so that no side is above ``max_side`` px; read strip by strip.
+    """The image shrunk by a whole number to at most ``max_side`` px a side, read strip by strip.
 
     Args:
-        source (object): See :func:`open_image`.
+        source (object): From :func:`open_image`.
         max_side (int): Px.
 
     Returns:
-        tuple: (H // k, W // k, 3) uint8 RGB, the means of k x k px, and k. What is left over at the right and below
-        is not in it.
+        tuple: (H // k, W // k, 3) uint8 RGB, the means of k x k px, and k. Left-over px at the right and at the
+        bottom are dropped.
     """
     shrink = math.ceil(max(source.height, source.width) / max_side)
     height, width = max(1, source.height // shrink), max(1, source.width // shrink)

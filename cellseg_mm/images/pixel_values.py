@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Statistics of an image are those of so many windows along a side, of so many px: all of it up to 4096 px.
+# Statistics of an image come from at most so many windows along a side, each of so many px: the whole image up to
+# 4096 px.
 SAMPLES = 8
 SAMPLE_SIDE = 512
 
@@ -23,24 +24,24 @@ def sample_windows(height: int, width: int) -> Iterator:
 
 
 def full_scale(dtype: np.dtype, bits: int, smallest: float, largest: float) -> float:
-    """The stored value that becomes 255, one an image.
+    """The stored value of an image that becomes 255.
 
-    Cameras of 10, 12 or 14 bits write 16-bit files, so of these the fewest bits count that hold the largest value: it
-    becomes 255, 1,023, 4,095, 16,383 or 65,535. Floats are 0..1 if none is above 1, else the same.
+    Cameras of 10, 12 or 14 bits write 16-bit files. Therefore the result is the smallest of 255, 1,023, 4,095, 16,383
+    and 65,535 that is not below the largest value. For floats of at most 1 it is 1.
 
     Args:
-        dtype (dtype): Of the stored values.
-        bits (int): A value.
-        smallest (float): Value of the image.
-        largest (float): Likewise.
+        dtype (dtype): Type of the stored values.
+        bits (int): Bits of a value.
+        smallest (float): The smallest value of the image.
+        largest (float): Its largest value.
 
     Raises:
         ValueError: For values that are negative, nan or above 65,535.
     """
     if dtype.kind in 'bu' and bits <= 8:
         return 2**bits - 1
-    if not (smallest >= 0 and largest < 2**16):  # nan is neither
-        raise ValueError(f'its values go from {smallest:g} to {largest:g}; 0 to 65535 are needed, none of them nan')
+    if not (smallest >= 0 and largest < 2**16):  # false for nan
+        raise ValueError(f'its values go from {smallest:g} to {largest:g}; 0 to 65535 without nan are needed')
     if dtype.kind == 'f' and largest <= 1:
         return 1
     return next(2**count - 1 for count in (8, 10, 12, 14, 16) if largest <= 2**count - 1)
@@ -63,7 +64,7 @@ def to_rgb(values: np.ndarray, scale: float) -> np.ndarray:
 
 
 def describe_values(channels: int, dtype: np.dtype, bits: int, scale: float) -> str:
-    """What :func:`to_rgb` makes of values that are not plain 8-bit RGB, in words."""
+    """How :func:`to_rgb` converts values that are not plain 8-bit RGB, in words."""
     kind = 'bit float' if dtype.kind == 'f' else 'bit'
     return join_notes(
         'grey, taken for red, green and blue' if channels < 3 else '',
@@ -73,5 +74,5 @@ def describe_values(channels: int, dtype: np.dtype, bits: int, scale: float) -> 
 
 
 def join_notes(*notes: str) -> str:
-    """Those that say something, in one line."""
+    """The notes that are not empty, in one line."""
     return '; '.join(note for note in notes if note)

@@ -9,7 +9,7 @@ def tiff_pages(file: tifffile.TiffFile) -> list:
     """All pages of a TIFF file.
 
     Raises:
-        ValueError: If there are more than :data:`MAX_PAGES`: in a damaged file they may follow one another in a circle.
+        ValueError: If there are more than :data:`MAX_PAGES`: in a damaged file they may form a circle.
     """
     pages = list(itertools.islice(file.pages, MAX_PAGES + 1))
     if len(pages) > MAX_PAGES:

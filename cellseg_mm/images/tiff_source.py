@@ -1,4 +1,4 @@
-"""TIFF and SVS by windows: only the tiles or strips that a window meets are decoded."""
+"""TIFF and SVS by windows: only the tiles or strips in a window are decoded."""
 
 import functools
 import itertools
@@ -22,29 +22,28 @@ KIND_NOTES = dict(
     SEPARATED='CMYK, converted without a colour profile',
     MINISWHITE='grey stored inverted, taken for red, green and blue',
 )
-JPEG = (6, 7, 33007, 34892)  # compressions that come out of their codec as RGB
-MAX_SEGMENT = 2**28  # px of a tile or strip, which has to be decoded at once
-CACHE_BYTES = 2**27  # of decoded tiles and strips, which the next window may need again
-# Micrometres a px. A resolution outside is a printer's: 72 dpi are 353 micrometres.
+JPEG = (6, 7, 33007, 34892)  # compressions that are decoded to RGB
+MAX_SEGMENT = 2**28  # px of a tile or strip, which is decoded at once
+CACHE_BYTES = 2**27  # of decoded tiles and strips, kept for the next window
+# Micrometres a px. Other resolutions are a printer's: 72 dpi are 353 micrometres.
 PIXEL_SIZES = (0.02, 20)
 MICROMETERS = {'µm': 1, 'μm': 1, 'um': 1, 'micron': 1, 'microns': 1, '\\u00B5m': 1, 'nm': 1e-3, 'mm': 1e3, 'cm': 1e4}
 
 
 class UnknownTiffError(UserError):
-    """The file may be whole, but is of a kind that :class:`TiffSource` does not read."""
+    """The file may be complete, but :class:`TiffSource` does not read its kind."""
 
 
 class TiffSource:
-    """The largest page of a TIFF file, which is a slide's full resolution; of equal ones the first.
+    """The largest page of a TIFF file, which is a slide's full resolution; the first of equal ones.
 
-    Tiles that the file leaves out, as slides do with glass, are white.
+    Tiles that the file leaves out, as slides do for glass, are white.
 
     Args:
         path (Path): The file.
 
     Raises:
-        UserError: If it is no whole TIFF, or its pixels are of a kind that is no image
-            (:class:`UnknownTiffError`).
+        UserError: If it is not a complete TIFF, or its pixels are not an image (:class:`UnknownTiffError`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +54,8 @@ class TiffSource:
             page = self._page = max(pages, key=lambda page: page.imagelength * page.imagewidth).aspage()
             self._kind = page.photometric.name
             self._is_jpeg = page.compression in JPEG
-        except Exception as error:  # of many kinds where tags are damaged
-            raise UnknownTiffError(f'{path}: is no whole TIFF ({error})') from error
+        except Exception as error:  # damaged tags raise many kinds of errors
+            raise UnknownTiffError(f'{path}: is not a complete TIFF ({error})') from error
         self.height, self.width = page.imagelength, page.imagewidth
         self._check_kind()
         self._pages = self._color_pages(pages)
@@ -81,7 +80,7 @@ class TiffSource:
         )
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """A window as (height, width, 3) uint8 RGB; it lies within the image.
+        """A window of the image as (height, width, 3) uint8 RGB.
 
         Raises:
             UserError: If the file is damaged there.
@@ -99,21 +98,21 @@ class TiffSource:
         page, channels = self._page, CHANNELS.get(self._kind, 0)
         unconverted = self._kind == 'YCBCR' and not self._is_jpeg
         if page.is_bif or page.compression == 33003 or unconverted:
-            # overlapping tiles of Ventana; YCbCr that comes out of its codec as it is, the first of Aperio
-            raise UnknownTiffError(f'{self._path}: a kind of TIFF that is not read; save it as a plain RGB TIFF')
+            # overlapping tiles (Ventana), or YCbCr that its codec does not convert (33003: the first kind of Aperio)
+            raise UnknownTiffError(f'{self._path}: this kind of TIFF cannot be read; save it as a plain RGB TIFF')
         if page.dtype is None or page.dtype.kind not in 'buif' or page.imagedepth > 1 or 0 in page.shape:
-            raise UnknownTiffError(f'{self._path}: holds no plane of numbers')
+            raise UnknownTiffError(f'{self._path}: its largest page is not an image of numbers')
         if not channels or not channels <= page.samplesperpixel <= channels + 1:
             raise UnknownTiffError(
-                f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB or CMYK, and '
-                'alpha, can be read'
+                f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB and CMYK '
+                'can be read, with or without alpha'
             )
 
     def _color_pages(self, pages: list) -> list:
-        """The pages of red, green and blue where a grey page is one of three channels (ImageJ, OME); else the page.
+        """The pages of red, green and blue if grey pages are three channels (ImageJ, OME); otherwise the page.
 
         Raises:
-            UserError: For three grey pages of which the file does not say what they are.
+            UserError: For three grey pages without a word about what they are.
         """
         page = self._page
         alike = [other for other in pages if other.shape == page.shape and other.dtype == page.dtype]
@@ -130,8 +129,8 @@ class TiffSource:
             return [page if each is None else each.aspage() for each in found]
         if len(alike) == 3 == len(pages):
             raise UserError(
-                f'{self._path}: has three grey pages, which may be colours or a stack; save it as RGB, one page alone, '
-                'or as a composite of ImageJ'
+                f'{self._path}: has three grey pages, which may be colours or a stack; save it as RGB, as a single '
+                'page, or as a composite image of ImageJ'
             )
         return [page]
 
@@ -139,18 +138,18 @@ class TiffSource:
         page = self._page
         if math.prod(self._segment_shape) > MAX_SEGMENT and not page.is_memmappable:
             raise UnknownTiffError(
-                f'{self._path}: {self.width}x{self.height} px in strips or tiles that have to be decoded at once, each '
-                f'of more than {MAX_SEGMENT / 1e6:.0f} megapixels; save it as a tiled TIFF'
+                f'{self._path}: {self.width}x{self.height} px in strips or tiles of more than '
+                f'{MAX_SEGMENT / 1e6:.0f} megapixels, each of which must be decoded at once; save it as a tiled TIFF'
             )
         size = os.path.getsize(self._path)
         ends = [np.add(page.dataoffsets, page.databytecounts, dtype=np.int64).max(initial=0) for page in self._pages]
         needed, segments = int(max(ends)), min(len(page.dataoffsets) for page in self._pages)
         if size < needed or segments * len(self._pages) < math.prod(self._grid) * self._planes:
-            raise UserError(f'{self._path}: is cut off or damaged ({size:,} bytes, where {needed:,} are needed)')
+            raise UserError(f'{self._path}: is cut off or damaged (has {size:,} bytes, needs {needed:,})')
 
     def _find_scale(self) -> float:
         page, smallest, largest = self._page, 0, 0
-        self._scale = 0  # of tiles that are left out: they do not count
+        self._scale = 0  # for tiles that are left out, so that they do not count
         if page.dtype.kind not in 'bu' or page.bitspersample > 8:
             windows = [self._read_stored(*window) for window in sample_windows(self.height, self.width)]
             smallest, largest = np.min([part.min() for part in windows]), np.max([part.max() for part in windows])
@@ -161,7 +160,7 @@ class TiffSource:
             raise UserError(f'{self._path}: {error}') from error
 
     def _read_stored(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """A window as (height, width, C) of the file's own type."""
+        """A window as (height, width, C) in the file's type."""
         if self._mapped is not None:
             parts = [mapped[y : y + height, x : x + width] for mapped in self._mapped]
             return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
@@ -181,7 +180,7 @@ class TiffSource:
 
     @functools.cached_property
     def _mapped(self) -> list | None:
-        """(H, W, C) of each page in the file itself, where its values are neither compressed nor scattered."""
+        """(H, W, C) of each page, mapped from the file, if its values are neither compressed nor scattered."""
         if not all(page.is_memmappable for page in self._pages):
             return None
         return [self._map_page(page) for page in self._pages]
@@ -194,7 +193,7 @@ class TiffSource:
         return stored[..., 0].transpose(1, 2, 0) if planes > 1 else stored[0]
 
     def _decode(self, index: int) -> np.ndarray:
-        """A tile or strip as (h, w, C), or 1 for C in planes."""
+        """A tile or strip as (h, w, C); C is 1 if channels are stored in planes."""
         number, index = divmod(index, math.prod(self._grid) * self._planes // len(self._pages))
         page = self._pages[number]
         offset, count = page.dataoffsets[index], page.databytecounts[index]
@@ -208,7 +207,7 @@ class TiffSource:
                 data = handle.read(count)
             tables = dict(jpegtables=page.jpegtables, jpegheader=page.jpegheader) if self._is_jpeg else {}
             return page.decode(data, index, **tables)[0][0]
-        except Exception as error:  # codecs raise many kinds
+        except Exception as error:  # codecs raise many kinds of errors
             raise UserError(f'{self._path}: cannot be decoded from byte {offset} on, damaged? ({error})') from error
 
 
@@ -220,22 +219,22 @@ def _page_note(chosen: list, pages: list) -> str:
 
 
 def _pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:
-    """Micrometres a px as Aperio, OME-XML, ImageJ or the resolution tags have it; None without, or if not square."""
+    """Micrometres a px from Aperio, OME-XML, ImageJ or the resolution tags; None if missing or not square."""
     try:
         x, y = _stated_pixel_size(file, page)
     except (KeyError, TypeError, ValueError, ArithmeticError, SyntaxError):
-        return None  # of metadata, which anybody writes as he likes
+        return None  # metadata have many forms
     return checked_pixel_size(x, y)
 
 
 def checked_pixel_size(x: float, y: float) -> float | None:
-    """Micrometres a px, or None where they are not a microscope's or the pixels are not square."""
+    """Micrometres a px, or None if no microscope has such pixels or they are not square."""
     smallest, largest = PIXEL_SIZES
     return x if smallest <= x <= largest and abs(x - y) <= 0.01 * x else None
 
 
 def _stated_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple:
-    """Micrometres a px in x and y; raises one of many errors where the file does not say."""
+    """Micrometres a px in x and y; raises one of many errors if the file does not say."""
     if page.is_svs:
         return (float(tifffile.tifffile.svs_description_metadata(page.description)['MPP']),) * 2
     if file.is_ome:

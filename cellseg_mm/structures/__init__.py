@@ -1,7 +1,9 @@
 from .cells import Cells
 from .instance_map import (
     encode_instances,
+    find_runs,
     instance_extents,
+    lay_runs,
     read_layers,
     relabel,
     stack_layers,
@@ -18,7 +20,9 @@ __all__ = [
     'decode_window',
     'encode_instances',
     'encode_runs',
+    'find_runs',
     'instance_extents',
+    'lay_runs',
     'paint_instances',
     'read_layers',
     'relabel',

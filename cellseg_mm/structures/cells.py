@@ -1,4 +1,4 @@
-"""The cells of one image as plain arrays: what inference gives, merging passes on and every export takes."""
+"""The cells of one image as plain arrays. Inference makes them, merging passes them on, and every export takes them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from .run_length import Runs, decode_runs, encode_runs, paint_instances
 
 @dataclass(frozen=True)
 class Cells:
-    """N instances of an image, or of a part of them where they come as a stream.
+    """N instances of an image, or a part of them in a stream.
 
     Attributes:
-        runs: Of the N instances, in the whole image's pixels (place = x * height + y), see :class:`Runs`.
-        labels: (N,) int64, class indices from 0 on.
+        runs: The pixels of the N instances in the whole image (place = x * height + y), see :class:`Runs`.
+        labels: (N,) int64, class indices from 0.
         scores: (N,) float32, 0..1.
-        height: Of the whole image, in px.
-        width: Likewise.
+        height: Of the whole image in px.
+        width: Of the whole image in px.
     """
 
     runs: Runs
@@ -34,17 +34,15 @@ class Cells:
     @classmethod
     def concatenate(cls, parts: Sequence) -> 'Cells':
         """The cells of several parts of one image, in their order; at least one part."""
-        offsets = np.cumsum([0, *(len(part) for part in parts)])
-        owner = np.concatenate([part.runs.owner + offset for part, offset in zip(parts, offsets, strict=False)])
-        start, length = (np.concatenate([getattr(part.runs, name) for part in parts]) for name in ('start', 'length'))
+        runs = Runs.concatenate([part.runs for part in parts], [len(part) for part in parts])
         labels, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ('labels', 'scores'))
-        return cls(Runs(owner, start, length), labels, scores, parts[0].height, parts[0].width)
+        return cls(runs, labels, scores, parts[0].height, parts[0].width)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, index: np.ndarray) -> 'Cells':
-        """Some of the cells, in the order of ``index``: (N,) bool, or (K,) indices, none of them twice."""
+        """Some of the cells, in the order of ``index``: (N,) bool, or (K,) different indices."""
         index = np.arange(len(self))[index]
         return Cells(
             self.runs.select(index, len(self)), self.labels[index], self.scores[index], self.height, self.width
@@ -59,22 +57,21 @@ class Cells:
         return self.runs.boxes(len(self), self.height)
 
     def windows(self) -> Iterator:
-        """Of each cell in turn its mask in its tight box: (h, w) bool, and x and y of its upper left pixel.
+        """The mask of each cell in turn in its tight box, (h, w) bool, with x and y of its upper left pixel.
 
         Memory is that of one box at a time.
         """
-        boxes, bounds = self.boxes(), np.searchsorted(self.runs.owner, np.arange(len(self) + 1))
-        for index, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-            own = slice(bounds[index], bounds[index + 1])
-            cols, rows = np.divmod(Runs(None, self.runs.start[own], self.runs.length[own]).places(), self.height)
+        parts = zip(self.boxes().tolist(), self.runs.places_of_each(len(self)), strict=True)
+        for (x1, y1, x2, y2), places in parts:
+            cols, rows = np.divmod(places, self.height)
             window = np.zeros((y2 - y1, x2 - x1), bool)
             window[rows - y1, cols - x1] = True
             yield window, x1, y1
 
     def instance_map(self, min_visible: float = 0.5) -> np.ndarray:
-        """(H, W) int32 ids, cell k as k + 1, 0 background; where cells overlap the higher score has the pixel.
+        """(H, W) int32 id map with cell k as k + 1. Where cells overlap, the pixel goes to the higher score.
 
-        A cell of which less than ``min_visible`` is left is not in it, see :func:`paint_instances`.
+        A cell of which less than ``min_visible`` is left is dropped, see :func:`paint_instances`.
         """
         order = np.argsort(-self.scores, kind='stable')
         ranked = paint_instances(self.runs.select(order, len(self)), len(self), self.height, self.width, min_visible)

@@ -1,4 +1,4 @@
-"""Instance-id maps: integer arrays (H, W) in which 0 is background and each positive id is one instance.
+"""Id maps: integer arrays (H, W) in which 0 is background and each positive id is one instance.
 
 Coordinates are pixel indices, x to the right and y down; boxes are half-open, ``[x1, y1, x2, y2)``, as in mmdet.
 """
@@ -13,10 +13,14 @@ def relabel(instance_map: np.ndarray) -> tuple:
     """Renumber the ids to 1..N in rising order.
 
     Args:
-        instance_map (ndarray): (H, W) of integers from 0 on.
+        instance_map (ndarray): (H, W) of integers from 0.
 
     Returns:
         tuple: The map, (H, W) int32, and N.
+
+    >>> relabel(np.array([[0, 7], [3, 7]]))
+    (array([[0, 2],
+           [1, 2]], dtype=int32), 2)
     """
     # a look-up table is much faster than sorting the pixels, unless ids are so large that it would fill the memory
     if instance_map.max(initial=0) < 2**24:
@@ -32,11 +36,16 @@ def instance_extents(instance_map: np.ndarray, ids: np.ndarray) -> tuple:
     """Tight boxes and areas of instances, from one pass over the map's runs along its rows.
 
     Args:
-        instance_map (ndarray): (H, W) of integers from 0 on.
-        ids (ndarray): (N,) ids from 1 on.
+        instance_map (ndarray): (H, W) of integers from 0.
+        ids (ndarray): (N,) ids from 1.
 
     Returns:
         tuple: (N, 4) int64 boxes [x1, y1, x2, y2) and (N,) int64 areas in px; zeros for an id that is not in the map.
+
+    >>> instance_extents(np.array([[1, 1, 0], [1, 0, 3]]), np.array([1, 2, 3]))
+    (array([[0, 0, 2, 2],
+           [0, 0, 0, 0],
+           [2, 1, 3, 2]]), array([3, 0, 1]))
     """
     is_start = np.ones(instance_map.shape, bool)
     np.not_equal(instance_map[:, 1:], instance_map[:, :-1], out=is_start[:, 1:])
@@ -62,15 +71,29 @@ def instance_extents(instance_map: np.ndarray, ids: np.ndarray) -> tuple:
 def encode_instances(instance_map: np.ndarray, num_instances: int) -> list:
     """COCO run-length codes of the ids 1..N.
 
-    Runs are read off the whole map at once (column by column, as COCO has it), so the cost is that of the map and not
-    of N masks of its size.
-
     Args:
         instance_map (ndarray): (H, W) of integers in 0..N.
         num_instances (int): N.
 
     Returns:
         list[dict]: N times ``{'size': [H, W], 'counts': str}``.
+
+    >>> encode_instances(np.array([[1, 1, 0], [1, 0, 2]]), 2)  # column by column: 1 1 1 0 0 2
+    [{'size': [2, 3], 'counts': '033'}, {'size': [2, 3], 'counts': '51'}]
+    """
+    return encode_runs(find_runs(instance_map), num_instances, *instance_map.shape)
+
+
+def find_runs(instance_map: np.ndarray) -> Runs:
+    """The runs of an id map, the instance with id k as instance k - 1.
+
+    All are read from the map in one pass, column by column; no mask of a single instance is made.
+
+    Args:
+        instance_map (ndarray): (H, W) of integers in 0..N.
+
+    >>> find_runs(np.array([[1, 1, 0], [1, 0, 2]]))
+    Runs(owner=array([0, 1]), start=array([0, 5]), length=array([3, 1]))
     """
     flat = instance_map.T.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=-1))
@@ -78,32 +101,63 @@ def encode_instances(instance_map: np.ndarray, num_instances: int) -> list:
     run_ids = flat[starts]
     order = np.argsort(run_ids, kind='stable')
     order = order[np.searchsorted(run_ids[order], 1) :]
-    runs = Runs(run_ids[order].astype(np.int64) - 1, starts[order], lengths[order])
-    return encode_runs(runs, num_instances, *instance_map.shape)
+    return Runs(run_ids[order].astype(np.int64) - 1, starts[order], lengths[order])
+
+
+def lay_runs(runs: Runs, num_instances: int, height: int, width: int, max_layers: int | None = None) -> np.ndarray:
+    """Lay instances that may overlap into id layers without loss: each goes into the first layer that is free there.
+
+    Args:
+        runs (Runs): Of N instances.
+        num_instances (int): N.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
+        max_layers (int | None): The most layers; without a limit if None.
+
+    Returns:
+        ndarray: (L, H, W) int32, instance k of the input as k + 1, 0 is background. L is 1 where nothing overlaps.
+
+    Raises:
+        ValueError: If ``max_layers`` are not enough; it names a pixel.
+
+    Instance 1 shares a pixel with instance 0, so it goes into a second layer; instance 2 fits into the first:
+
+    >>> lay_runs(Runs(np.array([0, 1, 2]), np.array([0, 1, 3]), np.array([2, 2, 1])), 3, 1, 4)
+    array([[[1, 1, 0, 3]],
+    <BLANKLINE>
+           [[0, 2, 2, 0]]], dtype=int32)
+    """
+    layers = [np.zeros(height * width, np.int32)]
+    for number, places in enumerate(runs.places_of_each(num_instances), start=1):
+        layer = next((layer for layer in layers if not layer[places].any()), None)
+        if layer is None:
+            if len(layers) == max_layers:
+                x, y = divmod(int(places[0]), height)
+                raise ValueError(f'more than {max_layers} instances over one another near x {x}, y {y}')
+            layer = np.zeros(height * width, np.int32)
+            layers.append(layer)
+        layer[places] = number
+    return np.stack([layer.reshape(width, height).T for layer in layers])
 
 
 def stack_layers(masks: list) -> tuple:
-    """Lay id maps over one another without loss: where two instances overlap, the later goes to a further layer.
+    """Lay id maps over one another without loss, see :func:`lay_runs`.
 
     Args:
-        masks (list[ndarray]): K maps (H, W) of int32, each with ids 1..n_k.
+        masks (list[ndarray]): K maps (H, W) of int32, map k with the ids 1..n_k.
 
     Returns:
         tuple: (L, H, W) int32 layers in which the instances are numbered 1..N in the order of the maps and, within a
-        map, of its ids; and their numbers a map, (K,) int64. L is 1 where nothing overlaps.
+        map, of its ids; and the number of instances of each map, (K,) int64. L is 1 where nothing overlaps.
+
+    >>> stack_layers([np.array([[1, 2, 0]], np.int32), np.array([[0, 1, 1]], np.int32)])
+    (array([[[1, 2, 0]],
+    <BLANKLINE>
+           [[0, 3, 3]]], dtype=int32), array([2, 1]))
     """
     counts = np.array([mask.max(initial=0) for mask in masks], np.int64)
-    layers = [np.zeros(masks[0].shape, np.int32)]
-    for mask, offset in zip(masks, np.cumsum(counts) - counts, strict=True):
-        left = np.where(mask > 0, mask + np.int32(offset), 0)
-        for layer in layers:
-            taken = np.unique(left[(layer > 0) & (left > 0)])
-            fits = (left > 0) & ~np.isin(left, taken)
-            layer[fits] = left[fits]
-            left[fits] = 0
-        if left.any():
-            layers.append(left)
-    return np.stack(layers), counts
+    runs = Runs.concatenate([find_runs(mask) for mask in masks], counts)
+    return lay_runs(runs, int(counts.sum()), *masks[0].shape), counts
 
 
 def write_layers(path: str, layers: np.ndarray) -> None:
@@ -127,5 +181,5 @@ def read_layers(path: str) -> np.ndarray:
     """
     found, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
     if not found:
-        raise OSError(f'{path}: no readable instance map')
+        raise OSError(f'{path}: cannot be read as an id map')
     return np.stack(pages)

@@ -12,21 +12,21 @@ from .mask_target import instance_roi_align, instance_roi_align_on_device
 
 
 class InstanceMapMasks(BaseInstanceMasks):
-    """Masks of one image as a stack of integer id layers, in place of one bitmap an instance.
+    """Masks of one image as a stack of integer id layers, in place of one bitmap for each instance.
 
-    One layer holds all instances that do not overlap; overlapping ones lie in further layers, so nothing is lost. A
-    flip or a warp costs one pass over the map, whatever the number of instances. Objects are never changed in place:
+    One layer holds all instances that do not overlap. Overlapping ones lie in further layers, so nothing is lost. A
+    flip or a warp costs one pass over the map, whatever the number of instances. Objects never change in place:
     indexing and copying share the layers, and each operation makes new ones.
 
-    Differs from :class:`mmdet.structures.mask.BitmapMasks` in that all resampling is nearest-neighbour
-    (``interpolation`` is accepted and ignored: ids cannot be blended), in that :meth:`resize` keeps pixel centres in
-    place, as image resizing does, where BitmapMasks samples the pixel's corner, and in that it has no ``masks``: the
-    few transforms that write into that array (CopyPaste, RandomErasing, Albu) need :meth:`to_bitmap` first.
+    It differs from :class:`mmdet.structures.mask.BitmapMasks` in three ways. All resampling is nearest-neighbour:
+    ``interpolation`` is accepted and ignored, because ids cannot be blended. :meth:`resize` keeps pixel centres in
+    place, as image resizing does; BitmapMasks samples the pixel's corner. ``masks`` is missing: the few transforms
+    that write into that array (CopyPaste, RandomErasing, Albu) need :meth:`to_bitmap` first.
 
     Args:
         layers (ndarray): (L, H, W) integers, 0 is background; each instance lies in one layer.
-        ids (Sequence[int] | None): The N ids of the instances, in the order of their labels. All of 1..max if None.
-        areas (Sequence[int] | None): Their areas, if known already; else they are counted when asked for.
+        ids (Sequence[int] | None): The N ids of the instances, in the order of their labels; 1..max if None.
+        areas (Sequence[int] | None): Their areas if known; otherwise they are counted on demand.
     """
 
     def __init__(self, layers: np.ndarray, ids: Sequence | None = None, areas: Sequence | None = None) -> None:
@@ -42,12 +42,12 @@ class InstanceMapMasks(BaseInstanceMasks):
 
     @property
     def masks(self) -> np.ndarray:
-        """Not there.
+        """Missing, see the class.
 
         Raises:
             TypeError: Always.
         """
-        raise TypeError('InstanceMapMasks holds no bitmaps; what needs them works on to_bitmap() or to_ndarray()')
+        raise TypeError('InstanceMapMasks holds no bitmaps; use to_bitmap() or to_ndarray()')
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,7 +56,7 @@ class InstanceMapMasks(BaseInstanceMasks):
         return f'{type(self).__name__}(num_masks={len(self)}, height={self.height}, width={self.width})'
 
     def __getitem__(self, index: object) -> 'InstanceMapMasks':
-        """Some of the instances, by anything that indexes an array; the layers are shared."""
+        """Some of the instances, by any index of an array; the layers are shared."""
         if isinstance(index, torch.Tensor):
             index = index.cpu().numpy()
         if isinstance(index, list) and not index:
@@ -87,12 +87,12 @@ class InstanceMapMasks(BaseInstanceMasks):
 
         Args:
             matrix (ndarray): (2, 3), from pixel indices of this map to those of the result, as in ``cv2.warpAffine``.
-            out_shape (tuple): (H, W) of the result; what comes from outside is background.
+            out_shape (tuple): (H, W) of the result; pixels from outside are background.
         """
         return self._map(cv2.warpAffine, matrix, out_shape[::-1], flags=cv2.INTER_NEAREST)
 
     def rescale(self, scale: object, interpolation: str = 'nearest') -> 'InstanceMapMasks':
-        """As large as fits ``scale`` (see ``mmcv.rescale_size``), aspect ratio kept."""
+        """As large as fits into ``scale`` (see ``mmcv.rescale_size``); the aspect ratio stays."""
         width, height = mmcv.rescale_size((self.width, self.height), scale)
         return self.resize((height, width))
 
@@ -181,8 +181,8 @@ class InstanceMapMasks(BaseInstanceMasks):
     ) -> BitmapMasks:
         """Mask targets: for each box, its instance's mask in the box, resampled by RoIAlign.
 
-        The values are those of BitmapMasks on the same device. It makes a full-size float mask for each box; here, on
-        the CPU, memory goes with the targets, see :func:`instance_roi_align`, and elsewhere with a few such masks.
+        The values equal those of BitmapMasks on the same device, which makes a full-size float mask for each box. Here
+        memory grows with the targets on the CPU, see :func:`instance_roi_align`, and with a few masks elsewhere.
 
         Args:
             bboxes (ndarray | Tensor): (K, 4) float [x1, y1, x2, y2].
@@ -203,7 +203,7 @@ class InstanceMapMasks(BaseInstanceMasks):
         return BitmapMasks(targets >= 0.5 if binarize else targets, *out_shape)
 
     def _layer_of(self, ids: np.ndarray) -> np.ndarray:
-        """(K,) layer of each id; 0 for one that is nowhere."""
+        """(K,) layer of each id; 0 for an id that is not in the map."""
         result = np.zeros(len(ids), np.int64)
         for index in range(1, len(self.layers)):
             result[np.isin(ids, self.layers[index])] = index
@@ -222,7 +222,7 @@ class InstanceMapMasks(BaseInstanceMasks):
         return self._areas
 
     def get_bboxes(self, dst_type: str | type = 'hbox') -> BaseBoxes:
-        """Tight boxes (N, 4), half-open, of zeros for an instance that is nowhere; in mmdet's class ``dst_type``."""
+        """Tight boxes (N, 4), half-open, zeros for an instance without a pixel, in mmdet's class ``dst_type``."""
         if self._boxes is None:
             self._measure()
         return get_box_type(dst_type)[1](torch.from_numpy(self._boxes).float())
@@ -241,7 +241,7 @@ class InstanceMapMasks(BaseInstanceMasks):
 
     @classmethod
     def cat(cls, masks: Sequence) -> 'InstanceMapMasks':
-        """Instances of several objects in turn. Those that share their layers go on sharing them.
+        """The instances of several objects in turn. Objects that share their layers still share them afterwards.
 
         Raises:
             ValueError: For no masks, or maps of several sizes.
@@ -262,4 +262,4 @@ class InstanceMapMasks(BaseInstanceMasks):
 
 def _require_background(value: object) -> None:
     if np.any(np.asarray(value) != 0):
-        raise ValueError(f'id maps are filled up with background, 0, not {value}')
+        raise ValueError(f'id maps can only be padded with background, 0, not {value}')

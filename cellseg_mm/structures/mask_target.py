@@ -1,20 +1,20 @@
-"""RoIAlign of single instances, straight from an id map."""
+"""RoIAlign of single instances, straight from id layers."""
 
 import numpy as np
 import torch
 from mmcv.ops import roi_align
 
-# Masks are made on a device as long as they have so many px in all.
+# The most px in all of the masks that are made on a device at once.
 CHUNK_PX = 2**24
 
 
 def instance_roi_align(
     layers: np.ndarray, layer_of: np.ndarray, ids: np.ndarray, boxes: np.ndarray, out_shape: tuple
 ) -> np.ndarray:
-    """What RoIAlign gives for each box on the 0/1 mask of its instance, without making that mask.
+    """RoIAlign of each box on the 0/1 mask of its instance, without making that mask.
 
-    The map is looked up at RoIAlign's sampling points and compared with the instance's id, so memory and time go with
-    the boxes, not with instances x image. The arithmetic is that of mmcv's CPU ``roi_align`` with scale 1, adaptive
+    The map is read at RoIAlign's sampling points and compared with the instance's id, so memory and time grow with the
+    boxes, not with instances x image. The arithmetic is that of mmcv's CPU ``roi_align`` with scale 1, adaptive
     sampling and ``aligned=True``, float32 operation by operation, so that values at a rounding threshold agree too.
 
     Args:
@@ -26,6 +26,18 @@ def instance_roi_align(
 
     Returns:
         ndarray: (K, h, w) float32 in 0..1.
+
+    The box of a square of 2 x 2 px, in its own place and a pixel to the right, at one value a pixel:
+
+    >>> layers = np.zeros((1, 4, 5), np.int32)
+    >>> layers[0, 1:3, 1:3] = 7
+    >>> boxes = np.array([[1, 1, 3, 3], [2, 1, 4, 3]], np.float32)
+    >>> instance_roi_align(layers, np.array([0, 0]), np.array([7, 7]), boxes, (2, 2))
+    array([[[1., 1.],
+            [1., 1.]],
+    <BLANKLINE>
+           [[1., 0.],
+            [1., 0.]]], dtype=float32)
     """
     targets = np.zeros((len(boxes), *out_shape), np.float32)
     start = boxes[:, 1::-1] - np.float32(0.5)  # y before x from here on
@@ -56,17 +68,13 @@ def instance_roi_align(
 def instance_roi_align_on_device(
     layers: np.ndarray, layer_of: np.ndarray, ids: np.ndarray, boxes: np.ndarray, out_shape: tuple, device: str
 ) -> np.ndarray:
-    """The same by mmcv's own ``roi_align`` on 0/1 masks, made on a device a few at a time.
+    """As :func:`instance_roi_align`, by mmcv's ``roi_align`` on 0/1 masks that are made on a device a few at a time.
 
-    For a GPU, which would wait while the CPU makes a step's targets.
+    A GPU would wait while the CPU makes the targets of a step.
 
     Args:
-        layers (ndarray): See :func:`instance_roi_align`, also for the next four.
-        layer_of (ndarray): Likewise.
-        ids (ndarray): Likewise.
-        boxes (ndarray): Likewise.
-        out_shape (tuple): Likewise.
-        device (str): Such as ``'cuda'``.
+        layers, layer_of, ids, boxes, out_shape: As in :func:`instance_roi_align`.
+        device (str): For example ``'cuda'``.
 
     Returns:
         ndarray: (K, h, w) float32 in 0..1.
@@ -97,6 +105,16 @@ def _samples(start: np.ndarray, bins: np.ndarray, grid: int, step: int, count: i
     Returns:
         tuple: (K, count) indices of the pixel before and after each point, and the float32 weights of the two, both 0
         for a point more than a pixel outside.
+
+    A box from 1.25 of two bins of 2 px, at the only sampling point in each: at 2.25, which lies between pixels 2 and 3
+    in the ratio 3 to 1, and at 4.25, beyond the middle of the last of 5 pixels:
+
+    >>> box, bins = np.array([1.25], np.float32), np.array([2], np.float32)
+    >>> before, after, before_weight, after_weight = _samples(box, bins, 1, 0, 2, 5)
+    >>> before, after
+    (array([[2, 4]]), array([[3, 4]]))
+    >>> before_weight, after_weight
+    (array([[0.75, 1.  ]], dtype=float32), array([[0.25, 0.  ]], dtype=float32))
     """
     bins = bins[:, None]
     point = start[:, None] + np.arange(count, dtype=np.float32) * bins

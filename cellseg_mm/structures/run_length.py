@@ -4,9 +4,21 @@ A code lists the lengths of alternating runs of background and instance over the
 pixel's place in that order is ``x * H + y``. The compressed text form is that of pycocotools (``rleToString`` in its
 ``maskApi.c``): from the fourth on, a length is stored as its difference to the one two before, in groups of five bits,
 lowest first, each plus 48 as a character; bit 5 marks that more groups follow, bit 4 of the last is the sign.
+
+An L of three pixels and a single pixel, as masks, as codes and as runs:
+
+    >>> import numpy as np
+    >>> from pycocotools import mask as mask_utils
+    >>> masks = np.array([[[1, 0, 0], [1, 1, 0]], [[0, 0, 1], [0, 0, 0]]], np.uint8)
+    >>> codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
+    >>> [code['counts'] for code in codes]  # of 0 2 1 1 2, the last two as 1 - 2 and 2 - 1; and of 4 1 1
+    [b'021O1', b'411']
+    >>> decode_runs(codes)
+    Runs(owner=array([0, 0, 1]), start=array([0, 3, 4]), length=array([2, 1, 1]))
 """
 
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,15 +28,42 @@ from pycocotools import mask as mask_utils
 class Runs(NamedTuple):
     """Runs of instances in an image, ordered by instance and then by place.
 
+    Two instances in an image of 2 rows and 3 columns, the places of which are 0 2 4 and 1 3 5:
+
+    >>> runs = Runs(np.array([0, 0, 1]), np.array([0, 3, 4]), np.array([2, 1, 1]))
+    >>> runs.areas(2)
+    array([3, 1])
+    >>> runs.boxes(2, height=2)
+    array([[0, 0, 2, 2],
+           [2, 0, 3, 1]])
+    >>> runs.places()
+    array([0, 1, 3, 4])
+    >>> runs.select(np.array([1]), 2)
+    Runs(owner=array([0]), start=array([4]), length=array([1]))
+    >>> Runs(np.array([0]), np.array([1]), np.array([2])).split_at_columns(height=2)  # from (0, 1) to (1, 0)
+    Runs(owner=array([0, 0]), start=array([1, 2]), length=array([1, 1]))
+
     Attributes:
         owner: (R,) int64, index of the instance.
         start: (R,) int64, place of the first pixel.
-        length: (R,) int64, from 1 on.
+        length: (R,) int64, at least 1.
     """
 
     owner: np.ndarray
     start: np.ndarray
     length: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: Sequence, counts: Sequence) -> 'Runs':
+        """The runs of several parts of one image; the instances of a part follow those of the parts before it.
+
+        Args:
+            parts (Sequence[Runs]): K parts, at least one.
+            counts (Sequence[int]): The number of instances of each.
+        """
+        offsets = np.cumsum(counts) - counts
+        owner = np.concatenate([part.owner + offset for part, offset in zip(parts, offsets, strict=True)])
+        return cls(owner, *(np.concatenate([getattr(part, name) for part in parts]) for name in ('start', 'length')))
 
     def areas(self, num_instances: int) -> np.ndarray:
         """(N,) int64 areas in px; 0 for an instance without a pixel."""
@@ -35,7 +74,7 @@ class Runs(NamedTuple):
 
         Args:
             num_instances (int): N.
-            height (int): Of the image in px. A run over the end of a column is taken apart there.
+            height (int): Of the image in px. A run over the end of a column is split there.
         """
         owner, start, length = self.split_at_columns(height)
         area = np.bincount(owner, length, num_instances)
@@ -68,10 +107,10 @@ class Runs(NamedTuple):
         return boxes
 
     def select(self, index: np.ndarray, num_instances: int) -> 'Runs':
-        """The runs of some instances, which become instance 0, 1, ... in their order.
+        """The runs of some instances, which become instances 0, 1, ... in that order.
 
         Args:
-            index (ndarray): (K,) of instances, none of them twice.
+            index (ndarray): (K,) different instances.
             num_instances (int): N.
         """
         bounds = np.searchsorted(self.owner, np.arange(num_instances + 1))
@@ -80,9 +119,15 @@ class Runs(NamedTuple):
         return Runs(np.repeat(np.arange(len(index)), counts), self.start[chosen], self.length[chosen])
 
     def places(self) -> np.ndarray:
-        """(P,) int64, the places of all pixels of all runs, in their order."""
+        """(P,) int64, the places of all pixels, in the order of the runs."""
         first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)
         return first + np.arange(len(first))
+
+    def places_of_each(self, num_instances: int) -> Iterator:
+        """The places of the pixels of each of N instances in turn, (P,) int64. Memory is that of one instance."""
+        bounds = np.searchsorted(self.owner, np.arange(num_instances + 1)).tolist()
+        for first, last in itertools.pairwise(bounds):
+            yield Runs(None, self.start[first:last], self.length[first:last]).places()
 
     def split_at_columns(self, height: int) -> 'Runs':
         """The same pixels in runs that stay within a column of an image of ``height`` px."""
@@ -101,9 +146,10 @@ def to_code(segmentation: list | dict, height: int, width: int) -> dict:
     """A COCO segmentation of any kind as a compressed run-length code.
 
     Args:
-        segmentation (list | dict): Polygons [x1, y1, x2, y2, ...], whose union counts, or a code, compressed or not.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        segmentation (list | dict): A list of polygons [x1, y1, x2, y2, ...], of which the union counts, or a code,
+            compressed or not.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
     """
     if isinstance(segmentation, list):
         return mask_utils.merge(mask_utils.frPyObjects(segmentation, height, width))
@@ -120,7 +166,7 @@ def decode_runs(codes: list) -> Runs:
 
     Raises:
         ValueError: If a code is broken: bytes outside the alphabet, a length below 0, or lengths that do not add up to
-            H * W; it names the index.
+            H * W. The message names the index.
     """
     texts = [code['counts'] for code in codes]
     texts = [text.encode('utf-8', 'surrogatepass') if isinstance(text, str) else text for text in texts]
@@ -130,7 +176,7 @@ def decode_runs(codes: list) -> Runs:
     is_last = (chars & 32) == 0
     wrong = code_of_char[(chars < 0) | (chars > 63)]
     if len(wrong):
-        raise ValueError(f'code {wrong[0]}: a character that no run-length code has')
+        raise ValueError(f'code {wrong[0]}: a character outside the alphabet of run-length codes')
     filled = np.flatnonzero(text_sizes)
     torn = filled[~is_last[np.cumsum(text_sizes)[filled] - 1]]
     if len(torn):
@@ -139,7 +185,7 @@ def decode_runs(codes: list) -> Runs:
     owner = code_of_char[ends]
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)[: len(ends)]
 
-    # the numbers, from their groups of five bits; more than 12 groups are no length of any image
+    # the numbers, from their groups of five bits; no image has a length of more than 12 groups
     sizes = ends - starts + 1
     if (sizes > 12).any():
         raise ValueError(f'code {owner[sizes > 12][0]}: a length beyond any image')
@@ -147,7 +193,7 @@ def decode_runs(codes: list) -> Runs:
     numbers = np.add.reduceat((chars & 31) << (5 * group), starts) if len(starts) else np.zeros(0, np.int64)
     numbers -= np.where(chars[ends] & 16, 1 << (5 * sizes), 0)
 
-    # differences to lengths: a sum over the even and over the odd numbers of a code, where the first stands alone
+    # differences to lengths: running sums over the even and over the odd numbers of a code, without the first number
     first = np.searchsorted(owner, np.arange(len(codes)))
     rank = np.arange(len(owner)) - first[owner]
     lengths = numbers.copy()
@@ -166,13 +212,16 @@ def decode_runs(codes: list) -> Runs:
 
 
 def decode_window(code: dict) -> tuple:
-    """The part of a mask that its tight box holds, without a bitmap of the image's size.
+    """The part of a mask in its tight box, without a bitmap of the image's size.
 
     Args:
         code (dict): ``{'size': [H, W], 'counts': str | bytes}``.
 
     Returns:
-        tuple: (h, w) bool, and x and y of its upper left pixel in the image. Without a pixel h and w are 0.
+        tuple: (h, w) bool, and x and y of its upper left pixel in the image. For a mask without a pixel, h and w are 0.
+
+    >>> decode_window({'size': [2, 3], 'counts': '312'})  # 3 px of background, then 1 px, then 2 of background
+    (array([[ True]]), 1, 1)
     """
     cols, rows = np.divmod(decode_runs([code]).places(), code['size'][0])
     if not len(cols):
@@ -189,11 +238,14 @@ def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list
     Args:
         runs (Runs): Of N instances; runs that touch are joined.
         num_instances (int): N.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
 
     Returns:
         list[dict]: N times ``{'size': [H, W], 'counts': str}``.
+
+    >>> encode_runs(Runs(np.array([1]), np.array([3]), np.array([1])), 2, 2, 3)  # instance 0 has no pixel
+    [{'size': [2, 3], 'counts': '6'}, {'size': [2, 3], 'counts': '312'}]
     """
     owner, start, end = runs.owner, runs.start, runs.start + runs.length
     joined = (owner[1:] == owner[:-1]) & (start[1:] == end[:-1])
@@ -217,38 +269,44 @@ def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list
 
 
 def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min_visible: float = 0.5) -> np.ndarray:
-    """Lay instances that may overlap into one id map: the first has precedence, the others get what is left.
+    """Lay instances that may overlap into one id map: earlier instances have precedence.
 
-    An instance of which less than ``min_visible`` is left is dropped: the merging of Kirillov et al., Panoptic
-    Segmentation, CVPR 2019, section 4. What an instance gets depends on those before it alone, so that the map of the
-    first k instances is that of all with the ids above k taken away.
+    An instance of which less than ``min_visible`` is left is dropped, as in the merging of Kirillov et al., Panoptic
+    Segmentation, CVPR 2019, section 4. The pixels of an instance depend only on those before it, so the map of the
+    first k instances is the map of all without the ids above k.
 
     Args:
-        runs (Runs): Of N instances, those of the highest score first.
+        runs (Runs): Of N instances, the highest score first.
         num_instances (int): N.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
         min_visible (float): Share of its own area, 0..1.
 
     Returns:
         ndarray: (H, W) int32; instance k of the input is k + 1, 0 is background.
+
+    The second instance keeps 1 of its 2 px, the third none:
+
+    >>> runs = Runs(np.array([0, 1, 2]), np.array([0, 2, 0]), np.array([3, 2, 1]))
+    >>> paint_instances(runs, 3, 2, 3, min_visible=0.5)
+    array([[1, 1, 0],
+           [1, 2, 0]], dtype=int32)
     """
     flat = np.zeros(height * width, np.int32)
-    bounds = np.searchsorted(runs.owner, np.arange(num_instances + 1)).tolist()
-    # one instance after another: their places together could fill the memory where a model predicts huge masks
-    for index in range(num_instances):
-        begin, end = bounds[index], bounds[index + 1]
-        if begin == end:
-            continue
-        places = Runs(None, runs.start[begin:end], runs.length[begin:end]).places()
+    # one instance after another, because the places of huge masks together could fill the memory
+    for number, places in enumerate(runs.places_of_each(num_instances), start=1):
         free = places[flat[places] == 0]
         if len(free) >= min_visible * len(places):
-            flat[free] = index + 1
+            flat[free] = number
     return flat.reshape(width, height).T
 
 
 def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Running sums that start anew with each owner; owners are in rising order."""
+    """Running sums that start again with each owner; owners are in rising order.
+
+    >>> _cumulative(np.array([1, 2, 3, 4]), np.array([0, 0, 1, 1]))
+    array([1, 3, 3, 7])
+    """
     sums = np.cumsum(values)
     is_first = np.ones(len(owner), bool)
     is_first[1:] = owner[1:] != owner[:-1]

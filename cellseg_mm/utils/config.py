@@ -10,20 +10,20 @@ from mmengine.config import Config, DictAction
 
 from .errors import UserError
 
-# Keys that name files and folders, whose values are taken as they stand; max_per_img is not one of them.
+# Keys of files and folders, whose values are kept as they are. max_per_img does not match.
 PATH_KEY = re.compile(r'(?:root|dir|file|path|prefix|load_from|checkpoint|\.img)$')
 QUOTED = re.compile(r'(["\'])(.*)\1', re.DOTALL)
 
 
 class ConfigOptions(DictAction):
-    """mmengine's action of ``--cfg-options key=value ...``, with spaces kept and paths as they stand.
+    """mmengine's action of ``--cfg-options key=value ...``, which keeps spaces and paths as they are.
 
-    mmengine takes all spaces out of a value and splits it at commas, also those of a folder's name, so that another
-    folder is read. Here a text keeps its spaces, and commas split it unless the key is that of a path
-    (:data:`PATH_KEY`) or the value is a file or folder that is there.
+    mmengine removes all spaces from a value and splits it at commas, also in the name of a folder. Here a text keeps
+    its spaces, and commas split it unless the key is that of a path (:data:`PATH_KEY`) or the value is an existing file
+    or folder.
 
     Raises:
-        UserError: Naming the first such word, most often another argument that the option has taken.
+        UserError: For a word without ``=``, which is usually another argument.
     """
 
     def __call__(
@@ -32,7 +32,7 @@ class ConfigOptions(DictAction):
         """See :class:`argparse.Action`."""
         wrong = [value for value in values if '=' not in value]
         if wrong:
-            raise UserError(f'{option_string} {wrong[0]}: not key=value; other arguments stand before the option')
+            raise UserError(f'{option_string} {wrong[0]}: not key=value; put other arguments before the option')
         options = getattr(namespace, self.dest, None) or {}
         for value in values:
             key, _, text = value.partition('=')
@@ -44,7 +44,7 @@ def parse_value(key: str, text: str) -> object:
     """The value of one ``--cfg-options key=text``.
 
     Raises:
-        UserError: If its brackets do not match.
+        UserError: If brackets do not match.
     """
     quoted = QUOTED.fullmatch(text)
     is_there = '/' in text and Path(text).expanduser().exists()
@@ -64,23 +64,23 @@ def load_config(path: str, options: dict | None = None) -> Config:
     """A config file with ``--cfg-options`` merged in.
 
     Raises:
-        UserError: If there is no such file, or it is no config.
+        UserError: If the file is missing or is not a config.
     """
     if not Path(path).is_file():
         raise UserError(f'{path}: no such config file; the configs are in configs/')
     if Path(path).suffix in ('.pth', '.safetensors'):
-        raise UserError(f'{path}: is a checkpoint where a config is needed; the config is given before the checkpoint')
+        raise UserError(f'{path}: is a checkpoint, but a config is needed here; give the config before the checkpoint')
     try:
         cfg = Config.fromfile(path)
-    except Exception as error:  # of any kind, for a config is a program
+    except Exception as error:  # of any kind, because a config is a program
         reason = str(error).strip().partition('\n')[0]
-        raise UserError(f'{path}: is no config that can be read ({type(error).__name__}: {reason})') from error
+        raise UserError(f'{path}: cannot be read as a config ({type(error).__name__}: {reason})') from error
     cfg.merge_from_dict(options or {})
     return cfg
 
 
 def inner_dataset_configs(dataset: dict) -> Iterator:
-    """A data set's config, or those that a wrapper (repeated, concatenated) holds."""
+    """The config of a data set, or those of all data sets in a wrapper (repeated, concatenated)."""
     inner = dataset.get('datasets', [dataset['dataset']] if 'dataset' in dataset else [])
     if not inner:
         yield dataset
@@ -92,7 +92,7 @@ def scored_dataset(dataset: dict) -> dict:
     """The config of the one data set that a validation or a test scores, whatever is wrapped around it.
 
     Raises:
-        UserError: If a wrapper holds several, of which the metrics know one annotation file.
+        UserError: If a wrapper holds several data sets: metrics read one annotation file.
     """
     found = list(inner_dataset_configs(dataset))
     if len(found) > 1:
@@ -105,7 +105,7 @@ def scored_dataset(dataset: dict) -> dict:
 
 
 def parse_config_text(text: str) -> dict:
-    """The content of a dumped config, such as a checkpoint carries, without running it as a program.
+    """The content of a dumped config, as in a checkpoint, without running it as a program.
 
     Args:
         text (str): Assignments of literals and ``dict(...)`` calls: what ``Config.pretty_text`` writes.
@@ -122,7 +122,7 @@ def parse_config_text(text: str) -> dict:
 
 
 class _DictCalls(ast.NodeTransformer):
-    """``dict(a=1)`` to ``{'a': 1}``, and ``dict({...}, a=1)`` likewise."""
+    """Turns ``dict(a=1)`` and ``dict({...}, a=1)`` into dict literals."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         node = self.generic_visit(node)
@@ -131,7 +131,7 @@ class _DictCalls(ast.NodeTransformer):
         merged = ast.Dict(keys=[], values=[])
         for part in node.args:
             if not isinstance(part, ast.Dict):
-                raise ValueError(f'line {node.lineno}: dict(...) of something that is no literal')
+                raise ValueError(f'line {node.lineno}: dict(...) of something other than a literal')
             merged.keys += part.keys
             merged.values += part.values
         merged.keys += [ast.Constant(keyword.arg) for keyword in node.keywords]
@@ -140,7 +140,7 @@ class _DictCalls(ast.NodeTransformer):
 
 
 def flatten(value: object, prefix: str = '') -> Iterator:
-    """Dotted keys and their leaves. Lists of dicts are opened up by index; other lists are leaves."""
+    """Dotted keys and their values. Lists of dicts are opened by index; other lists are values."""
     if isinstance(value, dict) and value:
         items = [(f'{prefix}.{key}' if prefix else str(key), entry) for key, entry in value.items()]
     elif isinstance(value, (list, tuple)) and any(isinstance(entry, dict) for entry in value):
@@ -155,13 +155,12 @@ def flatten(value: object, prefix: str = '') -> Iterator:
 MISSING = '(absent)'
 
 
-# of a row of an ablation: the prefixes of the keys in which it differs from the row above. It says what may differ and
-# is no difference itself.
+# In a row of an ablation, the prefixes of the keys that differ from the row above. The key itself is not a difference.
 ABLATION_VARIABLE = 'ablation_variable'
 
 
 def diff_configs(old: dict, new: dict) -> list:
-    """The dotted keys in which two configs differ, but for :data:`ABLATION_VARIABLE`.
+    """The dotted keys in which two configs differ, except :data:`ABLATION_VARIABLE`.
 
     Returns:
         list[tuple]: (key, old value, new value), sorted by key; :data:`MISSING` where a side has no such key.
@@ -173,7 +172,7 @@ def diff_configs(old: dict, new: dict) -> list:
 
 
 def _plain(value: object) -> object:
-    """Tuples as lists, for a dumped and reloaded config may hold either; True is not 1."""
+    """Tuples as lists, because a dumped and reloaded config may hold either. True differs from 1."""
     if isinstance(value, bool):
         return bool, value
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""Errors a user can mend, told in one line."""
+"""Errors that a user can mend, in one line."""
 
 import errno
 import functools
@@ -13,14 +13,14 @@ class UserError(Exception):
 
 
 def explain(error: BaseException) -> str | None:
-    """What an error of the machine means and what to do about it, in one line; None if it is none of those known."""
+    """What an error means and what to do about it, in one line; None for an unknown error."""
     text = str(error)
     if isinstance(error, UserError):
-        return text.rsplit('UserError: ', 1)[-1].strip()  # a data worker's arrives with the worker's trace before it
+        return text.rsplit('UserError: ', 1)[-1].strip()  # from a data worker it comes behind the worker's trace
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f'{error.filename or "output"}: no space left on the disk. What was there before is whole: free space, and '
-            'go on (--resume, where the tool has it)'
+            f'{error.filename or "output"}: no space left on the disk. Earlier files are whole: free some space, then '
+            'continue (with --resume, if the tool has it)'
         )
     if isinstance(error, torch.OutOfMemoryError):
         return (
@@ -31,18 +31,18 @@ def explain(error: BaseException) -> str | None:
         return f'out of memory ({text}): lower num_workers, batch_size, or the size of the images'
     if isinstance(error, RuntimeError) and text.startswith('DataLoader worker'):
         return (
-            f'{text.splitlines()[0].rstrip(".")}: a data worker died, mostly for want of memory; lower '
-            'train_dataloader.num_workers (--cfg-options key=value), and go on (--resume, where the tool has it)'
+            f'{text.splitlines()[0].rstrip(".")}: a data worker died, usually because memory ran out; lower '
+            'train_dataloader.num_workers (--cfg-options key=value), then continue (with --resume, if the tool has it)'
         )
     return None
 
 
 def one_line_errors(main: Callable | None = None, *, stopped: str = 'stopped') -> Callable:
-    """Decorator for a tool's ``main``: what :func:`explain` knows is printed as one line, exit status 2, no trace.
+    """Decorator for a tool's ``main``: print errors that :func:`explain` knows in one line and exit with status 2.
 
     Args:
         main (Callable): The function.
-        stopped (str): What Ctrl-C prints: how the tool goes on, where it can.
+        stopped (str): What Ctrl-C prints, such as how to continue.
     """
     if main is None:
         return functools.partial(one_line_errors, stopped=stopped)

@@ -14,10 +14,10 @@ from .errors import UserError
 
 
 def output_folder(text: str) -> Path:
-    """The folder that an option names, for argparse; it is not made yet.
+    """A type for argparse: the folder that an option names, which is not made yet.
 
     Raises:
-        UserError: If it is a file, or nothing can be written there: known before hours of work, not after.
+        UserError: If it is a file, or nothing can be written there. Better before hours of work than after.
     """
     path = Path(text)
     if path.exists() and not path.is_dir():
@@ -30,13 +30,13 @@ def output_file(*suffixes: str) -> Callable:
     """A type for argparse: a file to be written, as :func:`output_folder`.
 
     Args:
-        suffixes (str): One of them ends its name, such as ``'.json'``, so that a slip does not replace an image.
+        suffixes (str): Allowed endings, such as ``'.json'``, so that a slip does not replace an image.
     """
 
     def check(text: str) -> Path:
         path = Path(text)
         if path.suffix not in suffixes:
-            raise UserError(f'{path}: a name that ends in {" or ".join(suffixes)} is needed')
+            raise UserError(f'{path}: the name must end in {" or ".join(suffixes)}')
         if path.is_dir():
             raise UserError(f'{path}: is a folder; name a file')
         _check_writable(path.parent)
@@ -62,23 +62,23 @@ def read_json(path: Path, origin: str) -> object:
         origin (str): Where such a file comes from, for the message.
 
     Raises:
-        UserError: If it is missing or is no JSON.
+        UserError: If it is missing or not valid JSON.
     """
     try:
         return json.loads(Path(path).read_text('utf-8'))
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}; {origin}') from error
     except ValueError as error:
-        raise UserError(f'{path}: is no JSON ({error}); {origin}') from error
+        raise UserError(f'{path}: is not valid JSON ({error}); {origin}') from error
 
 
 def printable(text: str | Path) -> str:
-    """A text that can be encoded: bytes of a file's name that are no UTF-8 become escapes such as ``\\udce9``."""
+    """A text that can be encoded: bytes of a file name that are not UTF-8 become escapes such as ``\\udce9``."""
     return str(text).encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place, then move it there: a reader, or a run that is killed, never leaves half of it.
+    """Write a file beside its place, then move it there: neither a reader nor a killed run meets half of it.
 
     Raises:
         OSError: If it cannot be written; an older file is then untouched.
@@ -100,7 +100,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON atomically; nan and infinity, which JSON has not, become null."""
+    """Write JSON atomically; nan and infinity, which JSON cannot hold, become null."""
     write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False) + '\n')
 
 

@@ -227,7 +227,7 @@ def test_empty_images():
     images = make_images(TRAIN, TRAIN, TEST, TEST, unlabelled=[3])
     check = check_empty(images, make_cells((0, 0, 99)))
     assert [line.split(':')[0] for line in check.warnings] == ['train/1.png', 'test/2.png']
-    assert check.summary == '2 of 3 labelled images are without a cell'
+    assert check.summary == '2 of 3 labelled images have no cell'
 
 
 def two_disks(distance):
@@ -337,10 +337,10 @@ def test_what_is_no_prepared_set(altered, tmp_path):
     content = read_json(path)
     for broken in ('no json', json.dumps([]), json.dumps(dict(content, categories=[]))):
         path.write_text(broken)
-        with pytest.raises(UserError, match=r'val\.json: is no annotation file') as caught:
+        with pytest.raises(UserError, match=r'val\.json: is not an annotation file') as caught:
             read_annotations(altered)
         assert '\n' not in str(caught.value)
     for split in ('train', 'val', 'test'):
         (altered / f'annotations/{split}.json').write_text(json.dumps(dict(content, images=[], annotations=[])))
-    with pytest.raises(UserError, match='name no image'):
+    with pytest.raises(UserError, match='list no images'):
         read_annotations(altered)

@@ -250,7 +250,7 @@ def test_nothing_but_a_prepared_set_is_replaced(source, tmp_path):
 
     (out / 'best.pth').write_text('x')
     before = contents(out)
-    with pytest.raises(UserError, match=r'out.best\.pth: is no part of a prepared set'):
+    with pytest.raises(UserError, match=r'out.best\.pth: is not part of a prepared data set'):
         prepare(source, out, workers=1)
     assert contents(out) == before
 
@@ -258,7 +258,7 @@ def test_nothing_but_a_prepared_set_is_replaced(source, tmp_path):
     mine.mkdir()
     (mine / 'statistics.json').write_text('{}')
     (mine / 'thesis.txt').write_text('x')
-    with pytest.raises(UserError, match=r'not a prepared set, thesis\.txt is in it'):
+    with pytest.raises(UserError, match=r'not a prepared data set, thesis\.txt is in it'):
         prepare(source, mine, workers=1)
     assert contents(mine).keys() == {'statistics.json', 'thesis.txt'}
 
@@ -374,7 +374,7 @@ def test_a_failed_run_keeps_the_older_set(source, tmp_path):
 def test_refusals(source, tmp_path):
     empty = tmp_path / 'empty'
     empty.mkdir()
-    with pytest.raises(UserError, match='no layout that is known'):
+    with pytest.raises(UserError, match='unknown format'):
         prepare(empty, tmp_path / 'out')
     with pytest.raises(UserError, match='no folder train/'):
         prepare(empty, tmp_path / 'out', source_format='task')
@@ -383,11 +383,11 @@ def test_refusals(source, tmp_path):
         prepare(empty, tmp_path / 'out', source_format='task')
     with pytest.raises(UserError, match='class 3, but 2 class names'):
         prepare(source, tmp_path / 'out', classes=('a', 'b'))
-    with pytest.raises(UserError, match='name of its own'):
+    with pytest.raises(UserError, match='its own name'):
         prepare(source, tmp_path / 'out', classes=('a', 'A', 'b'))
     with pytest.raises(UserError, match='above 0 and below 1'):
         prepare(source, tmp_path / 'out', val_fraction=0)
-    with pytest.raises(UserError, match='not a prepared set, train is in it'):
+    with pytest.raises(UserError, match='not a prepared data set, train is in it'):
         prepare(source, source)
     (source / 'test_image_name_to_ids.json').write_text('{"a": 1}')
     with pytest.raises(UserError, match=r'test_image_name_to_ids\.json'):
@@ -441,5 +441,5 @@ def test_an_image_without_labels_is_for_testing_alone(source, tmp_path):
     names = [path.name for path in (source / 'train').iterdir()]
     for split in ('train', 'val'):
         table.write_text('name,split\n' + ''.join(f'{name},train\n' for name in names) + f'bare,{split}\n')
-        with pytest.raises(UserError, match=rf'bare\.tif: no labels, so it cannot be for {split}'):
+        with pytest.raises(UserError, match=rf'bare\.tif: no labels, so it cannot be in {split}'):
             prepare(source, tmp_path / 'out', workers=1, splits=table)

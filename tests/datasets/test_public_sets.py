@@ -63,7 +63,7 @@ def test_classes_have_their_names(written, name, classes):
     assert find(written[name])[1] == classes
     if len(classes) == 1:
         assert find(written[name], ('nucleus',))[1] == ('nucleus',)
-        with pytest.raises(UserError, match=r'--classes a b: .* tells no classes apart'):
+        with pytest.raises(UserError, match=r'--classes a b: .* has only one class'):
             find(written[name], ('a', 'b'))
 
 
@@ -160,7 +160,7 @@ def test_types_by_id_in_the_layout_of_hovernet(copied):
         content = {'inst_map': scipy.io.loadmat(sample.source)['inst_map'], 'id': ids[order], 'class': types[order]}
         scipy.io.savemat(sample.source, content)
         expected[sample.name] = types.tolist()
-    with pytest.raises(UserError, match=r'name them in their order by --classes, .* for Lizard: neutrophil'):
+    with pytest.raises(UserError, match=r'name them in order with --classes, .* for Lizard: neutrophil'):
         find(root)
     found = {sample.name: sample.read_instances((HEIGHT, WIDTH)).labels.tolist() for sample in find(root, CLASSES)[0]}
     assert found == expected
@@ -232,7 +232,7 @@ def test_xml_that_names_classes_is_not_monusegs(copied):
     paths = sorted(root.rglob('*.xml'))
     path = next(path for path in paths if path.stem == 'p2_1')
     path.write_text(path.read_text().replace('Name=""', 'Name="Epithelial"', 1))
-    with pytest.raises(UserError, match=r"p2_1.xml: class 'Epithelial' is none of cell"):
+    with pytest.raises(UserError, match=r"p2_1.xml: class 'Epithelial' is not one of cell"):
         find(root)
     flat = root / 'flat'
     flat.mkdir()
@@ -413,9 +413,13 @@ REFUSED = {
         lambda root: np.save(root / MASKS, np.array([dict(a=1)]), allow_pickle=True),
         'masks.npy: is not a .npy file',
     ),
-    'PanNuke of fewer masks': ('pannuke', array(MASKS, lambda masks: masks[1:]), r'\(2, 64, 96\), but \(3, 64, 96\)'),
+    'PanNuke of fewer masks': (
+        'pannuke',
+        array(MASKS, lambda masks: masks[1:]),
+        r'\(2, 64, 96\), but images\.npy has \(3, 64, 96\)',
+    ),
     'PanNuke of five channels': ('pannuke', array(MASKS, lambda masks: masks[..., :5]), r'width, 6\) is needed'),
-    'PanNuke of channels first': ('pannuke', array(MASKS, lambda masks: masks.transpose(0, 3, 1, 2)), 'is of shape'),
+    'PanNuke of channels first': ('pannuke', array(MASKS, lambda masks: masks.transpose(0, 3, 1, 2)), 'has the shape'),
     'PanNuke with the background first': (
         'pannuke',
         array(MASKS, lambda masks: np.roll(masks, 5, axis=3)),

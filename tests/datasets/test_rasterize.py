@@ -129,5 +129,5 @@ def test_refusals():
     with pytest.raises(UserError, match='x: 1 of its 1 outlines have no pixel in the image of 30x20 px'):
         instances_from_outlines(far, HEIGHT, WIDTH, 'x')
     copies = [(1, False, [(np.array(rectangle(2, 3, 9, 9), float), False)])] * (MAX_LAYERS + 1)
-    with pytest.raises(UserError, match='x: more than 64 outlines over one another near x 2, y 3'):
+    with pytest.raises(UserError, match='x: more than 64 instances over one another near x 2, y 3'):
         instances_from_outlines(copies, HEIGHT, WIDTH, 'x')

@@ -324,7 +324,7 @@ KINDS = {
                 for _ in range(1 + (number == 0))
             ]
         ),
-        'has no classification as others have, but category',
+        'has no classification, as others have, but category',
     ),
     'GeoJSON: a classification without a name': (
         geojson(lambda index, cells: [feature(points, classification=dict(label='x')) for _, points in cells]),
@@ -338,7 +338,7 @@ KINDS = {
     'GeoJSON: classes in a property of an unknown name': (
         geojson(lambda index, cells: [feature(points, found=dict(what=name)) for name, points in cells]),
         dict(cell=30),
-        '30 objects of no class with a property found.what (epithelial, lymphocyte)',
+        '30 objects without a class but with a property found.what (epithelial, lymphocyte)',
     ),
     'GeoJSON: accents as macOS writes them': (accents, BOTH, ''),
     'GeoJSON: micrometres': (moved(lambda points: points * 0.25), BOTH, '30 cells that look like their surroundings'),
@@ -421,11 +421,11 @@ KINDS = {
         'are marked to be ignored, and 0 cells are left',
     ),
     'COCO: ids as text': (changed(category_id='2'), r"category '2', which is not listed \(ids: 1, 2\)"),
-    'COCO: no category': (changed(category_id=None), "an entry in it has no 'category_id'"),
+    'COCO: no category': (changed(category_id=None), "an entry has no 'category_id'"),
     'COCO: a class to ignore by its name': (
         coco(lambda index, scene: [('Ignored', points, False) for _, points in scene.cells], categories=['Ignored']),
         dict(Ignored=30),
-        '30 cells of a class that by its name is to be ignored',
+        '30 cells of a class whose name says to ignore them',
     ),
     'COCO: accents as macOS writes them': (coco(plain, 'M\u00fcller {}.png', 'images/Mu\u0308ller {}.png'), BOTH, ''),
     'COCO: backslashes': (coco(plain, 'set\\{}.png', 'images/set/{}.png'), BOTH, ''),
@@ -445,8 +445,11 @@ KINDS = {
     'ImageScope: attributes': (imagescope('Layer', '{}'), BOTH, ''),
     'ImageScope: values': (imagescope('', 'Description', '{}'), BOTH, ''),
     'ImageScope: texts': (imagescope('', 'Description', '', '{}'), BOTH, ''),
-    'ImageScope: no class': (imagescope('', 'Description'), 'names a class tells no classes apart; name one'),
-    'ImageScope: two classes at once': (imagescope('{}', 'lymphocyte'), 'is epithelial and lymphocyte at once|at once'),
+    'ImageScope: no class': (imagescope('', 'Description'), 'names a class has only one class; give one name'),
+    'ImageScope: two classes at once': (
+        imagescope('{}', 'lymphocyte'),
+        'has the classes (epithelial and lymphocyte|lymphocyte and epithelial), by',
+    ),
     'ImageScope: ellipses': (imagescope('{}', kind='2', points=corners), BOTH, ''),
     'ImageScope: rectangles': (
         imagescope('{}', kind='1', points=corners),
@@ -490,13 +493,13 @@ def test_it_is_right_or_told(tmp_path, kind):
 @pytest.mark.parametrize(
     'name, text, found',
     [
-        ('a.json', '{"shapes": [], "imagePath": ""}', 'a.json, LabelMe, which is not read'),
+        ('a.json', '{"shapes": [], "imagePath": ""}', 'a.json, LabelMe, which cannot be read'),
         ('via.json', '{"a": {"regions": [{"region_attributes": {}}]}}', 'VGG Image Annotator'),
         ('ann/a.png.json', '{"objects": [{"classTitle": ""}]}', 'Supervisely'),
         ('a.json', '[{"image_id": 1, "segmentation": []}]', 'results of COCO'),
         ('labels/train/a.txt', '0 0.1 0.1', 'as YOLO does'),
         ('a_seg.npy', '', 'Cellpose'),
-        ('a.txt', '', 'no layout that is known'),
+        ('a.txt', '', 'unknown format'),
     ],
 )
 def test_files_of_other_programs_are_named(tmp_path, name, text, found):
@@ -531,7 +534,7 @@ def test_the_part_of_a_cell_is_chosen(tmp_path):
 
 
 def test_a_part_that_no_cell_has_is_told(tmp_path):
-    with pytest.raises(UserError, match='no cell in it has an outline of its nucleus'):
+    with pytest.raises(UserError, match='no cell has an outline of its nucleus'):
         convert(tmp_path, maps(lambda path, ids: cv2.imwrite(f'{path}.png', ids)), part='nucleus')
     assert not (tmp_path / 'cells').exists()
 

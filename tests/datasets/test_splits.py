@@ -62,7 +62,7 @@ def test_groups_by_a_rule_of_ones_own():
     assert group_names(['a-x-1', 'a-y-2'], r'^\w+-(\w)') == ['x', 'y'] and group_names(['ab', 'ac'], '^a') == ['a', 'a']
     with pytest.raises(UserError, match='does not match the name b'):
         group_names(['a', 'b'], 'a')
-    with pytest.raises(UserError, match=r'\(a: is no regular expression'):
+    with pytest.raises(UserError, match=r'\(a: not a regular expression'):
         group_names(['a', 'b'], '(a')
 
 
@@ -78,7 +78,7 @@ def test_groups_of_very_different_size():
     """The largest of them cannot be halved; a single one cannot be split."""
     groups = ['a'] * 8 + ['b', 'c']
     assert stratified_split(np.ones((10, 1), int), 0.2, 0, groups).tolist() == [False] * 8 + [True] * 2
-    with pytest.raises(UserError, match='all 3 training images are of the group a'):
+    with pytest.raises(UserError, match='all 3 training images belong to the group a'):
         stratified_split(np.ones((3, 1), int), 0.5, 0, ['a'] * 3)
 
 
@@ -95,7 +95,7 @@ def test_a_table_names_the_splits(tmp_path):
         (b'', r'needs the columns name and split'),
         (b'name,split\na,train\nb,Test\n', r"row 3: the split is 'Test'; choose from train, val, test"),
         (b'name,split\na\n', r'row 2: the split is None'),
-        (b'name,split\na,train\na,test\n', r'row 3: the image a has a row before'),
+        (b'name,split\na,train\na,test\n', r'row 3: the image a already has a row'),
         (b'name,split\n\xff,train\n', r'cannot be read as a table'),
     ],
 )

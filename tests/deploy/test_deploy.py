@@ -303,7 +303,7 @@ def test_broken_files_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ('--out model.pt', r'model\.pt: a name that ends in \.safetensors or \.onnx'),
+        ('--out model.pt', r'model\.pt: the name must end in \.safetensors or \.onnx'),
         ('--out model.onnx --half', r'--half is for \.safetensors'),
         ('--out model.onnx --config none.py', r'none\.py: no such config file'),
         (f'--out model.onnx --config {ROOT}/configs/maskrcnn_r50.py', r'is not of the model in .*maskrcnn_r50\.py'),

@@ -70,9 +70,9 @@ def test_a_prepared_set_that_is_cut_off(cfg, tmp_path):
     for name in ('statistics.json', 'annotations/test.json'):
         (tmp_path / name).write_text('')
     cfg.data_root = str(tmp_path)
-    with pytest.raises(UserError, match=r'statistics\.json: is no JSON .*tools/prepare_data\.py'):
+    with pytest.raises(UserError, match=r'statistics\.json: is not valid JSON .*tools/prepare_data\.py'):
         data_facts.fill_from_prepared_data(cfg)
-    with pytest.raises(UserError, match=r'test\.json: is no JSON .*tools/prepare_data\.py'):
+    with pytest.raises(UserError, match=r'test\.json: is not valid JSON .*tools/prepare_data\.py'):
         data_facts.check_test_labels(cfg, tmp_path)
 
 

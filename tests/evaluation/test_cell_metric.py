@@ -96,7 +96,7 @@ def test_dumped_results_read_back(data, tmp_path):
     'content, message',
     [
         (None, 'No such file'),
-        ('{', 'is no JSON'),
+        ('{', 'is not valid JSON'),
         ('{}', 'is no list'),
         ('[{"score": 1}]', 'result 0: has no image_id'),
     ],
@@ -113,7 +113,7 @@ def test_broken_results_files(tmp_path, content, message):
     'content, message',
     [
         (None, 'No such file'),
-        ('{', 'is no JSON'),
+        ('{', 'is not valid JSON'),
         ('[]', 'is no COCO annotation file'),
         ('{"images": [], "annotations": [], "categories": []}', 'nothing to score against'),
     ],

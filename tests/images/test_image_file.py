@@ -252,7 +252,7 @@ def test_red_and_blue_exchanged_are_put_right(tmp_path):
     source = open_image(tmp_path / 'x.png', 'bgr')
     assert (
         np.array_equal(whole(source), RGB)
-        and source.note == 'alpha dropped; red and blue exchanged in the file, put right'
+        and source.note == 'alpha dropped; red and blue exchanged in the file, corrected'
     )
 
 
@@ -405,18 +405,18 @@ BAD = {
     'cut.jpg': (encoded('JPEG')[:-1500], 'damaged or cut off'),
     'cut.tif': (encoded('TIFF')[:-5000], 'cut off or damaged'),
     'cut_lzw.tif': (encoded('TIFF', compression='lzw', **TILE)[:-5000], 'cut off or damaged'),
-    'start.tif': (encoded('TIFF')[:6], 'no whole TIFF'),
-    'header.tif': (encoded('TIFF')[:200], 'is no whole TIFF|cut off or damaged'),
+    'start.tif': (encoded('TIFF')[:6], 'not a complete TIFF'),
+    'header.tif': (encoded('TIFF')[:200], 'is not a complete TIFF|cut off or damaged'),
     'one_px.png': (b'', '1x1 px; at least 8 a side'),
-    'bomb.png': (bomb(), 'megapixels, which such a file gives only at once'),
+    'bomb.png': (bomb(), 'megapixels, and this format can only be read whole'),
     'negative.tif': (of_tiff(RGB.astype(np.float32) - 300, photometric='rgb'), 'values go from'),
     'nan.tif': (of_tiff(np.full((20, 20), np.nan, np.float32)), 'values go from nan'),
     'five.tif': (of_tiff(np.zeros((20, 20, 5), np.uint8), photometric='rgb'), '5 channels of kind RGB'),
     'volume.tif': (
         of_tiff(np.zeros((4, 32, 32), np.uint8), photometric='minisblack', volumetric=True, tile=(4, 16, 16)),
-        'no plane of numbers',
+        'not an image of numbers',
     ),
-    'complex.tif': (of_tiff(np.zeros((20, 20), np.complex64)), 'no plane of numbers'),
+    'complex.tif': (of_tiff(np.zeros((20, 20), np.complex64)), 'not an image of numbers'),
     'vector.svg': (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'none of PNG'),
     'program.eps': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n', 'none of PNG'),
 }

@@ -36,7 +36,9 @@ def test_all_pages(three_pages):
 def test_pages_in_a_circle_end(three_pages, target):
     """As an image and as a mask: tifffile itself goes round for ever."""
     close_circle(three_pages, target)
-    with pytest.raises(UserError, match=r'a\.tif: is no whole TIFF \(more than 1,000 pages, or pages in a circle\)'):
+    with pytest.raises(
+        UserError, match=r'a\.tif: is not a complete TIFF \(more than 1,000 pages, or pages in a circle\)'
+    ):
         open_image(three_pages)
     with pytest.raises(UserError, match=r'a\.tif: not readable as a mask'):
         read_mask(three_pages, (8, 9))

@@ -82,7 +82,7 @@ def test_images_of_pillow_and_tuples(detector):
 @pytest.mark.parametrize(
     'given, told',
     [
-        (None, 'an image of type NoneType: a path, an array'),
+        (None, 'an image of type NoneType: a path, an '),
         (b'abc', 'an image of type bytes'),
         (5, 'an image of type int'),
         (np.zeros((5, 5, 3), np.uint8), '5x5 px; at least 8'),
@@ -147,7 +147,7 @@ def test_a_file_with_red_and_blue_exchanged_is_put_right_where_training_files_we
     # what validation's threshold leaves out, here all but the nucleus, does not tell the stain
     detector = CellInferencer(tiny_checkpoint, score_thr=0.05)
     assert (detector.training_order, detector.operating_thr) == ('bgr', 0.25)
-    for name, said in (('right', ''), ('swapped', 'red and blue exchanged in the file, put right')):
+    for name, said in (('right', ''), ('swapped', 'red and blue exchanged in the file, corrected')):
         found, note = pixels(detector, name)
         assert np.array_equal(found, image) and note == said
     looked_at.clear()

@@ -7,6 +7,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import encode_instances, instance_extents, read_layers, relabel, stack_layers, write_layers
+from cellseg_mm.structures.instance_map import Runs, find_runs, lay_runs
 
 maps = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 6))
 
@@ -59,6 +60,21 @@ def test_one_layer_where_nothing_overlaps():
     layers, counts = stack_layers([left, right])
     assert layers.tolist() == [[[1, 1, 2, 2]] * 4]
     assert counts.tolist() == [1, 1]
+
+
+@settings(max_examples=50)
+@given(maps)
+def test_the_runs_of_a_map_paint_it(instance_map):
+    runs = find_runs(instance_map)
+    assert np.array_equal(lay_runs(runs, 6, *instance_map.shape), instance_map[None])
+
+
+def test_more_layers_than_allowed_name_the_place():
+    one = Runs(np.zeros(1, int), np.array([7]), np.array([3]))  # from x 1, y 2 on, in an image of height 5
+    runs = Runs.concatenate([one] * 3, [1] * 3)
+    assert lay_runs(runs, 3, 5, 4).shape == lay_runs(runs, 3, 5, 4, max_layers=3).shape == (3, 5, 4)
+    with pytest.raises(ValueError, match='more than 2 instances over one another near x 1, y 2'):
+        lay_runs(runs, 3, 5, 4, max_layers=2)
 
 
 @pytest.mark.parametrize('highest, dtype', [(65_535, np.uint16), (65_536, np.int32)])

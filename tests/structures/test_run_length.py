@@ -92,8 +92,8 @@ def test_no_instance():
 @pytest.mark.parametrize(
     'counts, message',
     [
-        ('4!5', 'code 1: a character that no run-length code has'),
-        ('4\u20ac5', 'code 1: a character that no run-length code has'),
+        ('4!5', 'code 1: a character outside the alphabet'),
+        ('4\u20ac5', 'code 1: a character outside the alphabet'),
         ('4o', 'code 1: ends within a number'),
         ('41', 'code 1: runs over 5 px in an image of 9'),
         ('', 'code 1: runs over 0 px in an image of 9'),

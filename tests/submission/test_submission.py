@@ -403,7 +403,7 @@ def test_image_list(tmp_path):
     with pytest.raises(UserError, match=r'the course task provides test_image_name_to_ids\.json'):
         read_image_list(tmp_path / 'x.json')
     wrong = {
-        'is no JSON': '[',
+        'is not valid JSON': '[',
         'not a list of test images': '{}',
         'lists no image': '[]',
         'image entry 0 is 3; .*"file_name"': '[3]',

@@ -32,7 +32,7 @@ def run_here(monkeypatch, capsys):
 
 @pytest.fixture(scope='module')
 def flawless(tmp_path_factory):
-    """A prepared set that nothing is to be said about."""
+    """A prepared data set without a warning."""
     root = tmp_path_factory.mktemp('flawless')
     for index in range(9):
         image, instance_map, labels = draw_tissue(np.random.default_rng([1, index]), 192, 192, 2.0)
@@ -86,8 +86,8 @@ def test_mistakes(flawless, run_here, tmp_path):
     config = tmp_path / 'none.py'
     config.write_text('model = dict()\n')
     for arguments, message in (
-        ([tmp_path], 'tools/prepare_data.py makes a prepared set'),
-        ([tmp_path, '--config', CONFIG], 'tools/prepare_data.py makes a prepared set'),
+        ([tmp_path], 'tools/prepare_data.py makes a prepared data set'),
+        ([tmp_path, '--config', CONFIG], 'tools/prepare_data.py makes a prepared data set'),
         ([flawless, '--config', tmp_path / 'x.py'], 'no such config file'),
         ([flawless, '--config', config], 'no model.rpn_head.anchor_generator'),
     ):

@@ -67,7 +67,7 @@ def test_all_kinds_of_input_go_through_and_a_bad_file_is_one_line(predict, tiny_
     assert status == 2 and 'score threshold 0.25 (chosen by the validation of epoch 2)' in printed
     failures = [line for line in errors.splitlines() if line.startswith('error: ')]
     assert [re.search(r'(\w+)\.png: (.*)', line).groups() for line in failures] == [
-        ('text', 'is none of PNG, JPEG, JPEG 2000, BMP, WebP, TIFF and SVS'),
+        ('text', 'is not a PNG, JPEG, JPEG 2000, BMP, WebP, TIFF or SVS file'),
         ('absent', 'No such file or directory'),
     ]
     assert '2 of 5 files failed, see above' in errors and 'Traceback' not in errors

@@ -23,5 +23,5 @@ def error_line(monkeypatch, capsys):
 def test_mistakes(error_line, tmp_path):
     assert 'no such folder; give a work dir' in error_line(tmp_path / 'x')
     assert 'no training log and no test_metrics.json' in error_line(tmp_path)
-    assert 'a name that ends in .html is needed' in error_line(tmp_path, '--out', tmp_path)
+    assert 'the name must end in .html' in error_line(tmp_path, '--out', tmp_path)
     assert not list(tmp_path.iterdir())

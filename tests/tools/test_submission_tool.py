@@ -139,7 +139,7 @@ def test_mistakes_at_make(root, run, one_line_error, tmp_path):
 
     assert 'old.pth: does not say its training files' in error('old')
     assert '2 of the 2 listed images are missing: first.tif, second.tif' in error(images=tmp_path)
-    assert '.zip is needed' in error(out=tmp_path / 'x.json')
+    assert 'must end in .zip' in error(out=tmp_path / 'x.json')
     assert 'no such checkpoint' in error('none')
     images = read_json(root / 'ids.json')
     (tmp_path / 'ids.json').write_text(json.dumps([images[0], dict(images[1], height=81)]))

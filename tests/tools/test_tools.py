@@ -149,7 +149,7 @@ def test_mistakes_at_test(overfitted, two_images, one_line_error, tmp_path):
     assert 'is not of the model in' in one_line_error('test', ROOT / 'configs/demo/maskrcnn_r18.py', checkpoint, *data)
     assert 'no such config' in one_line_error('test', tmp_path / 'x.py', checkpoint, *data)
     assert '.json' in one_line_error('test', other, checkpoint, '--out', 'x.pkl', *data)
-    assert 'a config where a checkpoint is needed' in one_line_error('test', checkpoint, config, *data)
+    assert 'is a config, but a checkpoint is needed' in one_line_error('test', checkpoint, config, *data)
     assert 'is a file; name a folder' in one_line_error('test', config, checkpoint, '--show-dir', config, *data)
     assert '0 to 1' in one_line_error('test', config, checkpoint, '--score-thr', '2', *data)
     shutil.copytree(two_images, tmp_path / 'cells')

@@ -91,11 +91,11 @@ def test_missing_config(tmp_path):
 @pytest.mark.parametrize(
     'name, text, told',
     [
-        ('x.pth', '', 'is a checkpoint where a config is needed; the config is given before'),
-        ('x.txt', 'a = 1', r'is no config that can be read \(OSError: '),
-        ('x.py', 'a = (\n', r'is no config that can be read \(SyntaxError: '),
-        ('x.py', "_base_ = 'nothing.py'", r'is no config that can be read \(FileNotFoundError: '),
-        ('x.py', 'a = b', r'is no config that can be read \(NameError: '),
+        ('x.pth', '', 'is a checkpoint, but a config is needed here; give the config before'),
+        ('x.txt', 'a = 1', r'cannot be read as a config \(OSError: '),
+        ('x.py', 'a = (\n', r'cannot be read as a config \(SyntaxError: '),
+        ('x.py', "_base_ = 'nothing.py'", r'cannot be read as a config \(FileNotFoundError: '),
+        ('x.py', 'a = b', r'cannot be read as a config \(NameError: '),
     ],
 )
 def test_files_that_are_no_config(name, text, told, tmp_path):

@@ -37,8 +37,8 @@ def test_json_has_no_nan(tmp_path):
     [
         (output_folder, 'a.txt', r'a\.txt: is a file; name a folder'),
         (output_folder, 'a.txt/new', 'cannot be written to .Not a directory.; choose another place'),
-        (output_file('.json'), 'a.txt', r'a name that ends in \.json is needed'),
-        (output_file('.json', '.zip'), 'x', r'ends in \.json or \.zip'),
+        (output_file('.json'), 'a.txt', r'the name must end in \.json'),
+        (output_file('.json', '.zip'), 'x', r'end in \.json or \.zip'),
         (output_file('.d'), 'folder.d', r'folder\.d: is a folder; name a file'),
         (output_file('.json'), 'a.txt/new.json', r'a\.txt: cannot be written to'),
         # where not even root can write; a folder without write permission is one to everybody else

@@ -1,7 +1,7 @@
-"""Formats of labelled images, a module each, with
+"""Formats of labelled images, one module each, with
 
-- ``recognises(src)``: whether a source looks like it;
-- ``find_samples(src, classes)``: its samples and class names, where ``classes`` is None for those of the format.
+- ``recognises(src)``: whether a source looks like this format;
+- ``find_samples(src, classes)``: its samples and class names; with ``classes`` None, the names of the format.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ FORMATS = dict(
     tnbc=tnbc,
 )
 
-# Of other programs, what files end with and what is in them; all of the latter.
+# Files of other programs: the ending of their names, and bytes that all occur in them.
 FOREIGN = {
     'LabelMe': ('.json', (b'"shapes"', b'"imagePath"')),
     'VGG Image Annotator': ('.json', (b'"region_attributes"',)),
@@ -61,7 +61,7 @@ FOREIGN = {
 }
 FOREIGN_FOLDERS = {'YOLO': 'labels', 'Pascal VOC': 'segmentationobject'}
 FOREIGN_DEPTH = 2  # folders below the source
-CONVERT = 'export or convert it to COCO, or to another layout that data/README.md shows'
+CONVERT = 'export or convert it to COCO or another format of data/README.md'
 
 __all__ = ['FORMATS', 'Instances', 'Sample', 'find_format']
 
@@ -71,10 +71,10 @@ def find_format(src: Path, name: str = 'auto') -> ModuleType:
 
     Args:
         src (Path): The source, a folder or a JSON file.
-        name (str): Of :data:`FORMATS`; ``'auto'`` asks each whether it recognises the source.
+        name (str): A key of :data:`FORMATS`, or ``'auto'`` for the one that recognises the source.
 
     Raises:
-        UserError: If there is no such source, or none or several recognise it.
+        UserError: If the source is missing, or not exactly one format recognises it.
     """
     if not src.exists():
         raise UserError(f'{src}: no such folder or file')
@@ -82,20 +82,20 @@ def find_format(src: Path, name: str = 'auto') -> ModuleType:
         return FORMATS[name]
     found = [name for name, module in FORMATS.items() if module.recognises(src)]
     if len(found) != 1:
-        what = f'looks like {" and ".join(found)}; say --format' if found else _not_known(src)
+        what = f'looks like {" and ".join(found)}; choose one with --format' if found else _not_known(src)
         raise UserError(f'{src}: {what}')
     return FORMATS[found[0]]
 
 
 def _not_known(src: Path) -> str:
-    """What a source is that no format recognises, and what to do."""
+    """What an unknown source may be, and what to do."""
     folders = walk_folders(src, FOREIGN_DEPTH)
     for path in (path for folder in folders for path in visible(folder) if path.is_file()):
         for name, (ending, marks) in FOREIGN.items():
             if path.name.lower().endswith(ending) and all(mark in path.read_bytes() for mark in marks):
-                return f'has {path.name}, {name}, which is not read; {CONVERT}'
+                return f'has {path.name}, {name}, which cannot be read; {CONVERT}'
     for folder in folders:
         for name, own in FOREIGN_FOLDERS.items():
             if folder.name.lower() == own or folder.parent.name.lower() == own:
-                return f'has a folder {folder.name} as {name} does, which is not read; {CONVERT}'
-    return 'no layout that is known; data/README.md shows them: lay it out as one of them, or say --format if it is one'
+                return f'has a folder {folder.name}, as {name} does, which cannot be read; {CONVERT}'
+    return 'unknown format; arrange the files as one of those in data/README.md, or choose one with --format'

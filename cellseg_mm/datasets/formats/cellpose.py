@@ -1,18 +1,16 @@
-"""The layouts of Cellpose and StarDist: to each image an id map of its cells, which are of one class.
+"""The layouts of Cellpose and StarDist: an id map for each image, with cells of one class.
 
 ::
 
     SRC/NAME.tif or NAME_img.tif, NAME_masks.tif      # or .png; also in SRC/train, SRC/val and SRC/test
     SRC/NAME.tif, NAME_cp_masks.png                   # as Cellpose itself writes it
-    SRC/images/NAME.tif, SRC/masks/NAME.tif           # likewise
+    SRC/images/NAME.tif, SRC/masks/NAME.tif           # also in the splits
 
-A map has one channel of whole numbers, of any dtype: 0 is background. Images of ``test`` may come without a map. What
-else Cellpose leaves beside an image, such as ``NAME_flows.tif``, is passed over.
+A map has one channel of whole numbers, of any dtype: 0 is background. Images of ``test`` may come without a map. Other
+files that Cellpose writes beside an image, such as ``NAME_flows.tif``, are skipped.
 """
 
 from pathlib import Path
-
-import numpy as np
 
 from cellseg_mm.structures import relabel
 
@@ -33,7 +31,7 @@ from .sample import (
 
 ENDINGS = ('_cp_masks', '_masks')
 FOLDERS = ('images', 'masks')
-# Of what Cellpose writes beside an image besides the map: cellpose/io.py (save_masks, save_rgb, _save_flows).
+# Endings of what else Cellpose writes beside an image: cellpose/io.py (save_masks, save_rgb, _save_flows).
 BY_PRODUCTS = ('_flows', '_flows_cp', '_cp_flows', '_dp', '_dp_cp', '_cp_output', '_outlines', '_cp_outlines', '_seg')
 
 
@@ -48,7 +46,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`one_class`.
     """
-    classes = one_class(classes, 'a map of ids')
+    classes = one_class(classes, 'an id map')
     splits = split_folders(src)
     has_folders = any(_has_folders(folder) for _, folder in splits)
     samples = []
@@ -59,7 +57,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         pairs = pair_labels(images, by_stem(_maps_beside(folder), *ENDINGS), split)
         if has_folders:
             pairs += pair_labels(*(images_by_stem(subfolder(folder, name)) for name in FOLDERS), split)
-        samples += [CellposeSample(name, split, image, source, classes) for name, image, source in pairs]
+        samples += [CellposeSample(*pair, classes) for pair in pairs]
     return samples, classes
 
 
@@ -68,7 +66,7 @@ def _is_map(path: Path) -> bool:
 
 
 def _is_by_product(path: Path, stems: set) -> bool:
-    """Whether it is named as one, and the image that it would be of is there, too."""
+    """Whether the name is that of a by-product, and its image is there too."""
     stem = path.stem.lower()
     return any(stem.endswith(ending) and stem.removesuffix(ending) in stems for ending in BY_PRODUCTS)
 
@@ -87,6 +85,4 @@ class CellposeSample(Sample):
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
         mask = read_mask(self.source, shape)
-        id_map, count = relabel(mask)
-        notes = class_in_ids_notes(mask)
-        return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool), notes=notes)
+        return Instances.of_one_class(*relabel(mask), class_in_ids_notes(mask))

@@ -6,22 +6,21 @@
     SRC/annotations/*.json                      # CVAT: instances_default.json, and images in images/default
     SRC/train/*.json, and valid/ and test/      # Roboflow: _annotations.coco.json beside the images
 
-A file whose name has the word train, val or test is that split, or one in a folder that is named so; a single file is
-train. COCO's own files of other tasks (``captions_*`` and the like) are passed over. Images are looked for by their
-``file_name``, with slashes of either kind, beside the file and in ``images/``, there and one folder up, and in a folder
-there that is named as the file without ``instances_``. Of a name that leads elsewhere, as the upload folders of Label
-Studio do, only the end counts, with or without the eight digits that it puts before the name. Images that Roboflow made
-of one (``NAME.rf.HASH.jpg``) stay on one side of the split. Classes are the categories in the order of their ids, the
-same in all files, but for one without an annotation that is the supercategory of another: Roboflow writes such a root.
-A file of test may have no annotations. How polygons become pixels is said in :mod:`.outlines`; pycocotools differs in a
-few pixels along slanted edges.
+The word train, val or test in a file's name, or the name of its folder, gives its split; a single file is train. COCO's
+files of other tasks (``captions_*`` and so on) are skipped. An image is searched by its ``file_name``, with slashes of
+either kind, beside the file and in ``images/``, there and one folder up, and in a folder there with the file's name
+without ``instances_``. If the name leads elsewhere, as the upload folders of Label Studio do, only its end counts, with
+or without the eight digits that Label Studio puts before it. Copies of an image by Roboflow (``NAME.rf.HASH.jpg``) stay
+on one side of the split. Classes are the categories in the order of their ids, the same in all files, without an unused
+one that is the supercategory of another: Roboflow writes such a root. A file of test may lack annotations.
+:mod:`.rasterize` defines how polygons become pixels; pycocotools differs in a few pixels along slanted edges.
 
-A crowd (``iscrowd``) is a region in which nothing of its class is scored. But one of a cell's size is a cell, for the
-brush of CVAT writes each of its cells as a crowd; in prepared sets, whose annotations have an ``instance_id``, a crowd
-is always one. An annotation with ``ignore``, its own or among its ``attributes`` as CVAT writes it, is a region to
-ignore of whatever size. Annotations that enclose cells are regions around them, see :mod:`.regions`.
+A crowd (``iscrowd``) is an ignored region: nothing of its class is scored there. But a crowd of a cell's size is a
+cell, because CVAT's brush writes each cell as a crowd. In prepared data sets, whose annotations have an
+``instance_id``, a crowd is always an ignored region. So is an annotation of any size with ``ignore``, also among its
+``attributes`` as CVAT writes it. Annotations that enclose cells are regions around them, see :mod:`.regions`.
 
-The layouts are read off ``site/content/en/docs/manual/advanced/formats/format-coco.md`` of cvat-ai/cvat, with
+The layouts are described in ``site/content/en/docs/manual/advanced/formats/format-coco.md`` of cvat-ai/cvat, with
 Datumaro's page on COCO that it names, and the page on dataset formats in the documentation of roboflow/rf-detr.
 """
 
@@ -53,12 +52,12 @@ from .sample import (
 
 OTHER_TASKS = ('captions_', 'image_info_', 'labels_', 'panoptic_', 'person_keypoints_', 'stuff_')
 
-# A crowd of at most so many times the median area of the cells of its category is a cell.
+# A crowd is a cell up to so many times the median area of the cells of its category.
 MAX_CROWD_RATIO = 4
-MIN_CELLS = 5  # of a category; where it has fewer, all cells count
+MIN_CELLS = 5  # of a category; with fewer, the cells of all categories count
 CROWD_NOTE = "crowds (iscrowd) of a cell's size: cells"
 SCORE_NOTE = 'annotations with a score: are these predictions?'
-# Label Studio's, before the name of an uploaded file.
+# What Label Studio puts before the name of an uploaded file.
 UPLOAD_PREFIX = re.compile(r'[0-9a-f]{8}-')
 
 
@@ -71,19 +70,21 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of the files, and the class names.
 
     Raises:
-        UserError: If a file is none of COCO, names no class or an image that is not there, gives an id twice, or two
-            tell one split.
+        UserError: If a file is not a COCO file, has no classes, names a missing image or repeats an id, or if two files
+            are the same split.
     """
     samples, found, categories, files, used = [], {}, [], {}, set()
     for split, path in _find_files(src):
         if split in found:
-            raise UserError(f'{path}: {found[split].name} beside it is {split} too; name one train, val or test')
+            raise UserError(
+                f'{path}: {found[split].name} beside it is {split} too; name one of them train, val or test'
+            )
         found[split] = path
         content = load_json(path)
         is_labelled = split != 'test' or (isinstance(content, dict) and 'annotations' in content)
         for key in ('categories', 'images', *(['annotations'] if is_labelled else [])):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
-                raise UserError(f'{path}: is no annotation file of COCO, it has no list of {key}')
+                raise UserError(f'{path}: is not a COCO annotation file, it has no list of {key}')
         try:
             _check_ids(path, 'categories', content['categories'], 'name')
             _check_ids(path, 'images', content['images'], 'file_name')
@@ -113,11 +114,9 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
                 group = name.partition('.rf.')[0] if '.rf.' in name else None
                 samples.append(COCOSample(name, split, file, source, (), group=group))
         except KeyError as error:
-            raise UserError(
-                f'{path}: is no annotation file of COCO instances, an entry in it has no {error.args[0]!r}'
-            ) from error
+            raise UserError(f'{path}: is not a COCO file of instances, an entry has no {error.args[0]!r}') from error
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f'{path}: is no annotation file of COCO ({error!r})') from error
+            raise UserError(f'{path}: is not a COCO annotation file ({error!r})') from error
         if annotations:
             raise UserError(f'{path}: annotations of image {next(iter(annotations))!r}, which is not listed')
     rules, limits = _find_rules(samples)
@@ -129,7 +128,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _class_names(categories: list, used: set) -> tuple:
-    """The names of the categories but for those that no annotation has and that are the supercategory of another."""
+    """The names of the categories, without unused ones that are the supercategory of another."""
     names = [str(entry['name']) for entry in categories]
     above = {str(entry.get('supercategory')) for entry in categories if entry.get('supercategory') != entry['name']}
     return tuple(name for name in names if name in used or name not in above)
@@ -140,7 +139,7 @@ def _id(entry: dict) -> int:
 
 
 def _check_ids(path: Path, what: str, entries: list, key: str) -> None:
-    """Raise :class:`UserError` if two entries have the same id; ``key`` is the one of their names."""
+    """Raise :class:`UserError` if two entries have the same id; their names are under ``key``."""
     found = {}
     for entry in entries:
         other = found.setdefault(entry['id'], entry)
@@ -151,7 +150,7 @@ def _check_ids(path: Path, what: str, entries: list, key: str) -> None:
 
 
 def _find_files(src: Path) -> list:
-    """(split, file) of all annotation files; those of the splits' folders where there are none outside."""
+    """(split, file) of all annotation files; without any outside, those in the folders of the splits."""
     if src.suffix.lower() == '.json':
         return [('train', src)]
     found = [(_split_of(path), path) for path in _visible_json(subfolder(src, 'annotations')) or _visible_json(src)]
@@ -171,7 +170,7 @@ def _find_image(path: Path, name: str) -> tuple:
     """The file of an image, and the name of its sample.
 
     Raises:
-        UserError: If there is none, or its name leads out of the folders and none there has the end of it.
+        UserError: If it is missing, or its name leads out of the folders and no file there has the name's end.
     """
     parts = PurePosixPath(name.replace('\\', '/')).parts
     leads_out = '..' in parts or parts[:1] == ('/',) or PureWindowsPath(name).drive or '\0' in name or '://' in name
@@ -187,7 +186,7 @@ def _find_image(path: Path, name: str) -> tuple:
 
 
 def _possible_names(name: str, parts: tuple) -> list:
-    """Relative paths that a file_name may mean, the most likely first; none leads out of a folder."""
+    """Relative paths that a file_name may mean, the most likely first, all within the folder."""
     decoded = PurePosixPath(unquote(name.rpartition('?d=')[2]).replace('\\', '/')).parts
     found = []
     for words in (parts, decoded):
@@ -242,15 +241,15 @@ def _survey(sample: 'COCOSample', runs: Runs) -> Contents:
     """What the annotations of an image enclose."""
     entries, height = sample.source[2], sample.source[1][0]
     is_crowd = [_is_crowd(entry) for entry in entries]
-    # crowds and cells of a category are judged apart
+    # crowds and cells of a category are judged separately
     names = [entry['category'] + ('*' if crowd else '') for entry, crowd in zip(entries, is_crowd, strict=True)]
     return look_inside(runs, names, is_crowd, ['instance_id' not in entry for entry in entries], height)
 
 
 def _find_rules(samples: list) -> tuple:
-    """What a set says about its regions, and the largest area of a crowd that is a cell, by category.
+    """What a data set says about its regions, and the largest area of a crowd that is a cell, by category.
 
-    Where all annotations are crowds they are their own measure.
+    If all annotations are crowds, their own median counts.
     """
     labelled = [sample for sample in samples if sample.source]
     surveys = [_survey(sample, _read_runs(sample)) for sample in labelled]
@@ -276,8 +275,8 @@ class COCOSample(Sample):
     """``source`` is the file, the size (H, W) that it states and the image's annotations.
 
     Attributes:
-        rules: What the set says about its regions.
-        crowd_limits: Largest area in px of a crowd that is a cell, by category; under None of all others.
+        rules: What the data set says about its regions.
+        crowd_limits: Largest area in px of a crowd that is a cell, by category; for all others under None.
     """
 
     rules: RegionRules = NO_RULES
@@ -315,7 +314,7 @@ class COCOSample(Sample):
 
 def _to_polygon(polygon: object, where: str) -> np.ndarray:
     if not isinstance(polygon, list) or len(polygon) % 2:
-        raise UserError(f'{where}: a polygon is a list of x and y in turn')
+        raise UserError(f'{where}: a polygon must be a list [x1, y1, x2, y2, ...]')
     return to_ring(list(zip(polygon[::2], polygon[1::2], strict=True)), where)
 
 
@@ -340,7 +339,7 @@ def read_code(code: dict, shape: tuple, where: str) -> Runs:
             raise UserError(f'{where}: {error}') from error
     pixels = shape[0] * shape[1]
     if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= pixels for count in counts):
-        raise UserError(f'{where}: counts are a text or a list of whole numbers from 0 to {pixels}')
+        raise UserError(f'{where}: counts must be a string or a list of whole numbers from 0 to {pixels}')
     if sum(counts) != pixels:
         raise UserError(f'{where}: runs over {sum(counts)} px in an image of {pixels}')
     lengths = np.array(counts, np.int64)

@@ -4,12 +4,12 @@
 
     SRC/images.npy, SRC/labels.npy, SRC/patch_info.csv     # also in SRC/train, SRC/val and SRC/test
 
-``images.npy`` is (N, 256, 256, 3) uint8; ``labels.npy`` (N, 256, 256, 2) holds a map of ids and a map of classes, from
-1 on. A row of ``patch_info.csv`` names a patch: ``consep_1-0003`` was cut out of the image ``consep_1``, and the
-patches of an image stay on one side of the split. Without that file each patch is on its own. Both arrays are read by
-memory mapping. Patches of ``test`` may come without labels.
+``images.npy`` is (N, 256, 256, 3) uint8; ``labels.npy`` (N, 256, 256, 2) holds an id map and a map of classes from
+1. A row of ``patch_info.csv`` names a patch: ``consep_1-0003`` was cut from the image ``consep_1``, and the patches of
+an image stay on one side of the split. Without that file each patch is its own group. Both arrays are memory mapped.
+Patches of ``test`` may come without labels.
 
-The layout is read off ``extract_patches.py`` of TissueImageAnalytics/CoNIC, which writes it.
+The layout is from ``extract_patches.py`` of TissueImageAnalytics/CoNIC, which writes it.
 """
 
 import re
@@ -36,7 +36,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All patches, and the class names.
 
     Raises:
-        UserError: See :func:`count_images`; or if there are no labels, or not as many names as patches.
+        UserError: See :func:`count_images`; or if labels are missing, or names and patches differ in number.
     """
     classes = classes or CLASSES
     samples = []

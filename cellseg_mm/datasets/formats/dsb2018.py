@@ -1,14 +1,14 @@
-"""Data Science Bowl 2018 (BBBC038) as distributed: a folder an image, in which each nucleus has a file.
+"""Data Science Bowl 2018 (BBBC038) as distributed: a folder for each image, with a file for each nucleus.
 
 ::
 
     SRC/stage1_train/ID/images/ID.png, SRC/stage1_train/ID/masks/*.png
     SRC/stage1_test/ID/images/ID.png                                     # which come without masks
 
-Folders whose names hold train, val or test are these splits; without any, SRC holds the images' own. A mask is 0 and
-one other value. There is one class.
+Folders whose names contain train, val or test are these splits; without any, SRC holds the folders of the images. A
+mask has the values 0 and one other. There is one class.
 
-The layout is read off ``bioimageloader/collections/_dsb2018.py`` of LaboratoryOpticsBiosciences/bioimageloader.
+The layout is from ``bioimageloader/collections/_dsb2018.py`` of LaboratoryOpticsBiosciences/bioimageloader.
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def recognises(src: Path) -> bool:
     return any(
         len(_files(place, 'images')) == 1 and _files(place, 'masks')
         for place in places
-        if place.name.lower() not in SPLIT_NAMES  # which are Cellpose's and StarDist's
+        if place.name.lower() not in SPLIT_NAMES  # as in Cellpose's and StarDist's layouts
     )
 
 
@@ -48,7 +48,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images, and the name of the class.
 
     Raises:
-        UserError: If a folder has not one image, or no masks, which only images of test may lack; and see
+        UserError: If a folder does not have one image, or has no masks, which only images of test may lack; see also
             :func:`one_class`.
     """
     classes = one_class(classes, 'DSB 2018')
@@ -65,7 +65,9 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _split_folders(src: Path) -> list:
-    found = [entry for entry in loose_split_folders(src) if not _files(entry[1], 'images')]  # which an image's own has
+    found = [
+        entry for entry in loose_split_folders(src) if not _files(entry[1], 'images')
+    ]  # the folder of an image has them
     return found or [('train', src)]
 
 
@@ -95,7 +97,7 @@ class DSBSample(Sample):
 
 
 def _to_runs(masks: Iterable) -> Runs:
-    """The runs of (H, W) masks, which are looked at one after the other."""
+    """The runs of (H, W) masks, which are read one after another."""
     owners, starts, lengths = ([np.zeros(0, np.int64)] for _ in range(3))
     for index, mask in enumerate(masks):
         edges = np.flatnonzero(np.diff(mask.T.ravel().astype(np.int8), prepend=0, append=0))

@@ -4,21 +4,21 @@
 
     SRC/NAME.png and SRC/NAME.geojson     # any image format; also in SRC/train, SRC/val and SRC/test
 
-A file is a FeatureCollection, a list of features, or one. Coordinates are px from the image's upper left corner on. A
-class is the classification's name; without --classes all names that occur are taken, in the order of the alphabet, and
-``cell`` for objects without one. In a set without any classification a property that looks like one (``class``,
-``label``, ``cell_type`` ...) takes its place. Another whose texts tell objects apart is not read, and a note says so.
+A file is a FeatureCollection, a list of features, or one. Coordinates are px from the image's upper left corner. A
+class is the classification's name, or ``cell`` for objects without one; without --classes, all names that occur are
+classes, in alphabetical order. In a data set without classifications, a property that looks like one (``class``,
+``label``, ``cell_type`` ...) takes its place. Other properties with texts that repeat are not read, and a note says so.
 
-What an object is, the whole set decides (see :class:`Plan`):
+The whole data set decides what an object is (see :class:`Plan`):
 
-- Detections and cells are cells. In a set that has some, annotations are regions, but for those of a cell's size that
-  enclose none: cells that were added by hand. In a set without, annotations are the cells.
+- Detections and cells are cells. In a data set that has some, annotations are regions, except those of a cell's size
+  that enclose none, which are cells added by hand. In a data set without any, annotations are the cells.
 - Outlines that enclose cells are regions and left out (see :mod:`.regions`).
-- As in QuPath, a class whose name ends with ``*`` (``Ignore*``) is one to ignore: nothing is scored in its objects. But
-  those that enclose cells, as ``Region*`` does, are the field that was annotated.
-- Of QuPath's cells ``geometry`` is the cell and ``nucleusGeometry`` the nucleus; ``part`` chooses.
-- A MultiPolygon is one cell, unless each class is a single feature in every file, as CellViT writes it: then each of
-  its polygons is a cell.
+- As in QuPath, objects of a class whose name ends with ``*`` (``Ignore*``) are ignored regions. But those that enclose
+  cells, as ``Region*`` does, are the field that was annotated.
+- In QuPath's cells, ``geometry`` is the cell and ``nucleusGeometry`` the nucleus; ``part`` chooses one.
+- A MultiPolygon is one cell. But if each class is a single feature in every file, as CellViT writes it, each of its
+  polygons is a cell.
 
 Images of ``test`` may come without a file.
 """
@@ -34,7 +34,7 @@ import numpy as np
 from cellseg_mm.utils import UserError
 
 from .rasterize import instances_from_outlines, survey_outlines, to_ring
-from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, region_notes
+from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, is_starred, region_notes
 from .sample import (
     MAX_PARTS,
     MIN_PART_AREA,
@@ -42,23 +42,23 @@ from .sample import (
     Sample,
     by_stem,
     class_number,
+    find_pairs,
     images_by_stem,
     load_json,
-    pair_labels,
     split_folders,
     visible,
 )
 
-# of QuPath's kinds of objects, the latter as they are named up to 0.3
+# Kinds of objects in QuPath, then their names up to QuPath 0.3.
 NO_CELLS = ('tile', 'tma_core', 'root', 'pathtileobject', 'tmacoreobject', 'pathrootobject')
 UNCLASSIFIED = 'cell'
-# Of a property that holds a class.
+# Names of properties that hold a class.
 CLASS_PROPERTY = re.compile(
     r'(cell|nucle\w+|object|annotation)?[ _-]*(class(es|name|id)?|labels?|category|type|phenotype|group|kind|name)'
     r'([ _-]*(name|id))?',
     re.IGNORECASE,
 )
-# An annotation of more than so many times the area of a detection is a region even if it encloses none.
+# An annotation larger than so many detections is a region even if it encloses none.
 MAX_RATIO_BY_HAND = 10
 BY_HAND_NOTE = "annotations of a cell's size beside detections: cells"
 EMPTY_REGION_NOTE = 'annotations without a cell in a set whose cells are detections: regions, left out'
@@ -67,7 +67,7 @@ PART_NOTES = dict(
     cell='cells that have an outline of their nucleus, too: the cell was taken (--part nucleus takes the nucleus)',
     nucleus='cells that have an outline of their nucleus, too: the nucleus was taken (--part cell takes the cell)',
 )
-OTHER_PROPERTY_NOTE = 'objects of no class with a property {}: if it is their class, name it "class"'
+OTHER_PROPERTY_NOTE = 'objects without a class but with a property {}: if it is their class, name it "class"'
 NO_NUCLEUS_NOTE = 'cells without an outline of their nucleus: left out'
 
 
@@ -76,12 +76,12 @@ class Feature(NamedTuple):
 
     Attributes:
         name: Its class.
-        kind: Of QuPath's objects: ``'annotation'``, ``'detection'``, ``'cell'``; ``''`` if the file does not say.
+        kind: The kind of object in QuPath: ``'annotation'``, ``'detection'``, ``'cell'``; ``''`` if unknown.
         where: Its place in the file, for messages.
-        polygons: Of its geometry, each a list of rings (P, 2) float64 px, of which all but the first are holes.
-        nucleus: The same of its nucleus, or None.
-        properties: Those that look like a class, of a feature without a classification.
-        others: Its other texts, by the names of their properties, of one without both.
+        polygons: The polygons of its geometry, each a list of rings (P, 2) float64 px; all but the first are holes.
+        nucleus: The polygons of its nucleus, or None.
+        properties: Without a classification, the properties that look like a class.
+        others: Without both, its other texts by the names of their properties.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Feature(NamedTuple):
     @property
     def is_ignored(self) -> bool:
         """Whether its class is one to ignore."""
-        return _is_ignored(self.name)
+        return is_starred(self.name)
 
     def outline(self) -> list:
         """(ring, whether it is a hole) of all polygons."""
@@ -103,12 +103,12 @@ class Feature(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What the whole set says about the objects of a file.
+    """What the whole data set says about the objects of a file.
 
     Attributes:
-        class_property: Name of the property that holds the class where no feature has a classification, or None.
-        other_property: Name and some texts of one that may hold it, but has another name, or ``''``.
-        has_detections: Whether there are detections or cells, so that annotations are none.
+        class_property: Name of the property that holds the class if no feature has a classification, or None.
+        other_property: Name and some texts of another property that may hold it, or ``''``.
+        has_detections: Whether there are detections or cells, so that annotations are regions.
         is_by_class: Whether a feature holds all cells of a class.
         rules: About regions.
     """
@@ -132,31 +132,28 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, and the class names.
 
     Raises:
-        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_features`; or if no file has a cell.
+        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_features`; or if no file has cells.
     """
-    found = []
-    for split, folder in split_folders(src):
-        pairs = pair_labels(images_by_stem(folder), by_stem(visible(folder, '.geojson')), split)
-        found += [(name, split, image, source) for name, image, source in pairs]
-    plan, names = make_plan([path for *_, path in found if path])
+    pairs = find_pairs(src, lambda folder: [(images_by_stem(folder), by_stem(visible(folder, '.geojson')))])
+    plan, names = make_plan([path for *_, path in pairs if path])
     if classes is None:
         classes = tuple(sorted(names))
         if not classes:
-            raise UserError(f'{src}: no cell in its .geojson files')
-    return [GeoJSONSample(*entry, classes, plan=plan) for entry in found], classes
+            raise UserError(f'{src}: no cells in its .geojson files')
+    return [GeoJSONSample(*pair, classes, plan=plan) for pair in pairs], classes
 
 
 def read_features(path: Path, plan: Plan) -> list:
     """The objects of a file that may be cells or regions.
 
     Raises:
-        UserError: If it is no such file.
+        UserError: If it is not a GeoJSON file of objects.
     """
     content = load_json(path)
     if isinstance(content, dict):
         content = content.get('features', [content])
     if not isinstance(content, list):
-        raise UserError(f'{path}: is no GeoJSON; a FeatureCollection or a list of features is needed')
+        raise UserError(f'{path}: is not GeoJSON; a FeatureCollection or a list of features is needed')
     features = []
     for index, entry in enumerate(content):
         where = f'{path}: feature {index}'
@@ -165,8 +162,8 @@ def read_features(path: Path, plan: Plan) -> list:
         properties = entry.get('properties') or {}
         classification = properties.get('classification') or {} if isinstance(properties, dict) else None
         if not isinstance(classification, dict):
-            raise UserError(f'{where}: its properties or their classification are no JSON object')
-        # up to QuPath 0.3 the kind had other names
+            raise UserError(f'{where}: its properties or their classification are not a JSON object')
+        # up to QuPath 0.3 the kind has other names
         kind = str(properties.get('objectType', properties.get('object_type', entry.get('id', '')))).lower()
         if kind in NO_CELLS:
             continue
@@ -186,7 +183,7 @@ def _class_name(classification: dict, where: str) -> str:
     """The name of a classification, ``''`` for none.
 
     Raises:
-        UserError: If it says something, but no name.
+        UserError: If it is not empty but has no name.
     """
     names = classification.get('names')
     if isinstance(names, list) and names:
@@ -197,7 +194,7 @@ def _class_name(classification: dict, where: str) -> str:
 
 
 def _class_properties(properties: dict) -> dict:
-    """Text or number of each property whose name is one of a class; of an object its ``name``."""
+    """Text or number of each property with a name for classes; for an object as value, its ``name``."""
     found = {}
     for key, value in properties.items():
         value = value.get('name') if isinstance(value, dict) else value
@@ -205,12 +202,12 @@ def _class_properties(properties: dict) -> dict:
         if is_value and key not in ('type', 'id', 'objectType', 'object_type') and CLASS_PROPERTY.fullmatch(key):
             found[key] = value
     if isinstance(properties.get('type'), (str, int)) and properties['type'] != 'Feature':
-        found['type'] = properties['type']  # GeoJSON's own is 'Feature'
+        found['type'] = properties['type']  # GeoJSON's is 'Feature'
     return found
 
 
 def _texts(properties: dict) -> dict:
-    """Text of each property but for QuPath's own, and of those within one."""
+    """Text of each property, also within another one, without QuPath's own."""
     found = {}
     for key, value in properties.items():
         inner = {f'{key}.{name}': text for name, text in value.items()} if isinstance(value, dict) else {key: value}
@@ -219,28 +216,28 @@ def _texts(properties: dict) -> dict:
 
 
 def _polygons(geometry: dict, where: str) -> list:
-    """Lists of rings of all polygons of a geometry."""
+    """All polygons of a geometry, each a list of rings."""
     kind, polygons = geometry.get('type'), geometry.get('coordinates')
     if kind not in ('Polygon', 'MultiPolygon'):
         raise UserError(f'{where}: is a {kind}; cells are Polygons or MultiPolygons')
     polygons = [polygons] if kind == 'Polygon' else polygons
     if not isinstance(polygons, list) or not all(isinstance(rings, list) for rings in polygons):
-        raise UserError(f'{where}: its coordinates are no lists of rings')
+        raise UserError(f'{where}: its coordinates are not lists of rings')
     return [[to_ring(ring, where) for ring in rings] for rings in polygons]
 
 
 def count_parts(polygons: list) -> int:
-    """Polygons that are large enough to be cells themselves: of 10 px and of a quarter of the largest one's area."""
+    """Number of polygons that are large enough to be cells: at least 10 px and a quarter of the largest one's area."""
     rings = [rings[0] for rings in polygons if rings and len(rings[0])]
     areas = [abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 for x, y in (ring.T for ring in rings)]
     return sum(area >= max(MIN_PART_AREA, max(areas) / 4) for area in areas)
 
 
 def make_plan(paths: list) -> tuple:
-    """What the files of a set together say, and the names of the classes of cells in them.
+    """What the files of a data set say together, and the names of the classes of cells in them.
 
     Raises:
-        UserError: If properties look like classes and it is not clear which are.
+        UserError: If several properties may hold the class.
     """
     plan = Plan(_find_class_property(paths), _find_other_property(paths))
     is_single, kinds, parts = True, set(), []
@@ -264,7 +261,7 @@ def make_plan(paths: list) -> tuple:
     for features, content in surveys:
         is_cell, _ = find_cells(features, content, plan)
         names |= {feature.name for feature, chosen in zip(features, is_cell, strict=True) if chosen}
-    return plan, {name for name in names if not name.endswith('*')}
+    return plan, {name for name in names if not is_starred(name)}
 
 
 def _is_no_region(features: list, plan: Plan) -> np.ndarray:
@@ -274,7 +271,7 @@ def _is_no_region(features: list, plan: Plan) -> np.ndarray:
 def _find_class_property(paths: list) -> str | None:
     """The property that takes the place of classifications, or None.
 
-    It repeats in a file, where a number of its own for each object would not.
+    Its values repeat in a file; a number for each object would not.
     """
     values, repeats, first = defaultdict(set), set(), None
     has_class = False
@@ -295,18 +292,18 @@ def _find_class_property(paths: list) -> str | None:
         found = [key for key in found if any(isinstance(value, str) for value in values[key])] or found
     if not found:
         return None
-    told = ', '.join(f'{key} ({", ".join(sorted(map(str, values[key]))[:4])})' for key in found)
-    if has_class and found != ['name']:  # which is an object's own name in QuPath
-        raise UserError(f'{first.where}: has no classification as others have, but {told}; give it one')
+    found_texts = ', '.join(f'{key} ({", ".join(sorted(map(str, values[key]))[:4])})' for key in found)
+    if has_class and found != ['name']:  # the name of an object in QuPath
+        raise UserError(f'{first.where}: has no classification, as others have, but {found_texts}; give it one')
     if has_class:
         return None
     if len(found) > 1:
-        raise UserError(f'{first.where}: has no classification, but {told}; name one of them "class" alone')
+        raise UserError(f'{first.where}: has no classification, but {found_texts}; keep one of them')
     return found[0]
 
 
 def _find_other_property(paths: list) -> str:
-    """The first property not read whose texts tell the objects of a set apart and repeat in it; see :class:`Plan`."""
+    """The first other property with several texts that repeat in the data set; see :class:`Plan`."""
     counts = defaultdict(Counter)
     for path in paths:
         for feature in read_features(path, NO_PLAN):
@@ -319,24 +316,19 @@ def _find_other_property(paths: list) -> str:
 
 
 def survey(features: list) -> Contents:
-    """What the objects of a file enclose; only what is no detection may enclose others as a region does."""
+    """What the objects of a file enclose. Detections and cells are never regions."""
     return survey_outlines(
-        [(f'{feature.kind} {feature.name}', feature.outline()) for feature in features],  # kinds are judged apart
-        _is_ignored,
+        [(f'{feature.kind} {feature.name}', feature.outline()) for feature in features],  # kinds are judged separately
+        is_starred,
         [feature.kind in ('', 'annotation') for feature in features],
     )
 
 
-def _is_ignored(name: str) -> bool:
-    """As in QuPath."""
-    return name.endswith('*')
-
-
 def find_cells(features: list, content: Contents, plan: Plan) -> tuple:
-    """Which of N objects of a file are cells or to be ignored.
+    """Which of N objects of a file are cells or ignored regions.
 
     Returns:
-        tuple: (N,) bool, and how many of the others and of unusual ones there are, by what is said of them.
+        tuple: (N,) bool; and notes on the others and on unusual objects, each with a count.
     """
     is_region = find_regions(content, plan.rules)
     by_hand = _is_no_region(features, plan)
@@ -356,7 +348,7 @@ class GeoJSONSample(Sample):
     """``source`` is the GeoJSON file.
 
     Attributes:
-        plan: What the set says about it.
+        plan: What the data set says about its objects.
     """
 
     plan: Plan = NO_PLAN
@@ -372,8 +364,8 @@ class GeoJSONSample(Sample):
             number = 0 if feature.is_ignored else class_number(feature.name, self.classes, feature.where)
             if not feature.is_ignored and count_parts(feature.polygons) > MAX_PARTS:
                 raise UserError(
-                    f'{feature.where}: has {count_parts(feature.polygons)} separate parts, each of a size of its own; '
-                    'split it (in QuPath: Objects > Annotations > Split annotations), for each cell is a feature'
+                    f'{feature.where}: has {count_parts(feature.polygons)} separate parts, but each cell must be a '
+                    'feature of its own; split it (in QuPath: Objects > Annotations > Split annotations)'
                 )
             if feature.nucleus and not feature.is_ignored:
                 notes[PART_NOTES[self.part]] = notes.get(PART_NOTES[self.part], 0) + 1

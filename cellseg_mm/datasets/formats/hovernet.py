@@ -1,16 +1,16 @@
-"""The layout of HoVer-Net, in which CoNSeP, Kumar and CPM come.
+"""The layout of HoVer-Net, used by CoNSeP, Kumar and CPM.
 
 ::
 
     SRC/Train/Images/NAME.png, SRC/Train/Labels/NAME.mat      # and SRC/Test/...; or SRC/Images, SRC/Labels
 
-A MAT file holds ``inst_map`` (H, W) of ids, and the type of each instance from 1 on, in the order of rising ids, as
-``inst_type``; without it, the type of each pixel as ``type_map``; or the type of each instance as ``class``, in the
-order of the ids in ``id``, which need not rise (Lizard). Without any of them there is one class, and another variable
-that looks like a type is an error.
+A MAT file holds the id map ``inst_map`` (H, W) and the types, numbers from 1: of each instance in the order of rising
+ids as ``inst_type``; or of each pixel as ``type_map``; or of each instance as ``class``, in the order of ``id``, which
+need not rise (Lizard). Without any of these there is one class, and another variable that looks like a type is an
+error.
 
-Types have no names in the files: ``--classes`` gives them in their order. A name given to several types makes them one
-class. What the HoVer-Net paper does with the seven of CoNSeP is
+Types have no names in the files: ``--classes`` names them in order. Several types with one name become one class. The
+HoVer-Net paper makes four classes of CoNSeP's seven types with
 
     --classes miscellaneous inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped
 """
@@ -30,8 +30,8 @@ from .sample import (
     Sample,
     by_stem,
     check_ids,
+    find_pairs,
     images_by_stem,
-    pair_labels,
     split_folders,
     subfolder,
     visible,
@@ -51,33 +51,34 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     Raises:
         UserError: See :func:`by_stem` and :func:`pair_labels`; or if types need names.
     """
-    samples = []
-    for split, folder in split_folders(src):
-        labels = by_stem(visible(subfolder(folder, 'Labels'), '.mat'))
-        pairs = pair_labels(images_by_stem(subfolder(folder, 'Images')), labels, split)
-        samples += [(name, split, image, source) for name, image, source in pairs]
+    pairs = find_pairs(src, _places)
     if classes is None:
-        typed = [path for *_, path in samples if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
+        typed = [path for *_, path in pairs if path and set(TYPE_VARIABLES) & _shapes(path).keys()]
         if typed:
             raise UserError(
-                f'{typed[0]}: types are numbers here; name them in their order by --classes, for CoNSeP: miscellaneous '
+                f'{typed[0]}: types are numbers here; name them in order with --classes, for CoNSeP: miscellaneous '
                 'inflammatory epithelial epithelial spindle-shaped spindle-shaped spindle-shaped; for Lizard: '
                 'neutrophil epithelial lymphocyte plasma eosinophil connective'
             )
         classes = ('cell',)
-    return [HoverNetSample(*sample, classes) for sample in samples], tuple(dict.fromkeys(classes))
+    return [HoverNetSample(*pair, classes) for pair in pairs], tuple(dict.fromkeys(classes))
+
+
+def _places(folder: Path) -> list:
+    """Images and MAT files by name, in the only place of a split's folder."""
+    return [(images_by_stem(subfolder(folder, 'Images')), by_stem(visible(subfolder(folder, 'Labels'), '.mat')))]
 
 
 def _shapes(path: Path) -> dict:
-    """Shape of each variable of a MAT file, none of which is read."""
+    """Shape of each variable of a MAT file, from its header."""
     try:
         return {name: shape for name, shape, _ in scipy.io.whosmat(str(path))}
-    except Exception as error:  # of many kinds where a file is damaged
-        raise UserError(f'{path}: is no MAT file up to version 7 ({error})') from error
+    except Exception as error:  # damaged files raise many kinds of errors
+        raise UserError(f'{path}: is not a MAT file up to version 7 ({error})') from error
 
 
 class HoverNetSample(Sample):
-    """``source`` is the MAT file; ``classes`` names each type, so that names may repeat."""
+    """``source`` is the MAT file; ``classes`` has a name for each type, and names may repeat."""
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of their ids."""
@@ -92,7 +93,7 @@ class HoverNetSample(Sample):
             raise UserError(f'{path}: {large[0]} is {shapes[large[0]]}, the image {shape} (height, width)')
         try:
             content = scipy.io.loadmat(str(path), variable_names=['inst_map', 'id', *TYPE_VARIABLES])
-        except Exception as error:  # of many kinds where a file is damaged
+        except Exception as error:  # damaged files raise many kinds of errors
             raise UserError(f'{path}: is damaged or cut off ({error})') from error
         id_map, count = relabel(check_ids(content['inst_map'], shape, path))
         types = self._types(content, id_map, count)
@@ -104,7 +105,7 @@ class HoverNetSample(Sample):
         return Instances(id_map[None], number_of_type[types.astype(np.int64)], np.zeros(len(types), bool))
 
     def _types(self, content: dict, id_map: np.ndarray, count: int) -> np.ndarray:
-        """(N,) types; an instance without one is of type 0."""
+        """(N,) types; 0 for an instance without one."""
         if 'inst_type' in content:
             types = content['inst_type'].ravel()
             if types.dtype.kind not in 'iuf':
@@ -119,8 +120,8 @@ class HoverNetSample(Sample):
             if others or (count and len(set(self.classes)) > 1):
                 found = f'{", ".join(others)}, but ' if others else ''
                 raise UserError(
-                    f'{self.source}: has {found}no inst_type and no type_map, which hold the types of HoVer-Net; '
-                    'without any of these all are one class'
+                    f'{self.source}: has {found}no inst_type and no type_map, which hold the types in HoVer-Net '
+                    'files; without any of these, all cells are one class'
                 )
             return np.ones(count)
         type_map = check_type_map(content['type_map'], id_map.shape, len(self.classes), self.source)
@@ -130,13 +131,13 @@ class HoverNetSample(Sample):
 def types_by_id(content: dict, path: Path) -> np.ndarray:
     """(N,) types of the instances of ``inst_map`` by rising id, from ``class`` in the order of ``id``.
 
-    Ids that the map does not have are passed over.
+    Ids that are not in the map are skipped.
 
     Raises:
-        UserError: If the two are not lists of numbers of one length, or an instance of the map has no entry or several.
+        UserError: If the two are not lists of numbers of equal length, or an instance of the map does not occur once.
     """
     if 'id' not in content:
-        raise UserError(f'{path}: class lists a type for each instance, but id is missing, which says of which')
+        raise UserError(f'{path}: class lists types, but id is missing, which says of which instances')
     ids, types = content['id'].ravel(), content['class'].ravel()
     for name, values in (('id', ids), ('class', types)):
         if values.dtype.kind not in 'iuf':
@@ -149,16 +150,16 @@ def types_by_id(content: dict, path: Path) -> np.ndarray:
     wrong = np.flatnonzero(last - first != 1)
     if len(wrong):
         times = (last - first)[wrong[0]]
-        raise UserError(f'{path}: instance {present[wrong[0]]:.0f} of inst_map is {times} times in id; once is needed')
+        raise UserError(f'{path}: instance {present[wrong[0]]:.0f} of inst_map is {times} times in id, not once')
     return types[np.argsort(ids)[first]]
 
 
 def types_by_vote(id_map: np.ndarray, type_map: np.ndarray, count: int, num_types: int) -> np.ndarray:
-    """The commonest type but 0 of each instance's pixels, the lower of equally common ones; 0 where it has none.
+    """The most common type except 0 of each instance's pixels, the lowest of equally common ones; 0 without any.
 
     Args:
         id_map (ndarray): (H, W) of ids 0..N.
-        type_map (ndarray): (H, W) int64 of types 0..T.
+        type_map (ndarray): (H, W) int64 types 0..T.
         count (int): N.
         num_types (int): T.
 

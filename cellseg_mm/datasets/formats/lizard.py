@@ -3,12 +3,12 @@
 ::
 
     SRC/Lizard_Images1/NAME.png, SRC/Lizard_Images2/NAME.png
-    SRC/Lizard_Labels/Labels/NAME.mat, SRC/Lizard_Labels/info.csv     # or each in a folder of its zip's name
+    SRC/Lizard_Labels/Labels/NAME.mat, SRC/Lizard_Labels/info.csv     # or each in a folder with its zip's name
 
 The MAT files are those of :mod:`.hovernet` with ``class`` and ``id``. ``info.csv`` gives each image one of three
-splits: 3 is the test split, 1 and 2 are for training; without that file all images are for training.
+splits: 3 is test, 1 and 2 are train. Without that file all images are train.
 
-The layout is read off ``cellseg_models_pytorch/datamodules/lizard_datamodule.py`` of okunator/cellseg_models.pytorch
+The layout is from ``cellseg_models_pytorch/datamodules/lizard_datamodule.py`` of okunator/cellseg_models.pytorch
 and ``torch_em/data/datasets/histopathology/lizard.py`` of constantinpape/torch-em.
 """
 
@@ -33,8 +33,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images, and the class names, which are CoNIC's.
 
     Raises:
-        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_table`; or if ``info.csv`` leaves an image
-            out or names another split.
+        UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`read_table`; or if ``info.csv`` lacks an image or
+            names another split.
     """
     classes = classes or CLASSES
     labels = _find_labels(src)
@@ -44,7 +44,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     info = next((path for path in visible(labels.parent, '.csv') if path.stem.lower() == 'info'), None)
     splits = {} if info is None else {row['filename']: row['split'] for row in read_table(info, 'filename', 'split')}
     samples = []
-    for name, image, source in pair_labels(images, by_stem(visible(labels, '.mat')), 'train'):
+    for name, _, image, source in pair_labels(images, by_stem(visible(labels, '.mat')), 'train'):
         number = '1' if info is None else splits.get(name)
         if number not in SPLITS:
             raise UserError(f'{info}: split {number!r} of {name}; 1, 2 or 3 is needed')

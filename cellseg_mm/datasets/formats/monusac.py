@@ -2,21 +2,20 @@
 
 ::
 
-    SRC/train/SLIDE/SLIDE_1.svs or .tif, SLIDE_1.xml     # one folder a slide, several images in each
+    SRC/train/SLIDE/SLIDE_1.svs or .tif, SLIDE_1.xml     # a folder for each slide, with several images
     SRC/test/SLIDE/...
 
 ``train`` and ``test`` are the two downloads, renamed. In the XML each ``Annotation`` is a layer, and each ``Region`` in
-it has ``Vertex`` elements in px from the image's upper left corner on. The class is the name or the value of an
-``Attribute`` of the layer (MoNuSAC), the layer's ``Name``, or the ``Text`` of a region, whichever is one of the
-classes; two that are two of them are refused. Where a file says nothing of this kind and there is one class only, it is
-of that. Regions of the class ``Ambiguous``, which the test images have, are ignored in scoring, whatever the class of a
-prediction. Regions that enclose cells are none, see :mod:`.regions`. Region types are ImageScope's: 0 a polygon, 1 a
+it has ``Vertex`` elements in px from the image's upper left corner. The class is the name or the value of an
+``Attribute`` of the layer (MoNuSAC), the layer's ``Name``, or the ``Text`` of a region, if it is one of the classes;
+two different classes are an error. In a file without any of these, all cells have the class if there is only one.
+Regions of the class ``Ambiguous``, as in the test images, are ignored in scoring, whatever the class of a prediction.
+Regions that enclose cells are not cells, see :mod:`.regions`. Region types are ImageScope's: 0 a polygon, 1 a
 rectangle, 2 an ellipse (both may be given by two corners); arrows and rulers are refused.
 
 The training images of a patient stay on one side of the split.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,35 +24,20 @@ import numpy as np
 from cellseg_mm.utils import UserError
 
 from ..splits import patient_of
-from .rasterize import instances_but_regions, survey_outlines, to_ring
-from .regions import NO_RULES, RegionRules, find_rules
-from .sample import (
-    Instances,
-    Sample,
-    by_stem,
-    images_by_stem,
-    pair_labels,
-    split_folders,
-    subfolders,
-    visible,
-)
+from .rasterize import OutlinesSample, to_ring, with_rules
+from .sample import by_stem, images_by_stem, pair_labels, split_folders, subfolders, visible
 from .task import CLASSES
 from .xml_file import ASAP_ROOT, find_xml, parse_xml, root_tag
 
 IGNORED_CLASS = 'ambiguous'
-GENERIC = ('', 'description')  # names that ImageScope gives by itself
+GENERIC = ('', 'description')  # names that ImageScope gives by default
 ELLIPSE_POINTS = 64
 
 
 def recognises(src: Path) -> bool:
-    """Whether a folder looks like it: it has XML, none of it ASAP's, which names classes or is empty."""
+    """Whether a folder looks like it: it has XML that names classes or is empty, and no XML of ASAP."""
     files = find_xml(src)
     return bool(files) and not any(root_tag(path) == ASAP_ROOT for path in files) and not is_without_classes(files)
-
-
-def is_ignored(name: str) -> bool:
-    """Whether a class is one to ignore."""
-    return name.casefold() == IGNORED_CLASS
 
 
 def find_samples(src: Path, classes: tuple | None) -> tuple:
@@ -65,25 +49,14 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     samples, classes = [], classes or CLASSES
     for split, folder in split_folders(src):
         for place in [folder, *subfolders(folder)]:
-            for name, image, source in pair_labels(images_by_stem(place), by_stem(visible(place, '.xml')), split):
-                group = patient_of(name if place == folder else place.name)
-                samples.append(MonusacSample(name, split, image, source, classes, group=group))
+            for pair in pair_labels(images_by_stem(place), by_stem(visible(place, '.xml')), split):
+                group = patient_of(pair[0] if place == folder else place.name)
+                samples.append(MonusacSample(*pair, classes, group=group))
     return with_rules(samples), classes
 
 
-def with_rules(samples: list) -> list:
-    """Samples that know what their set says about its regions.
-
-    Raises:
-        UserError: See :func:`read_regions`.
-    """
-    labelled = [sample for sample in samples if sample.source]
-    rules = find_rules([survey_outlines(read_regions(one.source, one.classes), is_ignored) for one in labelled])
-    return [replace(sample, rules=rules) for sample in samples]
-
-
 def is_without_classes(files: list) -> bool:
-    """Whether the first of some files of ImageScope that has a region says no class at all, as those of MoNuSeg do.
+    """Whether the first file of ImageScope with a region names no class, as in MoNuSeg.
 
     Raises:
         UserError: See :func:`parse_xml`.
@@ -101,16 +74,16 @@ def read_regions(path: Path, classes: tuple) -> list:
     """(class name, outline) of each region of a file.
 
     Raises:
-        UserError: If it is no XML of ImageScope, or a region is of no known class, or is nothing with an area.
+        UserError: If it is not XML of ImageScope, or a region has no known class or no area.
     """
     root = parse_xml(path)
     if root.tag != 'Annotations':
-        raise UserError(f'{path}: its root is <{root.tag}>; XML of ImageScope has <Annotations>, with Regions in it')
+        raise UserError(f'{path}: its root is <{root.tag}>; ImageScope writes <Annotations> with Regions in it')
     layers = []
     for number, layer in enumerate(root.iter('Annotation'), start=1):
         parts = {part.tag for part in layer}
         if parts and not parts & {'Regions', 'Attributes', 'Plots'}:
-            raise UserError(f'{path}: layer {number} has <{sorted(parts)[0]}>; XML of ImageScope has <Regions> there')
+            raise UserError(f'{path}: layer {number} has <{sorted(parts)[0]}>; ImageScope writes <Regions> there')
         layers.append((layer, layer.findall('Regions/Region')))
     layers = [(layer, regions) for layer, regions in layers if regions]
     texts = {text for layer, regions in layers for region in regions for text in _texts(layer, region)}
@@ -120,14 +93,14 @@ def read_regions(path: Path, classes: tuple) -> list:
             name = _class_of(layer, region, classes, is_only=not texts and len(classes) == 1, path=path)
             where = f'{path}: {name} region {index}'
             if region.get('NegativeROA') == '1':
-                raise UserError(f'{where}: is a hole (NegativeROA), which cells of MoNuSAC have not')
+                raise UserError(f'{where}: is a hole (NegativeROA), which cannot be read; delete it')
             points = [(vertex.get('X'), vertex.get('Y')) for vertex in region.iter('Vertex')]
             found.append((name, [(_to_outline(to_ring(points, where), region.get('Type', '0'), where), False)]))
     return found
 
 
 def _texts(layer: ElementTree.Element, region: ElementTree.Element) -> list:
-    """What may be the class of a region, in words."""
+    """The texts that may name the class of a region."""
     attributes = [part.get(key, '') for part in layer.findall('Attributes/Attribute') for key in ('Name', 'Value')]
     texts = [text.strip() for text in [*attributes, layer.get('Name', ''), region.get('Text', '')]]
     return [text for text in texts if text.casefold() not in GENERIC]
@@ -139,7 +112,7 @@ def _class_of(
     """The name of a region's class.
 
     Raises:
-        UserError: If nothing says one, or several things say several.
+        UserError: If no text names a class, or texts name several.
     """
     if is_only:
         return classes[0]
@@ -148,23 +121,25 @@ def _class_of(
     found = list(dict.fromkeys(known[text.casefold()] for text in texts if text.casefold() in known))
     if not texts:
         raise UserError(
-            f'{path}: no class in the Name of its layers, in their attributes or in the Text of its regions; where all '
-            'are of one class, name it by --classes NAME'
+            f'{path}: no class in the Name of its layers, in their attributes or in the Text of its regions; if all '
+            'are one class, name it with --classes NAME'
         )
     if not found:
-        raise UserError(f'{path}: class {" or ".join(map(repr, texts))} is none of {", ".join(classes)}; see --classes')
+        raise UserError(
+            f'{path}: class {" or ".join(map(repr, texts))} is not one of {", ".join(classes)}; see --classes'
+        )
     if len(found) > 1:
         raise UserError(
-            f'{path}: a region is {" and ".join(found)} at once, by its layer, attributes and Text; keep one'
+            f'{path}: a region has the classes {" and ".join(found)}, by its layer, attributes and Text; keep one'
         )
     return found[0]
 
 
 def _to_outline(ring: np.ndarray, kind: str, where: str) -> np.ndarray:
-    """The outline of a region of any type that has an area.
+    """The outline of a region of any type with an area.
 
     Raises:
-        UserError: If it has none.
+        UserError: If the type has no area.
     """
     if kind not in ('0', '1', '2'):
         raise UserError(f'{where}: is of type {kind}, an arrow, ruler or point, which has no area; delete it')
@@ -181,17 +156,13 @@ def _to_outline(ring: np.ndarray, kind: str, where: str) -> np.ndarray:
     return np.stack([x, y], axis=1)
 
 
-@dataclass(frozen=True)
-class MonusacSample(Sample):
-    """``source`` is the XML file.
+class MonusacSample(OutlinesSample):
+    """``source`` is the XML file."""
 
-    Attributes:
-        rules: What the set says about its regions.
-    """
+    def read_outlines(self) -> list:
+        """See :func:`read_regions`."""
+        return read_regions(self.source, self.classes)
 
-    rules: RegionRules = NO_RULES
-
-    def read_instances(self, shape: tuple) -> Instances:
-        """See :meth:`Sample.read_instances`; the instances are in the file's order."""
-        regions = read_regions(self.source, self.classes)
-        return instances_but_regions(regions, is_ignored, self.rules, self.classes, shape, self.source)
+    def is_ignored(self, name: str) -> bool:
+        """As the test images of MoNuSAC mark what scoring leaves out."""
+        return name.casefold() == IGNORED_CLASS

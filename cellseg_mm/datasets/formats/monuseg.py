@@ -1,4 +1,4 @@
-"""MoNuSeg as distributed: images and the XML of Aperio ImageScope, in which nothing names a class.
+"""MoNuSeg as distributed: images and XML of Aperio ImageScope without class names.
 
 ::
 
@@ -6,19 +6,19 @@
     SRC/MoNuSeg 2018 Training Data/Annotations/NAME.xml
     SRC/MoNuSegTestData/NAME.tif, NAME.xml
 
-Folders whose names hold train, val or test are these splits; without any, all of SRC is for training. In them the XML
-lies beside the images, or in ``Annotations`` (or ``labels``) beside ``Tissue Images`` (or ``images``). It is read as
-that of :mod:`.monusac`, with one class. The training images of a patient, which their TCGA barcode tells, stay on one
-side of the split.
+Folders whose names contain train, val or test are these splits; without any, all of SRC is train. The XML is beside the
+images, or in ``Annotations`` (or ``labels``) beside ``Tissue Images`` (or ``images``). It is read as in
+:mod:`.monusac`, with one class. The training images of a patient, by their TCGA barcode, stay on one side of the split.
 
-The layout is read off ``torch_em/data/datasets/histopathology/monuseg.py`` of constantinpape/torch-em and
+The layout is from ``torch_em/data/datasets/histopathology/monuseg.py`` of constantinpape/torch-em and
 ``cell_segmentation/datasets/prepare_monuseg.py`` of TIO-IKIM/CellViT.
 """
 
 from pathlib import Path
 
 from ..splits import patient_of
-from .monusac import MonusacSample, is_without_classes, with_rules
+from .monusac import MonusacSample, is_without_classes
+from .rasterize import with_rules
 from .sample import (
     by_stem,
     images_by_stem,
@@ -50,10 +50,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     samples = []
     for split, folder in _split_folders(src):
         for images, labels in _places(split, folder):
-            samples += [
-                MonusacSample(name, split, image, source, classes, group=patient_of(name))
-                for name, image, source in pair_labels(images, labels, split)
-            ]
+            pairs = pair_labels(images, labels, split)
+            samples += [MonusacSample(*pair, classes, group=patient_of(pair[0])) for pair in pairs]
     return with_rules(samples), classes
 
 
@@ -62,7 +60,7 @@ def _split_folders(src: Path) -> list:
 
 
 def _places(split: str, folder: Path) -> list:
-    """Images and XML files by name, of each folder that has both in one of the two ways; of test without XML, too."""
+    """Images and XML files by name, for each folder that has both in one of the two ways; for test also without XML."""
     pairs = {}  # the folder of the images by that of the XML files
     for place in walk_folders(folder, DEPTH):
         inner = {path.name.lower(): path for path in subfolders(place)}

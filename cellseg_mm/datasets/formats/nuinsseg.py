@@ -1,18 +1,18 @@
-"""NuInsSeg as distributed: a folder an organ.
+"""NuInsSeg as distributed: a folder for each organ.
 
 ::
 
     SRC/human bladder/tissue images/NAME.png
-    SRC/human bladder/label masks modify/NAME.tif     # a map of ids
+    SRC/human bladder/label masks modify/NAME.tif     # an id map
     SRC/human bladder/vague areas/mask binary/NAME.png
     ...                                               # also in SRC/train, SRC/val and SRC/test
 
-``label masks modify`` is read where it is there, else ``label masks``, in which an overlap of two nuclei holds the sum
-of their ids. What the vague areas cover and no nucleus does is ignored in scoring. There is one class. What else lies
-in the folders is not read. Images of ``test`` may come without labels.
+``label masks modify`` is read if present, otherwise ``label masks``, in which an overlap of two nuclei holds the sum of
+their ids. Vague areas outside nuclei are ignored regions. There is one class. Other folders are not read. Images of
+``test`` may come without labels.
 
-The layout is read off ``torch_em/data/datasets/histopathology/nuinsseg.py`` of constantinpape/torch-em, and the masks'
-meaning off ``code/manual_masks_generator/masks_generator.m`` of masih4/NuInsSeg, which writes them.
+The layout is from ``torch_em/data/datasets/histopathology/nuinsseg.py`` of constantinpape/torch-em, and the masks'
+meaning from ``code/manual_masks_generator/masks_generator.m`` of masih4/NuInsSeg, which writes them.
 """
 
 from pathlib import Path
@@ -55,9 +55,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     for split, folder in split_folders(src):
         for organ in _organs(folder):
             vague = _first(subfolder(organ, 'vague areas'), VAGUE)
-            for name, image, mask in pair_labels(images_by_stem(subfolder(organ, IMAGES)), _find_labels(organ), split):
-                source = mask and (mask, vague.get(name))
-                samples.append(NuInsSegSample(name, split, image, source, classes))
+            pairs = pair_labels(images_by_stem(subfolder(organ, IMAGES)), _find_labels(organ), split)
+            samples += [NuInsSegSample(*place, mask and (mask, vague.get(place[0])), classes) for *place, mask in pairs]
     return samples, classes
 
 
@@ -70,15 +69,15 @@ def _find_labels(organ: Path) -> dict:
 
 
 def _first(folder: Path, names: tuple) -> dict:
-    """The image files, by stem, of the first of some folders that has any."""
+    """The image files, by stem, of the first folder that has any."""
     return next(filter(None, (images_by_stem(subfolder(folder, name)) for name in names)), {})
 
 
 class NuInsSegSample(Sample):
-    """``source`` is the file of the map of ids, and that of the vague areas or None."""
+    """``source`` holds the file of the id map, and the file of the vague areas or None."""
 
     def read_instances(self, shape: tuple) -> Instances:
-        """See :meth:`Sample.read_instances`; the instances are in the order of their ids, what is ignored last."""
+        """See :meth:`Sample.read_instances`; the instances are in the order of their ids, the ignored region last."""
         mask, vague = self.source
         id_map, count = relabel(read_mask(mask, shape))
         labels = np.ones(count, np.int64)

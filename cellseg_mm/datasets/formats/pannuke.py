@@ -1,18 +1,18 @@
-"""PanNuke as distributed: a few large arrays a fold.
+"""PanNuke as distributed: a few large arrays for each fold.
 
 ::
 
     SRC/Fold 1/images/fold1/images.npy, SRC/Fold 1/masks/fold1/masks.npy     # and Fold 2, Fold 3
     SRC/fold1/images.npy, SRC/fold1/masks.npy                                # or any folders with the fold's number
 
-``images.npy`` is (N, 256, 256, 3) of 0 to 255, as float64. ``masks.npy`` is (N, 256, 256, 6): five channels of ids, a
-class each, and the background, which is not read. A fold takes up to 8 GB: both are read by memory mapping. The ids of
-a channel are its own.
+``images.npy`` is (N, 256, 256, 3) of 0 to 255, as float64. ``masks.npy`` is (N, 256, 256, 6): five channels of ids, one
+for each class, and the background, which is not read. A fold takes up to 8 GB, so both are memory mapped. Each channel
+has its own ids.
 
-Fold 3 is the test split, folds 1 and 2 are for training; where folds count from 0 it is fold 2. Other splits are told
-by folders: what lies in ``SRC/train``, ``SRC/val`` and ``SRC/test`` is of these.
+The last of three folds is the test split: fold 3, or fold 2 if they count from 0. The others are train. Folders
+``SRC/train``, ``SRC/val`` and ``SRC/test`` give other splits.
 
-The layout is read off ``cell_segmentation/datasets/prepare_pannuke.py`` of TIO-IKIM/CellViT and
+The layout is from ``cell_segmentation/datasets/prepare_pannuke.py`` of TIO-IKIM/CellViT and
 ``cellseg_models_pytorch/datamodules/pannuke_datamodule.py`` of okunator/cellseg_models.pytorch.
 """
 
@@ -40,12 +40,12 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of the folds, and the class names.
 
     Raises:
-        UserError: See :func:`count_images`; or if a file of a fold is missing or there twice, or the number of classes
-            is another.
+        UserError: See :func:`count_images`; or if a file of a fold is missing or occurs twice, or the number of classes
+            is wrong.
     """
     classes = classes or CLASSES
     if len(classes) != len(CLASSES):
-        raise UserError(f'--classes {" ".join(classes)}: PanNuke has {len(CLASSES)}, {", ".join(CLASSES)}')
+        raise UserError(f'--classes {" ".join(classes)}: PanNuke has {len(CLASSES)} classes, {", ".join(CLASSES)}')
     samples = []
     for split, folder in split_folders(src):
         images, masks = (_find_arrays(folder, kind) for kind in ('images', 'masks'))
@@ -65,10 +65,10 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _find_arrays(folder: Path, kind: str) -> dict:
-    """The files ``KIND.npy`` by the number of their fold, None where no folder has one.
+    """The files ``KIND.npy`` by the number of their fold, or None without a number.
 
     Raises:
-        UserError: If a fold has two.
+        UserError: If a fold has two files.
     """
     found = {}
     for place in walk_folders(folder, DEPTH):

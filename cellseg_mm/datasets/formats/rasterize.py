@@ -1,64 +1,63 @@
 """From polygons to pixels.
 
 A pixel belongs to a polygon if its centre lies inside: pixel (x, y) is the square from (x, y) to (x + 1, y + 1), as in
-QuPath, and its centre is (x + 0.5, y + 0.5). So outlines along the edges of pixels give back just these pixels, a
-polygon's pixels are as many as its area on the average, and polygons that share an edge share no pixel and leave none
-between them: of two sides, a centre on the edge belongs to the right or the lower one.
+QuPath, and its centre is (x + 0.5, y + 0.5). So outlines along pixel edges give back exactly these pixels, a polygon
+has as many pixels as its area on average, and polygons that share an edge neither share a pixel nor leave one between
+them: a centre on the edge belongs to the right or the lower one.
 
-scikit-image and OpenCV give such a pixel to both sides. pycocotools shares none either, but rounds outlines to fifths
-of a px first, by which 3 px of 236 differ (2,000 random outlines of 12 vertices), and knows no holes.
+scikit-image and OpenCV give such a pixel to both sides. pycocotools gives it to one side, but rounds outlines to fifths
+of a px first, which changes 3 px of 236 (2,000 random outlines of 12 vertices), and has no holes.
 
-What a ring runs around more than once, as outlines drawn by hand do where they end, is inside too (the nonzero rule).
+Pixels that a ring encloses more than once are inside too (the nonzero rule), as where outlines drawn by hand end.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cellseg_mm.structures import Runs
+from cellseg_mm.structures import Runs, lay_runs
 from cellseg_mm.utils import UserError
 
-from .regions import Contents, RegionRules, find_regions, look_inside, region_notes
-from .sample import Instances, class_number
+from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, look_inside, region_notes
+from .sample import Instances, Sample, class_number
 
-# Of cells over one another; more are copies of one, and each needs a map of the image's size.
+# The most cells over one another. More are copies of a cell, and each layer has the size of the image.
 MAX_LAYERS = 64
-MAX_SIDE = 2**15  # px; of the raster in which outlines are compared before the image's size is known
+MAX_SIDE = 2**15  # px; of the raster that compares outlines before the image's size is known
 
 
 def to_ring(points: object, where: str) -> np.ndarray:
-    """Vertices as (P, 2) float64 px; further coordinates are dropped.
+    """Vertices as (P, 2) float64 px; other coordinates are dropped.
 
     Raises:
-        UserError: If they are no finite numbers.
+        UserError: If they are not finite numbers.
     """
     try:
         ring = np.array(points, np.float64)
         ring = ring.reshape(-1, 2) if ring.size == 0 else ring[:, :2]
     except (TypeError, ValueError, IndexError) as error:
-        raise UserError(f'{where}: its outline is no list of points ({error})') from error
+        raise UserError(f'{where}: its outline is not a list of points ({error})') from error
     if ring.ndim != 2 or ring.shape[1] != 2 or not np.isfinite(ring).all():
-        raise UserError(f'{where}: its outline is no list of finite points (x, y)')
+        raise UserError(f'{where}: its outline is not a list of finite points (x, y)')
     return ring
 
 
 def rasterize(rings: list, owners: list, is_hole: list, height: int, width: int) -> Runs:
     """The pixels of many polygons at once, column by column.
 
-    The edges that cross the line through a column's centres are sorted along it and their directions summed up: where
-    the sum is not 0 the centres lie inside. The cost is that of the crossings, not of the polygons' area.
+    Along the line through the centres of a column, the directions of the crossing edges are summed up in order; centres
+    lie inside where the sum is not 0. The cost grows with the crossings, not with the polygons' area.
 
     Args:
         rings (list[ndarray]): R rings of (P, 2) float64 (x, y) in px, closed or not. Their direction does not matter.
-        owners (list[int]): R indices of the instances that they belong to; an instance is the union of its rings.
-        is_hole (list[bool]): R times whether the ring is a hole in the others of its instance.
-        height (int): Of the image, in px; what lies outside is cut off.
-        width (int): Likewise.
+        owners (list[int]): R indices of the rings' instances; an instance is the union of its rings.
+        is_hole (list[bool]): For each ring, whether it is a hole in the others of its instance.
+        height (int): Of the image in px; pixels outside are cut off.
+        width (int): Of the image in px.
 
     Returns:
-        Runs: Of all instances that have a pixel.
+        Runs: Of all instances with a pixel.
     """
     points = np.concatenate([np.zeros((0, 2)), *rings])
     sizes = np.array([len(ring) for ring in rings], np.int64)
@@ -68,9 +67,9 @@ def rasterize(rings: list, owners: list, is_hole: list, height: int, width: int)
     following[ends[sizes > 0] - 1] = (ends - sizes)[sizes > 0]
     (x1, y1), (x2, y2) = points.T, points[following].T
     area = np.bincount(ring, x1 * y2 - x2 * y1, len(rings))  # of each ring, signed and twice
-    turn = np.where(area < 0, -1, 1)  # a figure of eight may have 0, and yet pixels
+    turn = np.where(area < 0, -1, 1)  # an eight may have area 0 and still pixels
     direction = (turn * np.where(np.array(is_hole, bool), -1, 1))[ring] * np.where(x1 < x2, 1, -1)
-    # from left to right whatever the ring's direction, so that an edge of two neighbours is rounded alike
+    # from left to right for every ring, so that an edge of two neighbours is rounded the same way
     swap = x1 > x2
     x1, x2, y1, y2 = np.where(swap, x2, x1), np.where(swap, x1, x2), np.where(swap, y2, y1), np.where(swap, y1, y2)
 
@@ -83,21 +82,21 @@ def rasterize(rings: list, owners: list, is_hole: list, height: int, width: int)
     owner = np.array(owners, np.int64)[ring[edge]]
     order = np.lexsort((row, column, owner))
     owner, place = owner[order], (column * height + row)[order]
-    is_inside = np.cumsum(direction[edge][order])[:-1] != 0  # rings are closed: the sum is 0 behind each column
+    is_inside = np.cumsum(direction[edge][order])[:-1] != 0  # rings are closed, so the sum is 0 after each column
     length = np.diff(place)
     chosen = np.flatnonzero(is_inside & (length > 0))
     return Runs(owner[chosen], place[chosen], length[chosen])
 
 
 def lay_instances(runs: Runs, labels: list, is_ignored: list, height: int, width: int) -> Instances:
-    """Instances from their pixels; those without one are left out, overlapping ones go to further layers.
+    """Instances from their runs; those without a pixel are left out, overlapping ones go into further layers.
 
     Args:
         runs (Runs): Of N instances.
         labels (list[int]): N class numbers.
-        is_ignored (list[bool]): N.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        is_ignored (list[bool]): N times whether it is an ignored region.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
 
     Raises:
         UserError: For more than :data:`MAX_LAYERS` instances over one another, or if most have no pixel in the image.
@@ -107,26 +106,15 @@ def lay_instances(runs: Runs, labels: list, is_ignored: list, height: int, width
     if count and len(kept) <= count / 2:
         none = count - len(kept)
         raise UserError(
-            f'{none} of its {count} outlines have no pixel in the image of {width}x{height} px; coordinates are px '
-            'from its upper left corner on'
+            f'{none} of its {count} outlines have no pixel in the image of {width}x{height} px; coordinates must be '
+            'in px from its upper left corner'
         )
-    runs = runs.select(kept, count)
-    bounds = np.searchsorted(runs.owner, np.arange(len(kept) + 1))
-    layers = [np.zeros(height * width, np.int32)]
-    for index in range(len(kept)):
-        own = slice(bounds[index], bounds[index + 1])
-        places = Runs(None, runs.start[own], runs.length[own]).places()
-        layer = next((layer for layer in layers if not layer[places].any()), None)
-        if layer is None:
-            if len(layers) == MAX_LAYERS:
-                col, row = divmod(int(places[0]), height)
-                raise UserError(f'more than {MAX_LAYERS} outlines over one another near x {col}, y {row}')
-            layer = np.zeros(height * width, np.int32)
-            layers.append(layer)
-        layer[places] = index + 1
-    stacked = np.stack([layer.reshape(width, height).T for layer in layers])
+    try:
+        layers = lay_runs(runs.select(kept, count), len(kept), height, width, MAX_LAYERS)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return Instances(
-        stacked, np.array(labels, np.int64)[kept], np.array(is_ignored, bool)[kept], left_out=count - len(kept)
+        layers, np.array(labels, np.int64)[kept], np.array(is_ignored, bool)[kept], left_out=count - len(kept)
     )
 
 
@@ -136,7 +124,7 @@ def survey_outlines(found: list, is_ignored: Callable, may_enclose: list | None 
     Args:
         found (list[tuple]): N times (class name, [(ring, is_hole), ...]), see :func:`rasterize`.
         is_ignored (Callable): Whether a class name is one to ignore.
-        may_enclose (list[bool] | None): N times whether it can be a region; all can if None.
+        may_enclose (list[bool] | None): N times whether the outline can be a region; all can if None.
     """
     names = [name for name, _ in found]
     rings, owners, is_hole = _flatten([outline for _, outline in found])
@@ -147,7 +135,7 @@ def survey_outlines(found: list, is_ignored: Callable, may_enclose: list | None 
 
 
 def _flatten(outlines: list) -> tuple:
-    """Of all rings the ring, the index of its outline, and whether it is a hole."""
+    """All rings, the indices of their outlines, and whether they are holes."""
     rings = [(ring, index, hole) for index, outline in enumerate(outlines) for ring, hole in outline]
     return tuple(map(list, zip(*rings, strict=True))) if rings else ([], [], [])
 
@@ -157,8 +145,8 @@ def instances_from_outlines(cells: list, height: int, width: int, where: str) ->
 
     Args:
         cells (list[tuple]): N times (class number, ignored or not, [(ring, is_hole), ...]), see :func:`rasterize`.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
         where (str): The file, for messages.
 
     Raises:
@@ -172,23 +160,41 @@ def instances_from_outlines(cells: list, height: int, width: int, where: str) ->
         raise UserError(f'{where}: {error}') from error
 
 
-def instances_but_regions(
-    found: list, is_ignored: Callable, rules: RegionRules, classes: tuple, shape: tuple, path: Path
-) -> Instances:
-    """Instances from named outlines of a file, without the regions around cells.
+@dataclass(frozen=True)
+class OutlinesSample(Sample):
+    """``source`` is a file of outlines, each with the name of its class; regions around cells are left out.
 
-    Args:
-        found (list[tuple]): N times (class name, [(ring, is_hole), ...]).
-        is_ignored (Callable): Whether a class name is one to ignore.
-        rules (RegionRules): What the set says about its regions.
-        classes (tuple[str]): Class names.
-        shape (tuple): (H, W) of the image in px.
-        path (Path): The file, for messages.
+    Attributes:
+        rules: What the data set says about its regions.
     """
-    content = survey_outlines(found, is_ignored)
-    is_region = find_regions(content, rules)
-    cells = []
-    for index in np.flatnonzero(~is_region):
-        (name, outline), ignored = found[index], content.is_ignored[index]
-        cells.append((0 if ignored else class_number(name, classes, str(path)), ignored, outline))
-    return replace(instances_from_outlines(cells, *shape, str(path)), notes=region_notes(content, is_region))
+
+    rules: RegionRules = NO_RULES
+
+    def read_outlines(self) -> list:
+        """N times (class name, [(ring, is_hole), ...]), see :func:`rasterize`."""
+        raise NotImplementedError
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether a class is one to ignore."""
+        raise NotImplementedError
+
+    def survey(self) -> Contents:
+        """What the outlines enclose."""
+        return survey_outlines(self.read_outlines(), self.is_ignored)
+
+    def read_instances(self, shape: tuple) -> Instances:
+        """See :meth:`Sample.read_instances`; the instances are in the file's order."""
+        found, path = self.read_outlines(), str(self.source)
+        content = survey_outlines(found, self.is_ignored)
+        is_region = find_regions(content, self.rules)
+        cells = []
+        for index in np.flatnonzero(~is_region):
+            (name, outline), ignored = found[index], content.is_ignored[index]
+            cells.append((0 if ignored else class_number(name, self.classes, path), ignored, outline))
+        return replace(instances_from_outlines(cells, *shape, path), notes=region_notes(content, is_region))
+
+
+def with_rules(samples: list) -> list:
+    """:class:`OutlinesSample` objects that know what their data set says about its regions."""
+    rules = find_rules([sample.survey() for sample in samples if sample.source])
+    return [replace(sample, rules=rules) for sample in samples]

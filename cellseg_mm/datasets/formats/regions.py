@@ -1,8 +1,8 @@
-"""Which outlines are regions that were drawn around cells, told from what they enclose and not from their names.
+"""Which outlines are regions around cells, judged by what they enclose and not by their names.
 
 A file marks its cells by a class, a kind or a flag, and people use these marks for other things too: the rectangle of
-the field that was annotated is an annotation as its cells are, or of a class to ignore. So an outline that encloses
-cells is a region, and what is decided of a class is decided for the whole set.
+the annotated field is an annotation like its cells, or has a class to ignore. Therefore an outline that encloses cells
+is a region, and a class is judged over the whole data set.
 """
 
 import re
@@ -14,16 +14,16 @@ import numpy as np
 
 from cellseg_mm.structures import Runs
 
-# An outline is a region if it encloses so many others, each of at most a quarter of its own area: a cell may hold a
-# nucleus or two. One that is so many times as large as all that it encloses is a region around a single cell as well.
+# An outline is a region if it encloses so many others, each of at most a quarter of its area: a cell may hold a nucleus
+# or two. If it is MIN_RATIO_AROUND_ONE times larger than all of these, one is enough.
 MIN_ENCLOSED = 3
 MIN_RATIO = 4
 MIN_RATIO_AROUND_ONE = 25
-# Share of its pixels that an enclosed outline has inside.
+# Share of the pixels of an enclosed outline that are inside.
 MIN_INSIDE = 0.9
-# Of the cells of its image, which a region to ignore encloses if it is their field all the same.
+# A region to ignore that encloses this share of its image's cells is the annotated field.
 MAX_SHARE_IGNORED = 0.5
-# What classes of regions that are really to be ignored are called.
+# Words in the names of classes that are really to be ignored.
 IGNORE_WORDS = ('ignore', 'exclude', 'artefact', 'artifact', 'ambiguous')
 
 FIELD_NOTE = 'regions to ignore that enclose cells: the field that was annotated, not ignored'
@@ -35,10 +35,10 @@ class Contents(NamedTuple):
     """The N outlines of one image.
 
     Attributes:
-        names: N class names, or other names of what is judged together.
+        names: N names of classes, or of other groups that are judged together.
         is_ignored: (N,) bool, whether the file marks them as regions to ignore.
         areas: (N,) int64 px.
-        enclosed: (N,) int64, how many others each encloses as a region does; 0 for cells.
+        enclosed: (N,) int64, how many others each encloses if it is a region; 0 for cells.
     """
 
     names: list
@@ -48,13 +48,13 @@ class Contents(NamedTuple):
 
 
 class RegionRules(NamedTuple):
-    """What a whole set says about its regions.
+    """What a whole data set says about its regions.
 
     Attributes:
         classes: Names of the classes of regions.
-        least_area: Px from which an outline is a region even where it encloses nothing; infinite in a set without
-            regions.
-        cell_area: Median area of the outlines that are no regions, in px.
+        least_area: Area in px from which an outline is a region even if it encloses nothing; infinite in a data set
+            without regions.
+        cell_area: Median area in px of the outlines that are not regions.
     """
 
     classes: frozenset = frozenset()
@@ -65,15 +65,20 @@ class RegionRules(NamedTuple):
 NO_RULES = RegionRules()
 
 
+def is_starred(name: str) -> bool:
+    """Whether a class is one to ignore by the star at its end, as in QuPath."""
+    return name.endswith('*')
+
+
 def look_inside(runs: Runs, names: Sequence, is_ignored: Sequence, may_enclose: Sequence, height: int) -> Contents:
     """What the N outlines of an image enclose.
 
     Args:
         runs (Runs): Of the N outlines.
         names (Sequence[str]): N class names.
-        is_ignored (Sequence[bool]): N times whether it is marked as a region to ignore.
-        may_enclose (Sequence[bool]): N times whether it can be a region.
-        height (int): Of the image, in px.
+        is_ignored (Sequence[bool]): N times whether the outline is marked as a region to ignore.
+        may_enclose (Sequence[bool]): N times whether the outline can be a region.
+        height (int): Of the image in px.
     """
     count = len(names)
     areas, boxes = runs.areas(count), runs.boxes(count, height)
@@ -94,7 +99,7 @@ def look_inside(runs: Runs, names: Sequence, is_ignored: Sequence, may_enclose: 
 
 
 def _overlap(runs: Runs, index: int, chosen: np.ndarray) -> np.ndarray:
-    """(N,) pixels that each of the chosen outlines, (N,) bool, shares with that of an index."""
+    """(N,) number of pixels that each chosen outline, (N,) bool, shares with the outline at ``index``."""
     own, others = runs.owner == index, chosen[runs.owner]
     starts, lengths = runs.start[own], runs.length[own]
     before = np.cumsum(lengths) - lengths
@@ -109,14 +114,13 @@ def _overlap(runs: Runs, index: int, chosen: np.ndarray) -> np.ndarray:
 
 
 def find_rules(images: Sequence) -> RegionRules:
-    """The rules of a set.
+    """The rules of a data set.
 
-    A class is one of regions if more than half of its outlines are. Of classes to ignore, whose names end with ``*``,
-    QuPath's ``Region*`` always is, and another is with a single one, unless its name says that it is to be ignored
-    (:data:`IGNORE_WORDS`).
+    A class is one of regions if more than half of its outlines are regions. For a class to ignore, whose name ends with
+    ``*``, one region is enough, unless its name has one of :data:`IGNORE_WORDS`; QuPath's ``Region*`` always is one.
 
     Args:
-        images (Sequence[Contents]): Of all images.
+        images (Sequence[Contents]): The outlines of each image.
     """
     total, regions, cells = defaultdict(int), defaultdict(int), []
     for image in images:
@@ -133,16 +137,16 @@ def find_rules(images: Sequence) -> RegionRules:
 
 def _is_region_class(name: str, total: int, regions: int) -> bool:
     bare = name.casefold()
-    if bare.endswith('*') and not any(word in bare for word in IGNORE_WORDS):
+    if is_starred(bare) and not any(word in bare for word in IGNORE_WORDS):
         return regions > 0 or re.search(r'\bregion', bare) is not None
     return regions > total / 2
 
 
 def find_regions(image: Contents, rules: RegionRules) -> np.ndarray:
-    """(N,) bool, which outlines of an image are regions around cells; the others are cells or really to be ignored.
+    """(N,) bool, which outlines of an image are regions around cells; the others are cells or really ignored.
 
-    A region to ignore is their field all the same if its class is one of regions, or if it encloses half of the
-    image's cells, and at least :data:`MIN_ENCLOSED`.
+    A region to ignore counts as one if its class is one of regions, or if it encloses half of the image's cells and at
+    least :data:`MIN_ENCLOSED`.
     """
     of_class = np.array([name in rules.classes for name in image.names], bool)
     cells = np.count_nonzero(~image.is_ignored & (image.enclosed == 0))
@@ -152,7 +156,7 @@ def find_regions(image: Contents, rules: RegionRules) -> np.ndarray:
 
 
 def region_notes(image: Contents, is_region: np.ndarray) -> dict:
-    """How many regions were left out of an image, by what is said of them."""
+    """Notes on the regions of an image, each with a count."""
     really_ignored = image.is_ignored & ~is_region
     return {
         FIELD_NOTE: int(np.count_nonzero(is_region & image.is_ignored)),

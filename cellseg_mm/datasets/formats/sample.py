@@ -1,4 +1,4 @@
-"""What every format gives: samples, each of which reads its own image and its own instances."""
+"""The samples of all formats; each reads its own image and instances."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,41 +28,41 @@ IMAGE_SUFFIXES = ('.png', '.tif', '.tiff', '.jpg', '.jpeg', '.bmp', '.jp2', '.we
 SPLIT_NAMES = dict(
     train='train', training='train', val='val', valid='val', validation='val', test='test', testing='test'
 )
-# Of a cell that nothing is wrong with, counting those of MIN_PART_AREA px and of a quarter of the largest one's area.
+# The most parts of a normal cell, counting those of MIN_PART_AREA px and a quarter of the largest one's area.
 MAX_PARTS = 4
 MIN_PART_AREA = 10
 MAX_MEAN_PARTS = 2.5  # of all cells of an image
 PARTS_NOTE = f'cells in more than {MAX_PARTS} separate parts'
-# Of the image's pixels that one cell covers.
+# Share of the image's pixels that one cell covers.
 MAX_COVER = 0.5
 COVER_NOTE = f'cells that cover more than {MAX_COVER:.0%} of their image'
-# Of the area inside a cell's outer border; a cell with a larger hole is the line around one.
+# Share of the area inside a cell's outer border; a cell with a larger hole is a line around a cell.
 MAX_HOLE = 1 / 3
-MIN_ALIKE = 3  # cells of an image that are lines or rectangles, which must be most of them too
+MIN_ALIKE = 3  # cells of an image that are lines or rectangles; they must also be most of its cells
 MIN_SIDE = 4  # px of a rectangle; smaller cells may fill their box
 BOX_NOTE = 'cells that are upright rectangles: boxes in place of outlines?'
 IGNORE_NOTE = (
-    'cells of a class that by its name is to be ignored, counted as cells (to ignore them end its name with * in '
-    'QuPath, or set iscrowd in COCO)'
+    'cells of a class whose name says to ignore them, counted as cells (to ignore them, end the name with * in QuPath '
+    'or set iscrowd in COCO)'
 )
-# Of the smaller of two cells; more overlap than this is one cell drawn twice, or a nucleus in its cell.
+# Share of the smaller of two cells; more overlap is a cell drawn twice, or a nucleus in its cell.
 MAX_OVERLAP = 0.5
 OVERLAP_NOTE = (
     f'pairs of cells that share more than {MAX_OVERLAP:.0%} of the smaller (drawn twice, or nuclei in cells?)'
 )
-# Pieces of an id on the average, and pieces more than ids, of a map in which ids still mean cells.
+# The most pieces per id, and pieces more than ids, of a map whose ids are cells.
 MAX_PIECES = 2.5
 MAX_SPECKS = 5
 ALL_OF_8_BITS = 255
-# A map in which an id is a multiple of one of these, for the class, and the number of the cell.
+# In some maps an id is a multiple of one of these, for the class, plus the number of the cell.
 CLASS_FACTORS = (256, 1000, 10_000, 100_000, 65_536)
 CLASSES_IN_IDS_NOTE = (
-    'cells whose ids are a class times {} and a number: the class was not read (a layout with classes keeps them)'
+    'cells whose ids are a class times {} and a number: the class was not read (a format with classes keeps it)'
 )
 # Of Pillow's formats and of tifffile's compressions.
 LOSSY_FORMATS = ('JPEG', 'MPO', 'WEBP', 'JPEG2000', 'AVIF')
 LOSSLESS = ('NONE', 'CCITTRLE', 'CCITT_T4', 'CCITT_T6', 'LZW', 'ADOBE_DEFLATE', 'DEFLATE', 'PACKBITS', 'LZMA', 'ZSTD')
-# Of an image that is read whole, about 10,000 x 10,000; what is larger is a slide, or a header that lies.
+# Of an image that is read as a whole, about 10,000 x 10,000; more is a slide, or a wrong header.
 MAX_PIXELS = 100_000_000
 
 
@@ -71,11 +71,11 @@ class Instances:
     """The labels of one image.
 
     Attributes:
-        layers: (L, H, W) int32 id layers with the ids 1..N (see :func:`cellseg_mm.structures.stack_layers`).
-        labels: (N,) int64 class numbers from 1 on; 0 is a region of every class, which must be ignored.
-        is_ignored: (N,) bool, True for a region that counts neither way in scoring (COCO's ``iscrowd``).
-        left_out: Outlines without a pixel, which are none of the N.
-        notes: What was decided about objects of the file, in words, and of how many.
+        layers: (L, H, W) int32 id layers with the ids 1..N (see :func:`cellseg_mm.structures.lay_runs`).
+        labels: (N,) int64 class numbers from 1; 0 is a region of every class, which must be ignored.
+        is_ignored: (N,) bool, True for an ignored region (COCO's ``iscrowd``).
+        left_out: Number of outlines without a pixel, which are not among the N.
+        notes: Decisions about objects of the file, in words, with the number of objects.
     """
 
     layers: np.ndarray
@@ -84,20 +84,25 @@ class Instances:
     left_out: int = 0
     notes: dict = field(default_factory=dict)
 
+    @classmethod
+    def of_one_class(cls, id_map: np.ndarray, count: int, notes: dict | None = None) -> 'Instances':
+        """All cells of an id map, (H, W) int32 with the ids 1..``count``, as cells of the only class."""
+        return cls(id_map[None], np.ones(count, np.int64), np.zeros(count, bool), notes=notes or {})
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of the source; each format derives its own, with :meth:`read_instances`.
+    """One image of the source; each format derives a class with :meth:`read_instances`.
 
     Attributes:
-        name: Unique over the set, and a legal file stem.
+        name: Unique in the data set, and a legal file stem.
         split: ``'train'``, ``'val'`` or ``'test'``.
         image: The image's file.
-        source: What the format reads the labels from; None where the image has none.
-        classes: Class names as the format's ``find_samples`` was given or found them.
-        image_id: The id that the source gives it, or None.
-        group: The patient or slide that the format tells, or None.
-        part: Of cells whose nucleus has an outline of its own, ``'cell'`` or ``'nucleus'``.
+        source: Where the labels are, in the form of the format; None without labels.
+        classes: Class names that the format's ``find_samples`` was given or found.
+        image_id: The id in the source, or None.
+        group: The patient or slide, if the format names it, or None.
+        part: ``'cell'`` or ``'nucleus'``, where both have an outline.
     """
 
     name: str
@@ -113,22 +118,22 @@ class Sample:
         """The image.
 
         Returns:
-            tuple: (H, W, 3) uint8 in the file's channel order, and what was made of a file that is not plain 8-bit RGB,
-            in words, ``''`` for one that is.
+            tuple: (H, W, 3) uint8 in the file's channel order, and in words how a file was converted that is not plain
+            8-bit RGB, otherwise ``''``.
 
         Raises:
-            UserError: If it cannot be read, or is too large to be read whole.
+            UserError: If it cannot be read, or is too large to be read as a whole.
         """
         source = open_image(self.image)
         check_size(self.image, source.height, source.width)
         return source.read(0, 0, source.width, source.height), source.note
 
     def read_labels(self, shape: tuple) -> Instances:
-        """The labels, see :meth:`read_instances`, if they are those of cells.
+        """The labels, see :meth:`read_instances`, checked.
 
         Raises:
-            UserError: If most of the cells are in many separate parts, which are cells themselves; if most are lines
-                around empty places; or if the background is one of the ids.
+            UserError: If most cells are in many separate parts, which are the cells; if most are lines around empty
+                places; or if the background is one of the ids.
         """
         instances = self.read_instances(shape)
         parts = count_parts(instances.layers, np.flatnonzero(~instances.is_ignored) + 1)
@@ -136,7 +141,7 @@ class Sample:
         if scattered.sum() > len(parts) / 2 or (len(parts) > 1 and parts.mean() > MAX_MEAN_PARTS):
             raise UserError(
                 f'{labels_file(self)}: its {len(parts)} cells are in {parts.sum()} separate parts, one in '
-                f'{parts.max()}; each cell needs an id or outline of its own'
+                f'{parts.max()}; each cell needs its own id or outline'
             )
         areas = np.bincount(instances.layers.ravel(), minlength=len(instances.labels) + 1)[1:]
         is_cover = (areas > MAX_COVER * shape[0] * shape[1]) & ~instances.is_ignored
@@ -169,22 +174,22 @@ class Sample:
         return replace(instances, notes={note: count for note, count in notes.items() if count})
 
     def read_instances(self, shape: tuple) -> Instances:
-        """The labels, of an image that has some.
+        """The labels of an image that has some.
 
         Args:
             shape (tuple): (H, W) of its image.
 
         Raises:
-            UserError: If they are broken or of another size; it names the file.
+            UserError: If they are broken or of another size; the message names the file.
         """
         raise NotImplementedError
 
 
 class CellShapes(NamedTuple):
-    """What gives away that N cells are not the areas of cells.
+    """Signs that N cells are not drawn as areas.
 
     Attributes:
-        holes: (N,) float, the share of the area inside the outer border that is empty.
+        holes: (N,) float, share of the area inside the outer border that is empty.
         is_box: (N,) bool, whether it is an upright rectangle.
         is_around: (N,) bool, whether it reaches all four sides of the image and has a hole.
     """
@@ -195,7 +200,7 @@ class CellShapes(NamedTuple):
 
 
 def cell_shapes(layers: np.ndarray, numbers: np.ndarray) -> CellShapes:
-    """The shapes of some cells.
+    """The shapes of N cells.
 
     Args:
         layers (ndarray): (L, H, W) int32 id layers.
@@ -221,9 +226,9 @@ def is_most(chosen: np.ndarray) -> bool:
 
 
 def class_in_ids_notes(mask: np.ndarray) -> dict:
-    """A note where the ids of a map (H, W) are a class times a factor and a number, as those of Cityscapes are.
+    """A note if the ids of a map (H, W) are a class times a factor plus a number, as in Cityscapes.
 
-    Then all of them are a little more than a multiple of the factor: by no more than there are ids.
+    Then each id exceeds a multiple of the factor by at most the number of ids.
     """
     ids = np.unique(mask[mask > 0]).astype(np.int64)
     for factor in CLASS_FACTORS:
@@ -234,13 +239,13 @@ def class_in_ids_notes(mask: np.ndarray) -> dict:
 
 
 def labels_file(sample: Sample) -> Path:
-    """The file to name where something is wrong with the labels of a sample; its image where they have several."""
+    """The file to name in messages about the labels of a sample; its image if the labels are several files."""
     source = sample.source[0] if isinstance(sample.source, tuple) else sample.source
     return source if isinstance(source, Path) else sample.image
 
 
 def count_parts(layers: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """(K,) separate parts of each instance, which touch at no pixel and no corner.
+    """(K,) number of separate parts of each instance, which touch neither at a side nor at a corner.
 
     A part counts if it has :data:`MIN_PART_AREA` px and a quarter of the largest one's area.
 
@@ -250,7 +255,7 @@ def count_parts(layers: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """
     counts = np.zeros(max(layers.max(initial=0), ids.max(initial=0)) + 1, np.int64)
     for layer in layers:
-        pieces = measure.label(layer, background=0, connectivity=2)  # of equal ids, however they touch others
+        pieces = measure.label(layer, background=0, connectivity=2)  # of equal ids, even if they touch others
         areas = np.bincount(pieces.ravel())
         owner, largest = np.zeros(len(areas), np.int64), np.zeros(len(counts), np.int64)
         owner[pieces.ravel()] = layer.ravel()
@@ -262,7 +267,7 @@ def count_parts(layers: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def overlapping_pairs(layers: np.ndarray) -> list:
-    """Ids of each two instances that share more than :data:`MAX_OVERLAP` of the smaller one's pixels.
+    """Pairs of ids of instances that share more than :data:`MAX_OVERLAP` of the smaller one's pixels.
 
     Args:
         layers (ndarray): (L, H, W) id layers.
@@ -288,7 +293,7 @@ def check_size(path: Path, height: int, width: int) -> None:
 
 
 def split_folders(src: Path) -> list:
-    """(split, folder) of the subfolders that are named as splits, train first; all of ``src`` is train without them."""
+    """(split, folder) of the subfolders named after splits, train first; without any, all of ``src`` is train."""
     found = [
         (SPLIT_NAMES[path.name.lower()], path)
         for path in visible(src)
@@ -298,45 +303,45 @@ def split_folders(src: Path) -> list:
 
 
 def loose_split_folders(src: Path) -> list:
-    """As :func:`split_folders`, of subfolders that have train, val or test anywhere in their names; may be empty."""
+    """As :func:`split_folders`, for subfolders with train, val or test anywhere in their names; may be empty."""
     found = [(re.search('train|val|test', path.name.lower()), path) for path in subfolders(src)]
     return sorted(((match[0], path) for match, path in found if match), key=lambda entry: entry[0] == 'test')
 
 
 def visible(folder: Path, *suffixes: str) -> list:
-    """What is in a folder, by name, but for hidden files; empty if there is no such folder.
+    """The content of a folder, by name, without hidden files; empty if the folder is missing.
 
     Args:
         folder (Path): The folder.
-        suffixes (str): In lower case; if given, what ends otherwise is left out. The case of the files does not matter.
+        suffixes (str): Allowed endings in lower case, for files in any case; all if none is given.
     """
     paths = sorted(path for path in folder.glob('*') if not path.name.startswith('.'))
     return [path for path in paths if not suffixes or path.suffix.lower() in suffixes]
 
 
 def subfolders(folder: Path) -> list:
-    """The folders in a folder, by name, but for hidden ones."""
+    """The folders in a folder, by name, without hidden ones."""
     return [path for path in visible(folder) if path.is_dir()]
 
 
 def walk_folders(folder: Path, depth: int) -> list:
-    """A folder and those below it, down to so many levels, by name, but for hidden ones."""
+    """A folder and those below it, down to ``depth`` levels, by name, without hidden ones."""
     below = subfolders(folder) if depth else []
     return [folder, *(place for inner in below for place in walk_folders(inner, depth - 1))]
 
 
 def subfolder(folder: Path, name: str) -> Path:
-    """The folder of a name, in any case, in a folder; it need not be there."""
+    """The folder with a name, in any case, in a folder; it may be missing."""
     return next((path for path in visible(folder) if path.name.lower() == name.lower()), folder / name)
 
 
 def by_stem(files: Iterable, *endings: str) -> dict:
-    """Files by their stem, without the first of some endings (in lower case) that it has.
+    """Files by their stem, without the first of ``endings`` (in lower case) that it has.
 
-    An accented letter is one character, as macOS does not write it (NFC).
+    An accented letter becomes one character (NFC); macOS writes two.
 
     Raises:
-        UserError: If two have the same.
+        UserError: If two files have the same name.
     """
     found = {}
     for path in files:
@@ -349,44 +354,62 @@ def by_stem(files: Iterable, *endings: str) -> dict:
 
 
 def images_by_stem(folder: Path) -> dict:
-    """The image files of a folder by their stem. An SVS file beside another image of its name is that image again.
+    """The image files of a folder by their stem. An SVS file beside another image of its name is skipped.
 
     Raises:
-        UserError: If two files are the image of one name.
+        UserError: If two other images have the same name.
     """
     others = [suffix for suffix in IMAGE_SUFFIXES if suffix != '.svs']
     return by_stem(visible(folder, '.svs')) | by_stem(visible(folder, *others))
 
 
 def pair_labels(images: dict, labels: dict, split: str) -> list:
-    """Images and the files of their labels, by name: (name, image, labels or None).
+    """Images and the files of their labels, by name: the first four arguments of a :class:`Sample`.
 
     Args:
         images (dict): Files by name.
-        labels (dict): Likewise.
+        labels (dict): Files by name.
         split (str): In ``'test'`` images may come without labels.
 
+    Returns:
+        list[tuple]: (name, split, image, labels or None) of each image.
+
     Raises:
-        UserError: If either is without the other.
+        UserError: For labels without an image, or an image without labels.
     """
     for name, path in labels.items():
         if name not in images:
-            raise UserError(f'{path}: no image {name} to it')
+            raise UserError(f'{path}: no image {name} for these labels')
     for name, path in images.items():
         if name not in labels and split != 'test':
-            raise UserError(f'{path}: no labels to it; images of test alone may come without')
-    return [(name, path, labels.get(name)) for name, path in sorted(images.items())]
+            raise UserError(f'{path}: no labels for this image; only images of test may come without')
+    return [(name, split, path, labels.get(name)) for name, path in sorted(images.items())]
+
+
+def find_pairs(src: Path, places: Callable) -> list:
+    """Images and the files of their labels in all splits of a source, see :func:`pair_labels`.
+
+    Args:
+        src (Path): The source folder.
+        places (Callable): Takes the folder of a split and gives (images, labels), both files by name, of each place.
+    """
+    return [
+        pair
+        for split, folder in split_folders(src)
+        for images, labels in places(folder)
+        for pair in pair_labels(images, labels, split)
+    ]
 
 
 def class_number(name: str, classes: Sequence, where: str) -> int:
-    """The number of a class from 1 on; case does not matter.
+    """The number of a class, from 1, in any case.
 
     Raises:
-        UserError: If it is none of them.
+        UserError: If it is not one of the classes.
     """
     names = [known.casefold() for known in classes]
     if name.casefold() not in names:
-        raise UserError(f'{where}: class {name!r} is none of {", ".join(classes)}; see --classes')
+        raise UserError(f'{where}: class {name!r} is not one of {", ".join(classes)}; see --classes')
     return names.index(name.casefold()) + 1
 
 
@@ -394,7 +417,7 @@ def one_class(classes: tuple | None, what: str) -> tuple:
     """The name of the only class of a format.
 
     Args:
-        classes (tuple[str] | None): As told; ``'cell'`` if None.
+        classes (tuple[str] | None): The given name; ``'cell'`` if None.
         what (str): What has one class, for the message.
 
     Raises:
@@ -402,7 +425,7 @@ def one_class(classes: tuple | None, what: str) -> tuple:
     """
     classes = classes or ('cell',)
     if len(classes) != 1:
-        raise UserError(f'--classes {" ".join(classes)}: {what} tells no classes apart; name one')
+        raise UserError(f'--classes {" ".join(classes)}: {what} has only one class; give one name')
     return classes
 
 
@@ -410,29 +433,29 @@ def load_json(path: Path) -> object:
     """The content of a JSON file.
 
     Raises:
-        UserError: If it cannot be read or is no JSON, for which nan and infinity are none.
+        UserError: If it cannot be read or is not valid JSON, which excludes nan and infinity.
     """
 
     def refuse(name: str) -> None:
-        raise ValueError(f'{name} is no number')
+        raise ValueError(f'{name} is not a JSON number')
 
     try:
         return json.loads(path.read_text('utf-8-sig'), parse_constant=refuse)
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}') from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f'{path}: is no JSON ({error})') from error
+        raise UserError(f'{path}: is not valid JSON ({error})') from error
 
 
 def read_table(path: Path, *columns: str) -> list:
-    """The rows of a CSV file with a header, as dicts of text; the case of the columns' names does not matter.
+    """The rows of a CSV file with a header, as dicts of text; names of columns may be in any case.
 
     Args:
         path (Path): The file.
         columns (str): Names in lower case that the header must have.
 
     Raises:
-        UserError: If it cannot be read or has not these columns, or a row ends before them.
+        UserError: If it cannot be read or lacks a column, or a row has another number of fields than the header.
     """
     try:
         rows = list(csv.reader(io.StringIO(path.read_text('utf-8-sig'))))
@@ -453,18 +476,18 @@ def read_table(path: Path, *columns: str) -> list:
 
 
 def read_mask(path: Path, shape: tuple, are_ids: bool = True) -> np.ndarray:
-    """An id map in an image file: (H, W) whole numbers from 0 on, of an integer dtype.
+    """An id map in an image file: (H, W) whole numbers from 0, of an integer dtype.
 
-    Of an image with a palette these are its indices, whatever their colours.
+    In an image with a palette, the indices are the ids, whatever the colours.
 
     Args:
         path (Path): The mask's file.
         shape (tuple): (H, W) of the image that it belongs to.
-        are_ids (bool): Whether each value is one cell, so that many pieces of a value are wrong.
+        are_ids (bool): Whether each value is one cell, so that many pieces with one value are an error.
 
     Raises:
         UserError: If it cannot be read, has another size or several pages, was compressed with loss, or holds anything
-            but whole numbers from 0 on.
+            but whole numbers from 0.
     """
     mask = _read_stored(path)
     if mask is None:
@@ -475,15 +498,15 @@ def read_mask(path: Path, shape: tuple, are_ids: bool = True) -> np.ndarray:
 def _read_stored(path: Path) -> np.ndarray | None:
     """The only page as stored, or None.
 
-    tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV does not
-    know; OpenCV reads LZW, for which tifffile needs a further package. Neither reads every palette, which Pillow does.
+    tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV cannot
+    read. OpenCV reads LZW, for which tifffile needs another package. Pillow reads every palette, which neither does.
     """
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
-            pages = sum(not page.is_reduced for page in tiff_pages(file))  # smaller copies are none
+            pages = sum(not page.is_reduced for page in tiff_pages(file))  # smaller copies do not count
             if pages > 1:
-                raise UserError(f'{path}: has {pages} pages, a mask has one; save it with one page alone')
+                raise UserError(f'{path}: has {pages} pages; save the mask as a single page')
             check_size(path, page.imagelength, page.imagewidth)
             if page.compression.name not in LOSSLESS:
                 raise UserError(_lossy(path, page.compression.name))
@@ -496,14 +519,14 @@ def _read_stored(path: Path) -> np.ndarray | None:
             raise UserError(_lossy(path, kind)) from None
     except UserError:
         raise
-    except Exception:  # of many kinds where tags are damaged
+    except Exception:  # many kinds of errors where tags are damaged
         return None
     if not is_palette:
         return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     try:
         with Image.open(path) as image:
             return np.asarray(image)
-    except Exception:  # of many kinds
+    except Exception:  # many kinds of errors
         return None
 
 
@@ -512,7 +535,7 @@ def _lossy(path: Path, kind: str) -> str:
 
 
 def _kind_of_image(path: Path) -> tuple:
-    """Pillow's name of the format, and whether the image has a palette; (None, False) of what is none."""
+    """Pillow's name of the format, and whether the image has a palette; (None, False) if it is not an image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -521,14 +544,14 @@ def _kind_of_image(path: Path) -> tuple:
                 return image.format, image.mode == 'P'
     except UserError:
         raise
-    except Exception:  # of many kinds
+    except Exception:  # many kinds of errors
         return None, False
 
 
 def check_ids(mask: np.ndarray, shape: tuple, path: Path, are_ids: bool = True) -> np.ndarray:
     """See :func:`read_mask`, for an array of any dtype."""
     if mask.ndim != 2:
-        raise UserError(f'{path}: a mask has one channel, this has {mask.shape[2:]}')
+        raise UserError(f'{path}: a mask has one channel, this one has the shape {mask.shape}')
     if mask.shape != shape:
         raise UserError(f'{path}: {mask.shape[1]}x{mask.shape[0]} px, but its image has {shape[1]}x{shape[0]}')
     if mask.dtype.kind == 'f':
@@ -543,7 +566,7 @@ def check_ids(mask: np.ndarray, shape: tuple, path: Path, are_ids: bool = True) 
 
 
 def _check_pieces(mask: np.ndarray, path: Path) -> None:
-    """Raise :class:`UserError` where ids are strewn, as between two cells after a resize, or as classes are."""
+    """Raise :class:`UserError` for scattered ids, as between two cells after a resize, or in a map of classes."""
     id_map, ids = relabel(mask)
     labels = measure.label(id_map, background=0, connectivity=2)
     areas = np.bincount(labels.ravel())[1:]
@@ -556,7 +579,7 @@ def _check_pieces(mask: np.ndarray, path: Path) -> None:
     if (pieces > MAX_PIECES * ids and pieces > ids + MAX_SPECKS) or (ids > MAX_SPECKS and _are_specks(id_map)):
         raise UserError(
             f'{path}: its {ids} ids are in {pieces} separate pieces, of {np.median(areas):.0f} px at the median; each '
-            'cell needs an id of its own, and no resize with interpolation or compression with loss keeps them'
+            'cell needs its own id, which a resize with interpolation or lossy compression destroys'
         )
 
 
@@ -578,15 +601,15 @@ def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
 
 
 def lay_maps(masks: list, shape: tuple) -> tuple:
-    """Layers of the instances of K id maps, one over the other.
+    """The layers of K id maps laid over one another.
 
     Args:
-        masks (list[ndarray]): K maps (H, W) of whole numbers from 0 on. Their ids are their own.
+        masks (list[ndarray]): K maps (H, W) of whole numbers from 0, each with its own ids.
         shape (tuple): (H, W).
 
     Returns:
-        tuple: (L, H, W) int32 layers in which the instances are numbered through in the order of the maps and, within a
-        map, of its ids; and (K,) int64 their numbers a map. L is 1 where nothing overlaps.
+        tuple: (L, H, W) int32 layers in which the instances are numbered 1..N in the order of the maps and, within a
+        map, of its ids; and (K,) int64 number of instances of each map. L is 1 if nothing overlaps.
     """
     ids, offset = np.zeros(shape, np.int64), 0
     insides = [mask > 0 for mask in masks]
@@ -595,7 +618,7 @@ def lay_maps(masks: list, shape: tuple) -> tuple:
             return stack_layers([relabel(mask)[0] for mask in masks])
         np.add(mask, offset, out=ids, where=inside, casting='unsafe')
         offset += int(mask.max(initial=0))
-    # without overlap, which is the rule, one map in place of one a class is renumbered, in the same order
+    # usually nothing overlaps: then one map is renumbered instead of each, in the same order
     id_map, _ = relabel(ids)
     last = np.maximum.accumulate([0, *(id_map[inside].max(initial=0) for inside in insides)])
     return id_map[None], np.diff(last)

@@ -1,15 +1,15 @@
-"""The task's layout: a folder an image, with ``image.tif`` and a mask ``classN.tif`` for each class that has cells.
+"""The course task's layout: a folder for each image, with ``image.tif`` and a mask ``classN.tif`` for each class.
 
 ::
 
     SRC/train/NAME/{image.tif,class1.tif,class2.tif,...}
-    SRC/test/NAME/...                       # labelled test images, in the same form, where there are any
-    SRC/test_release/NAME.tif               # else: test images alone
+    SRC/test/NAME/...                       # labelled test images in the same form, if there are any
+    SRC/test_release/NAME.tif               # otherwise: test images without labels
     SRC/test_image_name_to_ids.json         # their ids for a submission
 
-The case of the names does not matter; splits are those of :data:`SPLIT_NAMES`. Images are 8-bit RGB or RGBA. Masks have
-one channel of whole numbers, of whatever dtype (float64 in the real files): 0 is background, each other number one
-instance of the class. ``--classes`` may give a name to several classes, which makes them one.
+Names may be in any case; splits are those of :data:`SPLIT_NAMES`. Images are 8-bit RGB or RGBA. Masks have one channel
+of whole numbers of any dtype (float64 in the real files): 0 is background, each other number an instance of the class.
+Several classes with one name in ``--classes`` become one.
 """
 
 import re
@@ -49,8 +49,8 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
     """All images of a source folder, train before test, by name; and the class names.
 
     Raises:
-        UserError: If the layout is not as described above, a class file is beyond the classes, or an image that is
-            named class* is no mask.
+        UserError: If the layout differs from the one above, a class file has a number above the classes, or an image
+            is named class* but not as a mask.
     """
     classes = classes or CLASSES
     splits = _split_folders(src)
@@ -67,7 +67,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
 
 
 def _split_folders(src: Path) -> list:
-    """As :func:`split_folders`, but none without folders that are named so."""
+    """As :func:`split_folders`, but empty without such folders."""
     return [entry for entry in split_folders(src) if entry[1] != src]
 
 
@@ -120,12 +120,12 @@ def read_image(path: Path) -> np.ndarray:
         channels = 1 if image.ndim == 2 else image.shape[2]
         raise UserError(f'{path}: 8-bit RGB or RGBA needed, found {channels} channels of {image.dtype}')
     check_size(path, *image.shape[:2])
-    # OpenCV hands the file's first channel over as the third
+    # OpenCV returns the file's first channel as the third
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
 
 class TaskSample(Sample):
-    """``source`` holds the mask files by class number; ``classes`` names each, so that names may repeat."""
+    """``source`` holds the mask files by class number; ``classes`` has a name for each, and names may repeat."""
 
     def read_image(self) -> tuple:
         """See :meth:`Sample.read_image` and :func:`read_image`."""

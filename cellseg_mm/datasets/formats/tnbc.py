@@ -1,14 +1,14 @@
-"""TNBC (Naylor et al.) as distributed: a folder a slide, and one of masks beside it.
+"""TNBC (Naylor et al.) as distributed: a folder for each slide, with a folder of masks beside it.
 
 ::
 
     SRC/Slide_01/01_1.png, SRC/GT_01/01_1.png     # also in SRC/train, SRC/val and SRC/test
 
-A mask tells nuclei from the background: each piece that hangs together, by a side or a corner, is a nucleus. A mask of
-several values is a map of ids. There is one class, and the images of a slide, which is a patient, stay on one side of
-the split. Images of ``test`` may come without masks.
+A mask separates nuclei from the background: each piece that is connected, by a side or a corner, is a nucleus. A mask
+of several values is an id map. There is one class. The images of a slide, which is a patient, stay on one side of the
+split. Images of ``test`` may come without masks.
 
-The layout is read off ``torch_em/data/datasets/histopathology/tnbc.py`` of constantinpape/torch-em.
+The layout is from ``torch_em/data/datasets/histopathology/tnbc.py`` of constantinpape/torch-em.
 """
 
 import re
@@ -23,9 +23,9 @@ from cellseg_mm.utils import UserError
 from .sample import (
     Instances,
     Sample,
+    find_pairs,
     images_by_stem,
     one_class,
-    pair_labels,
     read_mask,
     split_folders,
     subfolder,
@@ -33,7 +33,7 @@ from .sample import (
 )
 
 DEPTH = 2  # of the slides below SRC
-# The share of a map's ids that lie in several places; where it is larger the values are types or the like.
+# The largest share of the ids of a map that lie in several places. With more, the values are types or the like.
 MAX_SPLIT = 0.25
 
 
@@ -49,12 +49,9 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
         UserError: See :func:`by_stem`, :func:`pair_labels` and :func:`one_class`.
     """
     classes = one_class(classes, 'TNBC')
-    samples = []
-    for split, folder in split_folders(src):
-        for slide, masks in _slides(folder):
-            for name, image, mask in pair_labels(images_by_stem(slide), images_by_stem(masks), split):
-                samples.append(TNBCSample(name, split, image, mask, classes, group=slide.name))
-    return samples, classes
+    pairs = find_pairs(src, lambda folder: [map(images_by_stem, places) for places in _slides(folder)])
+    # the folder of an image is its slide
+    return [TNBCSample(*pair, classes, group=pair[2].parent.name) for pair in pairs], classes
 
 
 def _slides(folder: Path) -> list:
@@ -75,9 +72,9 @@ class TNBCSample(Sample):
         elif (split := _count_split(id_map, count)) > MAX_SPLIT * count:
             raise UserError(
                 f'{self.source}: {split} of its {count} values lie in several places; a mask of nuclei and background, '
-                'or a map of ids, is needed'
+                'or an id map, is needed'
             )
-        return Instances(id_map[None], np.ones(count, np.int64), np.zeros(count, bool))
+        return Instances.of_one_class(id_map, count)
 
 
 def _count_split(id_map: np.ndarray, count: int) -> int:

@@ -1,4 +1,4 @@
-"""XML beside images, as annotation programs write it."""
+"""XML files beside images, from annotation programs."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from cellseg_mm.utils import UserError
 from .sample import split_folders, subfolders, visible
 
 ASAP_ROOT = 'ASAP_Annotations'
-HEAD = 4096  # bytes in which a root element begins
+HEAD = 4096  # bytes within which a root element begins
 
 
 def find_xml(src: Path) -> list:
@@ -22,8 +22,8 @@ def find_xml(src: Path) -> list:
 def parse_xml(path: Path) -> ElementTree.Element:
     """The root of an XML file without a document type.
 
-    Entities can only be declared in a document type, and ImageScope and ASAP write none: without one nothing can be
-    expanded or fetched, and no further package is needed for it.
+    Only a document type can declare entities, and ImageScope and ASAP write none. Without it nothing can be expanded or
+    fetched, so no further package is needed.
 
     Raises:
         UserError: If it is broken or has a document type.
@@ -32,7 +32,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
     parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
 
     def refuse(*_: object) -> None:
-        raise UserError(f'{path}: has a document type (DTD), which no file of ImageScope or ASAP has')
+        raise UserError(f'{path}: has a document type (DTD), which ImageScope and ASAP do not write')
 
     parser.StartDoctypeDeclHandler = refuse
     try:
@@ -41,11 +41,11 @@ def parse_xml(path: Path) -> ElementTree.Element:
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}') from error
     except (expat.ExpatError, LookupError, ValueError) as error:
-        raise UserError(f'{path}: is no whole XML ({error})') from error
+        raise UserError(f'{path}: is not complete XML ({error})') from error
 
 
 def root_tag(path: Path) -> str:
-    """The name of the root element, ``''`` if none is found; the file need not be whole."""
+    """The name of the root element, ``''`` without one; the file need not be complete."""
     with open(path, 'rb') as file:
         head = file.read(HEAD)
     found = re.search(rb'<([A-Za-z_][\w.:-]*)', head)

@@ -8,10 +8,10 @@ from mmcv.transforms.utils import cache_randomness
 class RandomTransform(BaseTransform):
     """A transform that acts with probability ``prob``.
 
-    Random draws stand in methods of their own, so that a test can pin them.
+    Random draws are in separate methods, so that a test can pin them.
 
     Args:
-        prob (float): Of acting, 0 to 1.
+        prob (float): Probability of acting, 0 to 1.
     """
 
     def __init__(self, prob: float) -> None:
@@ -27,7 +27,7 @@ class RandomTransform(BaseTransform):
         """Act, in place."""
 
     def transform(self, results: dict) -> dict:
-        """Act, or leave things as they are."""
+        """Act with the given probability."""
         if self.draw_applied():
             self.apply(results)
         return results

@@ -1,10 +1,10 @@
-"""The report's geometric augmentations, and windows to train on.
+"""The geometric augmentations of the course report, and windows to train on.
 
-Rotation, zoom, resized crop and window each only write down a matrix; :class:`ApplyAffine` then warps image and masks
-once, so that the image is interpolated once and the cost does not grow with the number of transforms.
+Rotation, zoom, resized crop and window each only compute a matrix. :class:`ApplyAffine` then warps image and masks
+once, so the image is interpolated once and the cost does not grow with the number of transforms.
 
 Matrices are (3, 3) float64 and act on continuous coordinates (x, y, 1), in which the centre of the upper left pixel is
-(0.5, 0.5) and the image spans (0, 0) to (width, height). Image and masks share them.
+(0.5, 0.5) and the image spans (0, 0) to (width, height). Image and masks use the same.
 """
 
 from abc import abstractmethod
@@ -21,7 +21,7 @@ from .base import RandomTransform
 
 
 def rotation_matrix(angle: float, height: int, width: int) -> np.ndarray:
-    """Counter-clockwise by ``angle`` degrees, as seen on the screen, about the image's centre."""
+    """Counter-clockwise by ``angle`` degrees, as seen on screen, around the image's centre."""
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     x, y = width / 2, height / 2
     return np.array([[cos, sin, x - cos * x - sin * y], [-sin, cos, y + sin * x - cos * y], [0, 0, 1]])
@@ -88,7 +88,7 @@ class RandomRotation(RandomAffineStep):
 
     Args:
         max_angle (float): In degrees.
-        prob (float): Of acting.
+        prob (float): Probability of acting.
     """
 
     def __init__(self, max_angle: float = 15.0, prob: float = 0.4) -> None:
@@ -107,7 +107,7 @@ class RandomRotation(RandomAffineStep):
 
 @TRANSFORMS.register_module()
 class RandomQuarterTurn(RandomTransform):
-    """A turn by 0, 90, 180 or 270 degrees with equal chance; with a flip, all eight views are as likely.
+    """A turn by 0, 90, 180 or 270 degrees with equal chance; with a flip, all eight views are equally likely.
 
     Pixels keep their values; height and width change places with every odd turn.
 
@@ -150,7 +150,7 @@ class RandomZoom(RandomAffineStep):
 
     Args:
         scale_range (tuple[float]): Smallest and largest factor; above 1 enlarges.
-        prob (float): Of acting.
+        prob (float): Probability of acting.
     """
 
     def __init__(self, scale_range: tuple = (0.85, 1.15), prob: float = 0.3) -> None:
@@ -186,7 +186,7 @@ class RandomResizedCrop(RandomAffineStep):
     Args:
         area_range (tuple[float]): Area of the box relative to the image's.
         aspect_range (tuple[float]): Its aspect ratio, width to height, relative to the image's.
-        prob (float): Of acting.
+        prob (float): Probability of acting.
     """
 
     def __init__(self, area_range: tuple = (0.8, 1.0), aspect_range: tuple = (0.9, 1.1), prob: float = 0.3) -> None:
@@ -215,17 +215,17 @@ class RandomResizedCrop(RandomAffineStep):
 
 @TRANSFORMS.register_module()
 class RandomWindow(RandomAffineStep):
-    """A square window of the image at a random place, on whole pixels; of the whole side where the image is smaller.
+    """A square window of the image at a random place, on whole pixels; a smaller image keeps its side.
 
-    All that comes after it costs what the window costs, and dense images of any size train in the same memory.
+    Later transforms cost what the window costs, so dense images of any size train in the same memory.
 
-    With ``class_share`` a part of the windows is drawn for its cells: a class of those in the image, each with equal
-    chance, then a cell of it, then a window with that cell's centre in it. Rare classes are so seen more often.
+    With ``class_share``, some windows are drawn for a cell: a random class of those in the image, each with equal
+    chance, then a cell of it, then a window around that cell's centre. So rare classes are seen more often.
 
     Required Keys:
 
     - img_shape
-    - gt_bboxes, gt_bboxes_labels, gt_ignore_flags (with ``class_share`` alone)
+    - gt_bboxes, gt_bboxes_labels, gt_ignore_flags (only with ``class_share``)
 
     Added or Modified Keys:
 
@@ -244,18 +244,18 @@ class RandomWindow(RandomAffineStep):
 
     @cache_randomness
     def draw_corner(self, rows: int, columns: int) -> tuple:
-        """(left, top), each one of so many places."""
+        """(left, top), each from 0 to below the number of places."""
         return np.random.randint(columns), np.random.randint(rows)
 
     @cache_randomness
     def draw_cell(self, labels: np.ndarray) -> int | None:
-        """Index of the cell to show, of labels (N,); None for a window at any place."""
+        """Index of the cell to show, from labels (N,); None for a window at any place."""
         if np.random.rand() >= self.class_share or not len(labels):
             return None
         return np.random.choice(np.flatnonzero(labels == np.random.choice(np.unique(labels))))
 
     def draw_matrix(self, height: int, width: int, point: np.ndarray | None = None) -> np.ndarray:
-        """See :func:`crop_matrix`; nothing is stretched. A point (x, y) of the image is in the window."""
+        """See :func:`crop_matrix`, without stretching. The window contains the point (x, y) of the image, if given."""
         sides = np.array([width, height])
         places = sides - np.minimum(self.size, sides) + 1
         first = np.zeros(2, int)
@@ -281,12 +281,12 @@ class RandomWindow(RandomAffineStep):
 
 @TRANSFORMS.register_module()
 class ApplyAffine(BaseTransform):
-    """Warp image and masks once, by the matrices that the transforms before it wrote down.
+    """Warp image and masks once, by the matrices of the transforms before it.
 
-    The image is interpolated bilinearly, masks by nearest neighbour; what comes from outside is ``pad_val`` and
-    background. Boxes are tight about the warped masks. A cell is dropped if its area is now less than ``min_visible``
-    of the area before times the matrix's determinant; an ignored region, which may be larger than the result, only if
-    nothing of it is left. An image may end without a cell.
+    The image is interpolated bilinearly, masks by nearest neighbour; pixels from outside are ``pad_val`` and
+    background. Boxes are tight around the warped masks. A cell is dropped if its area is less than ``min_visible`` of
+    its former area times the matrix's determinant. An ignored region, which may be larger than the result, is dropped
+    only if nothing of it is left. An image may end without a cell.
 
     Required Keys:
 
@@ -305,7 +305,7 @@ class ApplyAffine(BaseTransform):
 
     Args:
         min_visible (float): Share of a cell's area, 0 to 1.
-        pad_val (int): Grey value beyond the image's border.
+        pad_val (int): Grey value outside the image.
     """
 
     def __init__(self, min_visible: float = 0.1, pad_val: int = 0) -> None:
@@ -342,7 +342,7 @@ class ApplyAffine(BaseTransform):
 
 
 def warp_masks(masks: InstanceMapMasks, matrix: np.ndarray, shape: tuple, min_visible: float) -> tuple:
-    """Masks of one image, warped, and which of them are still worth keeping.
+    """Warp the masks of one image, and find which of them to keep.
 
     Args:
         masks (InstanceMapMasks): N instances.
@@ -351,7 +351,7 @@ def warp_masks(masks: InstanceMapMasks, matrix: np.ndarray, shape: tuple, min_vi
         min_visible (float): See :class:`ApplyAffine`.
 
     Returns:
-        tuple: The N warped instances, and (N,) bool.
+        tuple: The N warped instances, and (N,) bool whether to keep each.
     """
     warped = masks.warp(to_pixel_indices(matrix), shape)
     expected = masks.areas * abs(np.linalg.det(matrix[:2, :2]))

@@ -2,17 +2,16 @@ import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
-from pycocotools import mask as mask_utils
 
-from cellseg_mm.structures import InstanceMapMasks, read_layers, to_code
+from cellseg_mm.structures import InstanceMapMasks, decode_runs, lay_runs, read_layers, to_code
 from cellseg_mm.utils import Recent, UserError
 
 
 @TRANSFORMS.register_module()
 class LoadRecentImage(LoadImageFromFile):
-    """mmcv's LoadImageFromFile, keeping the pixels of the last files: windows of a few large images need no more.
+    """mmcv's LoadImageFromFile that keeps the pixels of the last files, for windows of a few large images.
 
-    Pixels are read-only, so that a transform that works in place fails, and does not change the next window.
+    Pixels are read-only: a transform that works in place fails instead of changing the next window.
 
     Required Keys:
 
@@ -23,7 +22,7 @@ class LoadRecentImage(LoadImageFromFile):
     - img, img_shape, ori_shape
 
     Args:
-        keep (int): Images that each worker keeps.
+        keep (int): Number of images that each worker keeps.
         **kwargs: As for :class:`mmcv.transforms.LoadImageFromFile`.
     """
 
@@ -45,10 +44,10 @@ class LoadRecentImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadCellAnnotations(BaseTransform):
-    """Load boxes, labels and the instance-id map.
+    """Load boxes, labels and the id map.
 
-    The map is read from ``instance_map_path``; where there is none it is built from the instances' COCO masks (RLE or
-    polygons), overlapping ones in further layers.
+    The map is read from ``instance_map_path``. Without that key it is built from the instances' COCO masks, run-length
+    codes or polygons, with overlapping ones in further layers.
 
     Required Keys:
 
@@ -64,10 +63,10 @@ class LoadCellAnnotations(BaseTransform):
     - gt_masks (InstanceMapMasks)
 
     Args:
-        keep (int): Maps that each worker keeps, see :class:`LoadRecentImage`.
+        keep (int): Number of maps that each worker keeps, see :class:`LoadRecentImage`.
 
     Raises:
-        UserError: If the map cannot be read or is not of the image's size.
+        UserError: If the map cannot be read or has another size than the image, or a mask is broken.
     """
 
     def __init__(self, keep: int = 0) -> None:
@@ -87,7 +86,10 @@ class LoadCellAnnotations(BaseTransform):
         instances, shape = results['instances'], (results['height'], results['width'])
         path = results.get('instance_map_path')
         if not path:
-            return masks_from_coco([instance['mask'] for instance in instances], *shape)
+            try:
+                return masks_from_coco([instance['mask'] for instance in instances], *shape)
+            except ValueError as error:
+                raise UserError(f'{results.get("img_path")}: broken mask in its annotations ({error})') from error
         try:
             layers = self._read_layers(path)
         except OSError as error:
@@ -109,23 +111,18 @@ def masks_from_coco(segmentations: list, height: int, width: int) -> InstanceMap
 
     Args:
         segmentations (list): N, each a list of polygons [x1, y1, x2, y2, ...], or run-length code, compressed or not.
-        height (int): Of the image, in px.
-        width (int): Likewise.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
 
     Returns:
         InstanceMapMasks: N instances, with ids 1..N; an empty mask keeps its place.
+
+    Raises:
+        ValueError: If a code is broken or of another size; it names the index.
     """
-    if not segmentations:
-        return InstanceMapMasks(np.zeros((1, height, width), np.uint16))
-    layers = [np.zeros((height, width), np.int32)]
-    for number, segmentation in enumerate(segmentations, start=1):
-        code = to_code(segmentation, height, width)
-        x, y, w, h = mask_utils.toBbox(code).astype(int)
-        inside = mask_utils.decode(code)[y : y + h, x : x + w] > 0
-        windows = (layer[y : y + h, x : x + w] for layer in layers)
-        free = next((window for window in windows if not window[inside].any()), None)
-        if free is None:
-            layers.append(np.zeros((height, width), np.int32))
-            free = layers[-1][y : y + h, x : x + w]
-        free[inside] = number
-    return InstanceMapMasks(np.stack(layers), np.arange(1, len(segmentations) + 1))
+    codes = [to_code(segmentation, height, width) for segmentation in segmentations]
+    wrong = [index for index, code in enumerate(codes) if list(code['size']) != [height, width]]
+    if wrong:
+        raise ValueError(f'code {wrong[0]}: {codes[wrong[0]]["size"]}, the image {[height, width]} (height, width)')
+    layers = lay_runs(decode_runs(codes), len(codes), height, width)
+    return InstanceMapMasks(layers, np.arange(1, len(codes) + 1))

@@ -1,4 +1,4 @@
-"""The report's photometric augmentations, on uint8 BGR images as mmcv loads them.
+"""The photometric augmentations of the course report, on uint8 BGR images as mmcv loads them.
 
 Definitions are torchvision's (its documentation of ``torchvision.transforms``), rounding to uint8 after each step.
 """
@@ -25,7 +25,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """``factor * image``. Args: (H, W, 3) uint8 BGR. Returns: likewise."""
+    """``factor * image``. (H, W, 3) uint8 BGR."""
     return cv2.LUT(image, _table(factor * LEVELS))
 
 
@@ -66,7 +66,7 @@ def blur(image: np.ndarray, kernel_size: int, sigma: float) -> np.ndarray:
 
 
 class RandomPhotometricStep(RandomTransform):
-    """Change the image alone; geometry and annotations stay.
+    """Change only the image; geometry and annotations stay.
 
     Required and Modified Keys:
 
@@ -88,10 +88,10 @@ class ColorJitter(RandomPhotometricStep):
 
     Args:
         brightness (float): Factor uniform in 1 +- this.
-        contrast (float): Likewise.
-        saturation (float): Likewise.
+        contrast (float): Factor uniform in 1 +- this.
+        saturation (float): Factor uniform in 1 +- this.
         hue (float): Shift uniform in +- this, in turns of the hue circle.
-        prob (float): Of acting.
+        prob (float): Probability of acting.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class ColorJitter(RandomPhotometricStep):
 
     @cache_randomness
     def draw_amounts(self) -> list:
-        """(function, amount) of the four steps in the order to take them."""
+        """(function, amount) of the four steps, in random order."""
         steps = [
             (adjust_brightness, 1 + np.random.uniform(-self.brightness, self.brightness)),
             (adjust_contrast, 1 + np.random.uniform(-self.contrast, self.contrast)),
@@ -131,8 +131,8 @@ class RandomGaussianNoise(RandomPhotometricStep):
     """Gaussian noise.
 
     Args:
-        std (float): Of the range 0..1.
-        prob (float): Of acting.
+        std (float): Standard deviation, relative to the range of the values.
+        prob (float): Probability of acting.
     """
 
     def __init__(self, std: float = 0.02, prob: float = 0.2) -> None:
@@ -141,7 +141,7 @@ class RandomGaussianNoise(RandomPhotometricStep):
 
     @cache_randomness
     def draw_seed(self) -> int:
-        """Of the noise."""
+        """Seed of the noise."""
         return int(np.random.randint(2**31))
 
     def adjust(self, image: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ class RandomGaussianBlur(RandomPhotometricStep):
     Args:
         kernel_size (int): Odd, in px.
         sigma_range (tuple[float]): Standard deviation in px, uniform in this range.
-        prob (float): Of acting.
+        prob (float): Probability of acting.
     """
 
     def __init__(self, kernel_size: int = 3, sigma_range: tuple = (0.1, 1.0), prob: float = 0.2) -> None:
@@ -180,7 +180,7 @@ class RandomGamma(RandomPhotometricStep):
 
     Args:
         gamma_range (tuple[float]): Exponent, uniform in this range.
-        prob (float): Of acting.
+        prob (float): Probability of acting.
     """
 
     def __init__(self, gamma_range: tuple = (0.8, 1.2), prob: float = 0.3) -> None:

@@ -11,7 +11,7 @@ def find_resize(steps: Iterable) -> Resize | None:
 
 
 def resized_size(resize: Resize | None, width: int, height: int) -> tuple:
-    """What mmdet's ``Resize`` makes of an image's size, by ``scale`` or by ``scale_factor``.
+    """The size to which mmdet's ``Resize`` brings an image, by ``scale`` or ``scale_factor``.
 
     Args:
         resize (Resize | None): The transform; None for a pipeline without one.
@@ -19,7 +19,7 @@ def resized_size(resize: Resize | None, width: int, height: int) -> tuple:
         height (int): Of the image in px.
 
     Returns:
-        tuple: The new (width, height) in px, and px of the result to a px of the image, where ``keep_ratio`` is off the
+        tuple: The new (width, height) in px, and px of the result per px of the image, for ``keep_ratio=False`` the
         geometric mean of both sides.
     """
     if resize is None:

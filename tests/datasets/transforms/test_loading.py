@@ -61,6 +61,18 @@ def test_a_broken_or_foreign_map_is_named(infos, tmp_path):
         LoadCellAnnotations()(info)
 
 
+@pytest.mark.parametrize(
+    'mask, message',
+    [(dict(size=[5, 6], counts='N0'), r'code 0: \[5, 6\], the image'), (dict(counts='~'), 'code 0: a char')],
+)
+def test_a_broken_code_is_named(infos, mask, message):
+    info = copy.deepcopy(next(info for info in infos if info['instances']))
+    info.pop('instance_map_path')
+    info['instances'][0]['mask'] = dict(dict(size=[info['height'], info['width']]), **mask)
+    with pytest.raises(UserError, match=rf'\.png: broken mask in its annotations \({message}'):
+        LoadCellAnnotations()(info)
+
+
 def test_recent_images_are_read_once_and_cannot_be_written_to(infos):
     load, plain = LoadRecentImage(keep=1), LoadImageFromFile()
     first = load(copy.deepcopy(infos[0]))

@@ -1,0 +1,39 @@
+"""Nothing that only POSIX systems have is needed to train, test, predict and report."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+POSIX_ONLY = ['fcntl', 'resource', 'pwd', 'grp', 'termios', 'pty']
+ABLATION = {'tools/ablate.py', 'cellseg_mm/engine/ablation.py', 'cellseg_mm/engine/schedule.py'}
+
+RUN_TOOLS = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys({POSIX_ONLY}))
+tools, sys.argv = sys.argv[1:], ['tool', '--help']
+for tool in tools:
+    try:
+        runpy.run_path(tool, run_name='__main__')
+    except SystemExit as stop:
+        assert not stop.code, tool
+    print('ran', tool)
+"""
+
+
+def test_tools_run_without_posix_modules():
+    names = ['prepare_data', 'train', 'test', 'predict', 'report', 'export', 'demo']
+    tools = [str(ROOT / 'tools' / f'{name}.py') for name in names]
+    result = subprocess.run([sys.executable, '-c', RUN_TOOLS, *tools], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('\nran ') == len(tools)
+
+
+@pytest.mark.parametrize('module', POSIX_ONLY)
+def test_only_the_ablation_imports_posix_modules(module):
+    """Also where an import stands inside a function, which printing the help does not reach."""
+    pattern = re.compile(rf'^\s*(import|from) {module}\b', flags=re.MULTILINE)
+    paths = [path for folder in ('cellseg_mm', 'tools') for path in (ROOT / folder).rglob('*.py')]
+    assert {path.relative_to(ROOT).as_posix() for path in paths if pattern.search(path.read_text('utf-8'))} <= ABLATION
