@@ -1,7 +1,7 @@
-"""A page in the browser: an image in, outlined cells, counts and files out.
+"""The app, a page in the browser: an image in, outlined cells, counts and files out.
 
-The model runs once an image; classes and threshold then only choose among what it found. Gradio is an optional
-requirement (requirements-app.txt), so nothing else imports this module.
+The model runs once for each image; classes and threshold then choose among its cells. Gradio is an optional requirement
+(requirements-app.txt), so nothing else imports this module.
 """
 
 import os
@@ -24,24 +24,24 @@ from cellseg_mm.visualization.overlay import draw_cells
 TITLE = 'Cells in tissue'
 EMPTY = 'Drop an image, or choose a sample.'
 FORMATS = ('geojson', 'csv', 'labels')
-LOWEST_SCORE = 0.05  # the slider's lower end; the model keeps nothing below it
+LOWEST_SCORE = 0.05  # the lower end of the slider; the model drops cells below it
 MAX_UPLOAD = 100 * 2**20  # bytes
 MAX_PIXELS = 25_000_000
-THUMBNAIL = 300  # px, of a sample's longer side; browsers show no TIFF themselves
-KEEP_SECONDS = 3600  # a visitor's picture and files, after the last use
-FONT = ['system-ui', 'sans-serif']  # the default theme's would be fetched from elsewhere
+THUMBNAIL = 300  # px of a sample's longer side; browsers cannot show TIFF
+KEEP_SECONDS = 3600  # for a visitor's picture and files, after the last use
+FONT = ['system-ui', 'sans-serif']  # the default theme would fetch its fonts
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """An image with all that the model found in it.
+    """An image with all cells that the model found in it.
 
     Attributes:
-        name: Of the file, without its suffix.
+        name: Name of the file, without the suffix.
         image: (H, W, 3) uint8 RGB.
         source: The image source, for measurements.
-        cells: Of every class, from :data:`LOWEST_SCORE` on.
-        folder: Where this visitor's files go.
+        cells: Cells of all classes, from :data:`LOWEST_SCORE` up.
+        folder: Folder of this visitor's files.
     """
 
     name: str
@@ -55,26 +55,26 @@ class Segmented:
 
 
 def segment(path: str, detector: CellInferencer, folder: Path) -> Segmented:
-    """Run the model on a file; the visitor's own folder is made in `folder`.
+    """Run the model on a file; the visitor's own folder is made in ``folder``.
 
     Raises:
-        UserError: If it is no image, or too large for the page.
+        UserError: If the file is not an image, or too large for the page.
     """
     source = detector.open(path)
     if source.height * source.width > MAX_PIXELS:
         raise UserError(
-            f'{Path(path).name}: {source.width} x {source.height} px; this page takes up to '
-            f'{MAX_PIXELS / 1e6:.0f} megapixels, tools/predict.py any size'
+            f'{Path(path).name}: {source.width} x {source.height} px; this page takes at most '
+            f'{MAX_PIXELS / 1e6:.0f} megapixels, tools/predict.py takes any size'
         )
     image = source.read(0, 0, source.width, source.height)
     return Segmented(Path(path).stem, image, source, detector(source), tempfile.mkdtemp(dir=folder))
 
 
 def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
-    """The cells of some classes from a score on.
+    """The cells of some classes from a score up.
 
     Args:
-        cells (Cells): All of an image.
+        cells (Cells): All cells of an image.
         labels (Sequence[int]): Class indices.
         score_thr (float): 0..1.
     """
@@ -82,7 +82,7 @@ def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
 
 
 def count_rows(cells: Cells, classes: Sequence) -> list:
-    """Rows [class, cells, share in percent, mean area in px, mean score] of each class that occurs, and of all."""
+    """Rows [class, cells, share in percent, mean area in px, mean score] of each class with cells, and of all."""
     areas = cells.runs.areas(len(cells))
     rows = []
     for name, chosen in [
@@ -97,13 +97,13 @@ def count_rows(cells: Cells, classes: Sequence) -> list:
 
 
 def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, folder: Path) -> gr.Blocks:
-    """The page, to be started by :func:`serve`.
+    """The page; :func:`serve` starts it.
 
     Args:
-        detector (CellInferencer): Keeping all from :data:`LOWEST_SCORE` on.
-        samples (Sequence[Path]): Images to choose from.
-        score_thr (float): Where the slider starts.
-        folder (Path): All that visitors bring and take lies here; to be removed when the page is closed.
+        detector (CellInferencer): The model, with the score threshold :data:`LOWEST_SCORE`.
+        samples (Sequence[Path]): Images that the page offers.
+        score_thr (float): Start of the slider.
+        folder (Path): Folder of all files from and for visitors; remove it when the page is closed.
 
     Raises:
         UserError: If a sample cannot be read.
@@ -124,7 +124,7 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, fol
 
     def on_sample(event: gr.SelectData) -> str:
         sample = samples[event.index]
-        try:  # a copy, for Gradio serves no file from elsewhere, and removes after a while what it serves
+        try:  # a copy, because Gradio serves files only from this folder, and removes them after a while
             return str(shutil.copyfile(sample, Path(tempfile.mkdtemp(dir=folder)) / sample.name))
         except OSError as error:
             raise in_page(f'{sample.name}: {error.strerror}') from error
@@ -137,12 +137,12 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, fol
         height, width = current.image.shape[:2]
         note = f' {current.source.note}' if current.source.note else ''
         status = f'**{len(cells):,} cells** in {current.name}, {width} x {height} px, at score {threshold:.2f}.{note}'
-        # no files: those of another choice would mislead
+        # no files: those of another choice would be misleading
         return draw_cells(current.image, cells, classes), count_rows(cells, classes), status, None
 
     def on_files(current: Segmented | None, chosen: list, threshold: float) -> list:
         if current is None:
-            raise in_page(f'There is no image yet. {EMPTY}')
+            raise in_page(f'No image yet. {EMPTY}')
         cells = choose(current.cells, [classes.index(name) for name in chosen], threshold)
         out = Path(tempfile.mkdtemp(dir=current.folder))
         export_cells([cells], current.source, out, current.name, FORMATS, classes)
@@ -192,18 +192,18 @@ def build_app(detector: CellInferencer, samples: Sequence, score_thr: float, fol
 
 
 def in_page(message: str) -> gr.Error:
-    """A message that stays in the page until it is closed."""
+    """A message that stays in the page until the visitor closes it."""
     return gr.Error(message, duration=None, print_exception=False)
 
 
 def serve(app: gr.Blocks, host: str, port: int | None) -> str:
-    """Start the page in the background; nothing of it is fetched from elsewhere, and nothing is sent.
+    """Start the page in the background; it fetches nothing from elsewhere and sends nothing.
 
     Returns:
         str: Its address.
 
     Raises:
-        UserError: If the port is taken.
+        UserError: If the port cannot be used.
     """
     theme = gr.themes.Default(font=FONT, font_mono=['ui-monospace', 'monospace'])
     try:
@@ -220,6 +220,6 @@ def serve(app: gr.Blocks, host: str, port: int | None) -> str:
         )
     except OSError as error:
         raise UserError(
-            f'--port {port}: taken, or not allowed; give another one, or none for the first free'
+            f'--port {port}: taken or not allowed; give another port, or leave out --port for the first free one'
         ) from error
     return url

@@ -19,6 +19,7 @@ ORDER = [
     'visualization',
     'engine',
     'weights',
+    'arguments',
     'export',
     'inference',
     'deploy',

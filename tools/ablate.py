@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Train and test the rows of an ablation with several seeds, and compare them.
 
-Each row's config says what it changes of the row above (ablation_variable); rows that differ in more are refused. Runs
-that are finished are skipped, interrupted ones go on: call it again with the same OUT, on another day or machine, with
-more seeds or rows, and the table grows.
+Each row's config names what it changes in the row above (ablation_variable); rows that differ in more are refused.
+Finished runs are skipped and interrupted ones go on: call the tool again with the same --out, on another day or
+machine, with more seeds or rows, and the table grows.
 
-With --budget all runs train the same number of epochs, as many as fit by a trial of each row. OUT keeps the
-schedule, and every later run there takes it.
+With --budget all runs train the same number of epochs: as many as fit, by a trial of each row. The folder keeps this
+schedule for all later runs.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cellseg_mm.arguments import add_budget, add_config_changes, add_starting_weights, tool_parser
 from cellseg_mm.engine import ablation, schedule
 from cellseg_mm.engine.precision import share_precision
 from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
 from cellseg_mm.utils import (
-    ConfigOptions,
     UserError,
     one_line_errors,
     output_folder,
@@ -32,35 +32,32 @@ from cellseg_mm.visualization import plot_ablation
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__, 'python tools/ablate.py configs/demo/maskrcnn_r18*.py --seeds 0 1 --budget 2h')
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='the rows, from the first to the last')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='default: 0')
+    parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', default=[0], help='default: 0')
     parser.add_argument(
-        '--out', type=output_folder, default=Path('work_dirs/ablation'), help='default: work_dirs/ablation'
+        '--out',
+        type=output_folder,
+        metavar='DIR',
+        default=Path('work_dirs/ablation'),
+        help='folder of the runs and the table (default: work_dirs/ablation)',
     )
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
-    weights.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbones, as a file')
+    add_starting_weights(parser)
     parser.add_argument(
-        '--nproc', type=int, default=1, help='processes that share each run, as many as GPUs (default: 1)'
+        '--nproc', type=int, metavar='N', default=1, help='processes that share each run, as many as GPUs (default: 1)'
     )
-    parser.add_argument(
-        '--budget',
-        type=schedule.Budget.parse,
-        metavar='TIME',
-        help='set the epochs so that all runs fit: 90s, 20m, 1.5h, or 12core-h of CPU time, training alone',
-    )
-    parser.add_argument('--table-only', action='store_true', help='train nothing; the table of the runs that there are')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change in every row')
+    add_budget(parser, 'set the epochs so that all runs fit: 90s, 20m, 1.5h, or 12core-h of CPU time for training')
+    parser.add_argument('--table-only', action='store_true', help='train nothing; make the table of the finished runs')
+    add_config_changes(parser)
     return parser.parse_args()
 
 
 def write_summary(rows: list, out: Path) -> str:
-    """Write the table and the picture of all finished runs; return the table."""
+    """Write the table and the plot of all finished runs; return the table."""
     if not out.is_dir():
-        raise UserError(f'{out}: no such folder, so there is no finished run')
+        raise UserError(f'{out}: no such folder; train without --table-only first')
     with open(out / 'ablation.lock', 'w') as lock:
-        # another call that shares OUT would leave the table of fewer runs, had it read them earlier and written later
+        # without a lock, another call with the same --out could read fewer runs and write its table later
         fcntl.flock(lock, fcntl.LOCK_EX)
         runs = ablation.read_runs(rows, out)
         summary = summarise(runs)
@@ -89,20 +86,20 @@ def main() -> None:
     ]
     if args.nproc > 1:
         for cfg in cfgs:
-            cfg.num_processes = args.nproc  # in the config, for the joint batch grows with it: another experiment
+            cfg.num_processes = args.nproc  # in the config, because the joint batch grows with it: another experiment
     ablation.check_comparable([ablation.Row.of(*pair) for pair in zip(args.configs, cfgs, strict=True)])
     share_precision(cfgs, out, choose=not args.table_only)
     rows = [ablation.Row.of(*pair) for pair in zip(args.configs, cfgs, strict=True)]
     chosen = schedule.take_schedule(rows, len(args.seeds), None if args.table_only else args.budget, out)
     if chosen:
-        print(f'{chosen["epochs"]} epochs a run, as {out}/schedule.json has it', flush=True)
+        print(f'{chosen["epochs"]} epochs a run, from {out}/schedule.json', flush=True)
         for row in rows:
             schedule.set_epochs(row.cfg, chosen['epochs'])
         rows = [ablation.Row.of(config, row.cfg) for config, row in zip(args.configs, rows, strict=True)]
-    # seeds outside, so that every row has its first run as early as can be
+    # seeds in the outer loop, so that every row has its first run as early as possible
     runs = [] if args.table_only else [(row, seed) for seed in args.seeds for row in rows]
     epochs = [row.cfg.train_cfg.max_epochs for row, _ in runs]
-    # what earlier runs have done takes no time of this one
+    # epochs of earlier calls take no time in this one
     done = [ablation.epochs_of(row, seed, out) for row, seed in runs]
     with tqdm(total=sum(epochs), initial=sum(done), unit='epoch', disable=not runs) as progress:
         for number, (row, seed) in enumerate(runs):

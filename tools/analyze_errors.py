@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show which errors predictions make: confused classes, missed and spurious cells, merges, splits, worst images."""
+"""Show the errors of predictions: confused classes, missed and spurious cells, merges, splits, the worst images."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from cellseg_mm.arguments import add_score_threshold, tool_parser
 from cellseg_mm.evaluation import make_scenes, read_ground_truth, read_results
 from cellseg_mm.evaluation.error_analysis import (
     analyze_errors,
@@ -23,21 +24,29 @@ from cellseg_mm.visualization.error_pictures import draw_errors, plot_confusion_
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('results', type=Path, metavar='RESULTS.json', help='COCO results, of tools/test.py --out')
-    parser.add_argument('annotations', type=Path, metavar='ANNOTATIONS.json', help="a prepared set's annotations")
-    parser.add_argument('--out', type=output_folder, required=True, help='folder for the tables and pictures')
-    parser.add_argument('--images', type=Path, help='folder of the images (default: ../images beside the annotations)')
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        help='lowest score that counts, but for curves and AP50 (default: the one of test_metrics.json beside '
-        'RESULTS.json, which validation chose)',
+    parser = tool_parser(
+        __doc__,
+        'python tools/analyze_errors.py work_dirs/demo/predictions.json data/demo/annotations/test.json --out errors',
     )
-    parser.add_argument('--worst', type=int, default=10, help='number of images to draw, the worst first (default: 10)')
+    parser.add_argument('results', type=Path, metavar='RESULTS.json', help='COCO results, from tools/test.py --out')
+    parser.add_argument(
+        'annotations', type=Path, metavar='ANNOTATIONS.json', help='annotations of the prepared data set'
+    )
+    parser.add_argument(
+        '--out', type=output_folder, required=True, metavar='DIR', help='folder for the tables and pictures'
+    )
+    parser.add_argument(
+        '--images', type=Path, metavar='DIR', help='folder of the images (default: ../images beside the annotations)'
+    )
+    add_score_threshold(
+        parser,
+        'least score that counts, except for curves and AP50 (default: that of test_metrics.json beside RESULTS.json, '
+        'which validation chose)',
+    )
+    parser.add_argument(
+        '--worst', type=int, metavar='N', default=10, help='number of images to draw, the worst first (default: 10)'
+    )
     args = parser.parse_args()
-    if args.score_thr is not None and not 0 <= args.score_thr <= 1:
-        raise UserError(f'--score-thr {args.score_thr}: must be from 0 to 1')
     if args.worst < 0:
         raise UserError(f'--worst {args.worst}: must be 0 or more')
     if args.images and not args.images.is_dir():
@@ -51,8 +60,8 @@ def tested_threshold(results: Path) -> float:
     try:
         score_thr = float(json.loads(path.read_text('utf-8'))['cells/score_thr'])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path}: does not say the score threshold of the test; give --score-thr') from error
-    print(f'score threshold {score_thr:.2f}, of {path}')
+        raise UserError(f'{path}: no score threshold of the test in it; give --score-thr') from error
+    print(f'score threshold {score_thr:.2f} (from {path})')
     return score_thr
 
 
@@ -64,12 +73,12 @@ def read_parts(args: argparse.Namespace) -> tuple:
         with tqdm(parts, desc='matching', unit='image') as progress:
             scenes = [make_scenes(*part)[0] for part in progress]
     except ValueError as error:
-        raise UserError(f'{args.results}: {error}; is it of the images in {args.annotations}?') from error
+        raise UserError(f'{args.results}: {error}; are these results for {args.annotations}?') from error
     return ground_truth, results, parts, scenes
 
 
 def check_sizes(report: dict, parts: list, images: Path, args: argparse.Namespace) -> None:
-    """Refuse images of another size than the annotations', before anything is written; missing ones are told later."""
+    """Refuse images of another size than in the annotations, before anything is written; missing ones come later."""
     for index in worst_images(report, args.worst):
         image = parts[index][0]['images'][0]
         path = images / image['file_name']
@@ -77,7 +86,7 @@ def check_sizes(report: dict, parts: list, images: Path, args: argparse.Namespac
         if stored is not None and stored.shape[:2] != (image['height'], image['width']):
             raise UserError(
                 f'{path}: {stored.shape[1]}x{stored.shape[0]} px (width x height), but '
-                f'{image["width"]}x{image["height"]} in {args.annotations}; --images names the folder of its images'
+                f'{image["width"]}x{image["height"]} in {args.annotations}; --images names the folder of the images'
             )
 
 
@@ -120,7 +129,7 @@ def main() -> None:
     missing = draw_worst(report, parts, scenes, images, args)
     print(text)
     if missing:
-        print(f'\nnot drawn for want of the image: {len(missing)}, first {missing[0]}; --images names their folder')
+        print(f'\nwarning: {len(missing)} images not found, first {missing[0]}; --images names their folder')
     drawn = len(worst_images(report, args.worst)) - len(missing)
     files = f'errors.json, errors.md, confusion_matrix.png, precision_recall.png, {drawn} pictures in worst/'
     print(f'\nwritten to {args.out}: {files}')

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A page in the browser: drop an image, see its cells, choose classes and threshold, take the files home."""
+"""A page in the browser: drop an image, see its cells, choose classes and threshold, download the files."""
 
 import argparse
 import signal
@@ -8,49 +8,44 @@ import tempfile
 from pathlib import Path
 
 from cellseg_mm import CellInferencer
+from cellseg_mm.arguments import (
+    add_channel_order,
+    add_config_option,
+    add_model_option,
+    checkpoint_or_model,
+    tool_parser,
+)
 from cellseg_mm.inference.input_files import find_images
-from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors
-from cellseg_mm.weights import DEFAULT, MODELS
+from cellseg_mm.utils import keep_freed_memory, one_line_errors
 
 try:
     from cellseg_mm.app import LOWEST_SCORE, build_app, serve
 except ModuleNotFoundError as error:
-    raise SystemExit(f'error: {error}; the page needs `make setup EXTRAS=app`') from error
+    raise SystemExit(f'error: {error}; run `make setup EXTRAS=app` first') from error
 
 
 SAMPLES = Path(__file__).resolve().parents[1] / 'data/samples'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', nargs='?', help='a file (default: the model that comes along, see --model)')
+    parser = tool_parser(__doc__, 'python tools/app.py work_dirs/demo/best_*.pth')
     parser.add_argument(
-        '--model',
-        metavar='NAME',
-        help=f'one that comes along, where no checkpoint is given: {", ".join(MODELS)} (default: {DEFAULT})',
+        'checkpoint', nargs='?', metavar='CHECKPOINT', help='a file or a shipped model (default: see --model)'
     )
-    parser.add_argument('--config', help='in place of the one in the checkpoint')
+    add_model_option(parser)
+    add_config_option(parser)
     parser.add_argument(
         '--samples',
         nargs='+',
         metavar='IMAGE',
         default=[SAMPLES],
-        help='to choose from: files, folders (default: data/samples)',
+        help='files and folders that the page offers (default: data/samples)',
     )
-    parser.add_argument(
-        '--channel-order',
-        choices=['auto', 'rgb', 'bgr'],
-        default='auto',
-        help='of the files (default: rgb, unless the checkpoint comes from files with red and blue exchanged: then it '
-        'is told from the stain of the cells, file by file)',
-    )
-    parser.add_argument('--device', help='default: CUDA where there is one')
+    add_channel_order(parser)
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA if there is a device)')
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets the whole network in (default: %(default)s)')
-    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
-    args = parser.parse_args()
-    if args.checkpoint and args.model:
-        raise UserError(f'--model {args.model}: the checkpoint {args.checkpoint} is given; choose one of them')
-    return args
+    parser.add_argument('--port', type=int, help='default: the first free port from 7860 on')
+    return parser.parse_args()
 
 
 @one_line_errors
@@ -58,13 +53,13 @@ def main() -> None:
     args = parse_args()
     keep_freed_memory()
     detector = CellInferencer(
-        args.checkpoint or args.model,
+        checkpoint_or_model(args),
         args.config,
         args.device,
         score_thr=LOWEST_SCORE,
         channel_order=args.channel_order,
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that images of patients are removed then, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that images of patients are removed then too
     with tempfile.TemporaryDirectory(prefix='cellseg_app_') as folder:
         app = build_app(detector, find_images(args.samples), detector.operating_thr, Path(folder))
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Cells of real tissue, found by the model that comes along; then the main job on synthetic data: draw, prepare, train,
-test, plot, report. Each step is a command to type."""
+"""Find cells in real tissue with the shipped model; then draw tissue, prepare, train, test, plot and report.
 
-import argparse
+Each step prints its command.
+"""
+
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.utils import UserError, one_line_errors, output_folder
 from cellseg_mm.weights import DEFAULT, shipped_models
 
@@ -21,30 +23,35 @@ def run(title: str, tool: str, *arguments: object) -> float:
     print(f'\n=== {title}: python tools/{tool}.py {" ".join(map(str, arguments))}', flush=True)
     start = time.monotonic()
     if subprocess.run([sys.executable, ROOT / 'tools' / f'{tool}.py', *map(str, arguments)]).returncode:
-        raise UserError(f'the demo stopped at tools/{tool}.py; its reason is above')
+        raise UserError(f'the demo stopped at tools/{tool}.py; see its message above')
     return time.monotonic() - start
 
 
 def show_real_cells(out: Path) -> None:
-    """Outline the cells of data/samples by the model that comes along, if this version has one."""
+    """Outline the cells of data/samples with the shipped model, if this version has one."""
     if DEFAULT not in shipped_models():
-        print(f'real tissue is left out: the model {DEFAULT} is not part of this version yet', flush=True)
+        print(f'real tissue left out: the model {DEFAULT} is not part of this version yet', flush=True)
         return
     seconds = run('real tissue', 'predict', ROOT / 'data/samples', '--out', out, '--formats', 'overlay')
-    print(f'cells of real tissue, outlined in {seconds:.0f} seconds: {out}/', flush=True)
+    print(f'cells of real tissue outlined in {seconds:.0f} seconds: {out}/', flush=True)
 
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'python tools/demo.py')
     parser.add_argument(
-        '--work-dir', type=output_folder, default=ROOT / 'work_dirs/demo', help='default: work_dirs/demo'
+        '--work-dir',
+        type=output_folder,
+        metavar='DIR',
+        default=ROOT / 'work_dirs/demo',
+        help='default: work_dirs/demo',
     )
     parser.add_argument(
         '--data',
         type=output_folder,
+        metavar='DIR',
         default=ROOT / 'data/demo',
-        help='where the prepared set goes, and demo_sample beside it (default: data/demo)',
+        help='folder of the prepared data set; demo_sample goes beside it (default: data/demo)',
     )
     args = parser.parse_args()
     show_real_cells(args.work_dir / 'real_cells')
@@ -72,10 +79,10 @@ def main() -> None:
     print(f'bbox AP50 {metrics["cells/bbox_AP50_max1000"]:.3f}')
     print(f'PQ {metrics["cells/PQ"]:.3f} at score {metrics["cells/score_thr"]:.2f}, which validation chose')
     print('seconds: ' + ', '.join(f'{name} {value:.0f}' for name, value in seconds.items()))
-    print(f'curves, training and validation loss in one picture: {work_dir / "curves.png"}')
+    print(f'curves, training and validation loss in one plot: {work_dir / "curves.png"}')
     print(f'ground truth beside predictions: {shown}/')
     print(f'checkpoint: {checkpoint}')
-    print(f'all of it in one page, for a browser: {work_dir / "report.html"}')
+    print(f'report, for a browser: {work_dir / "report.html"}')
 
 
 if __name__ == '__main__':

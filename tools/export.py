@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hand a trained model over: weights as safetensors, or the whole detector as ONNX. docs/export.md tells their use."""
+"""Write a trained model as safetensors (weights) or ONNX (the whole detector). See docs/export.md for their use."""
 
 import argparse
 import hashlib
@@ -7,27 +7,29 @@ import hashlib
 from mmengine.fileio import put
 
 from cellseg_mm import deploy
+from cellseg_mm.arguments import add_config_option, tool_parser
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config, load_detector
 from cellseg_mm.utils import UserError, one_line_errors, output_file
+from cellseg_mm.weights import find_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint')
+    parser = tool_parser(__doc__, 'python tools/export.py work_dirs/demo/best_*.pth --out model.onnx')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a file or a shipped model')
     parser.add_argument(
         '--out',
         type=output_file('.safetensors', '.onnx'),
         required=True,
         metavar='FILE',
-        help='ends in .safetensors: weights, a checkpoint for every tool here; or in .onnx: runs by onnxruntime alone',
+        help='.safetensors: the weights, a checkpoint for every tool here; .onnx: the detector, for onnxruntime alone',
     )
     parser.add_argument(
         '--half',
         action='store_true',
-        help="weights of .safetensors in half the space, as float16; BatchNorm's statistics stay float32",
+        help="weights of .safetensors as float16, in half the space; BatchNorm's statistics stay float32",
     )
-    parser.add_argument('--config', help='a config file (default: the config in the checkpoint)')
+    add_config_option(parser)
     args = parser.parse_args()
     if args.half and args.out.suffix == '.onnx':
         raise UserError('--half is for .safetensors; an ONNX file computes in float32')
@@ -37,6 +39,7 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    args.checkpoint = find_checkpoint(args.checkpoint)
     checkpoint = read_checkpoint(args.checkpoint)
     cfg = checkpoint_config(checkpoint, args.checkpoint, args.config)
     detector = load_detector(cfg, checkpoint, args.checkpoint, args.config)
@@ -49,10 +52,11 @@ def main() -> None:
         content = deploy.to_onnx(detector, notes)
         kind = f'the detector; {deploy.compare(detector, content)}'
     put(content, str(args.out))
-    print(f'{args.out}: {len(content) / 1e6:.1f} MB, {kind}; with its config and')
+    print(f'{kind}, with the config and')
     for key in ('classes', 'mean', 'std', 'channel_order', 'resize', 'operating_point'):
         print(f'  {key}: {notes[key]}')
     print(f'SHA-256 {hashlib.sha256(content).hexdigest()}')
+    print(f'written to {args.out} ({len(content) / 1e6:.1f} MB)')
 
 
 if __name__ == '__main__':

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Put the metrics of a model that comes along into its card, docs/models.md.
+"""Put the metrics of a shipped model into its card in docs/models.md.
 
-They are those that tools/test.py left in WORK_DIR for the very file of the package, with intervals where
-predictions.json is beside them (--out WORK_DIR/predictions.json).
+The metrics come from a test of the shipped file by tools/test.py in WORK_DIR. With predictions.json beside them
+(tools/test.py --out WORK_DIR/predictions.json) the card has intervals too.
 """
 
-import argparse
 from pathlib import Path
 
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.report.card import card_metrics, fill_card
 from cellseg_mm.report.run import read_run
 from cellseg_mm.utils import UserError, one_line_errors, write_atomically
@@ -17,10 +17,10 @@ PAGE = Path(__file__).resolve().parents[1] / 'docs/models.md'
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__, 'python tools/model_card.py consep-lite0 work_dirs/consep-lite0')
     parser.add_argument('block', metavar='NAME[/SET]', help='the block in the page: a model, and what it was tested on')
-    parser.add_argument('work_dir', type=Path, metavar='WORK_DIR', help='of tools/test.py, of this test alone')
-    parser.add_argument('--page', type=Path, default=PAGE, help='default: docs/models.md')
+    parser.add_argument('work_dir', type=Path, metavar='WORK_DIR', help='of tools/test.py, with this test alone')
+    parser.add_argument('--page', type=Path, metavar='FILE.md', default=PAGE, help='default: docs/models.md')
     args = parser.parse_args()
     if not args.page.is_file():
         raise UserError(f'{args.page}: no such page')

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Find the cells in images: outlines, label images, COCO JSON, GeoJSON for QuPath, a table, and counts.
+"""Find the cells in images and write outlines, label images, COCO JSON, GeoJSON for QuPath, a table and counts.
 
-All that the model needs comes from the checkpoint, or without one from the model that comes along; the score threshold,
-too: it is the one that validation chose.
-Images in which the cells would be shown to the model at another size than in training go through in tiles. A file
-that fails is one line, the others go on, and the exit status is 2 in the end.
+Everything that the model needs comes from the checkpoint, also the score threshold, which validation chose. Images in
+which cells would appear to the model at another size than in training are processed in tiles. A file that fails gets
+one line, the others are processed, and the exit status is 2.
 """
 
 import argparse
@@ -16,43 +15,54 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, init_dist, is_main_process
 
 from cellseg_mm import CellInferencer
+from cellseg_mm.arguments import (
+    add_channel_order,
+    add_config_option,
+    add_launcher,
+    add_model_option,
+    add_precision,
+    add_score_threshold,
+    checkpoint_or_model,
+    tool_parser,
+)
 from cellseg_mm.engine.launcher import set_launcher
-from cellseg_mm.engine.precision import PRECISIONS
 from cellseg_mm.export import FORMATS, write_summary
 from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
 from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors, output_folder
-from cellseg_mm.weights import CHECKPOINTS, DEFAULT, MODELS
+from cellseg_mm.weights import CHECKPOINTS, MODELS, is_model_name
 
 ALL_FORMATS = ('overlay', *FORMATS)
-ORDER_FILES = 4  # of which the channel order is told
+ORDER_FILES = 4  # whose stain decides the channel order
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__, 'python tools/predict.py data/samples --out cells --formats overlay,csv')
     parser.add_argument(
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help='images, folders of images, "quoted patterns"; the first one is the checkpoint where it ends in '
-        f'{" or ".join(CHECKPOINTS)}',
+        help='images, folders of images, "quoted patterns"; the first one may be a checkpoint: a file that ends in '
+        f'{" or ".join(CHECKPOINTS)}, or a shipped model',
     )
+    add_model_option(parser)
+    parser.add_argument('--out', type=output_folder, required=True, metavar='DIR', help='folder of the outputs')
     parser.add_argument(
-        '--model',
-        metavar='NAME',
-        help=f'one that comes along, where no checkpoint is given: {", ".join(MODELS)} (default: {DEFAULT})',
+        '--formats', metavar='NAMES', default=','.join(ALL_FORMATS), help='some of %(default)s, separated by commas'
     )
-    parser.add_argument('--out', type=output_folder, required=True, metavar='DIR')
-    parser.add_argument('--formats', default=','.join(ALL_FORMATS), help='some of %(default)s, with commas between')
-    parser.add_argument('--score-thr', type=float, help='least score of a cell (default: what validation chose)')
+    add_score_threshold(parser, 'least score of a cell (default: the one that validation chose)')
     parser.add_argument(
         '--tile',
         action=argparse.BooleanOptionalAction,
-        help='all images, or none, in tiles (default: those that need it)',
+        help='process all images in tiles, or none (default: those that need it)',
     )
-    parser.add_argument('--tile-size', type=int, metavar='PX', help="of a side (default: what fits the model's input)")
-    parser.add_argument('--overlap', type=int, metavar='PX', help='of tiles (default: a third of a tile, 128 at most)')
+    parser.add_argument(
+        '--tile-size', type=int, metavar='PX', help="side of a tile (default: what fits the model's input)"
+    )
+    parser.add_argument(
+        '--overlap', type=int, metavar='PX', help='that tiles share (default: a third of a tile, at most 128)'
+    )
     parser.add_argument(
         '--scale',
         type=float,
@@ -63,34 +73,23 @@ def parse_args() -> argparse.Namespace:
         '--skip-background',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='pass over tiles that show glass alone (default: yes)',
+        help='skip tiles that show only glass (default: yes)',
     )
     parser.add_argument(
-        '--tta', action='store_true', help='merge what flipped and turned views show: better, eight times slower'
+        '--tta', action='store_true', help='merge flipped and turned views: more accurate, eight times slower'
     )
     parser.add_argument('--pixel-size', type=float, metavar='UM', help="micrometres a px (default: the file's own)")
-    parser.add_argument(
-        '--channel-order',
-        choices=['auto', 'rgb', 'bgr'],
-        default='auto',
-        help='of the files (default: rgb, unless the checkpoint comes from files with red and blue exchanged: then it '
-        'is told from the stain of the cells)',
-    )
-    parser.add_argument('--config', help="in place of the checkpoint's own")
-    parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA where there is one)')
-    parser.add_argument(
-        '--precision',
-        choices=PRECISIONS,
-        default='auto',
-        help='of the network on a CPU; auto takes bf16 where the processor has instructions for it (default: auto)',
-    )
+    add_channel_order(parser)
+    add_config_option(parser)
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA if there is a device)')
+    add_precision(parser)
     parser.add_argument('--resume', action='store_true', help='keep the files and tiles that an earlier run finished')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+    add_launcher(parser)
     args = parser.parse_intermixed_args()  # options may stand between a checkpoint and the images
-    args.checkpoint = args.inputs.pop(0) if args.inputs[0].endswith(CHECKPOINTS) else None
-    if args.checkpoint and args.model:
-        raise UserError(f'--model {args.model}: the checkpoint {args.checkpoint} is given; choose one of them')
+    first = args.inputs[0]
+    has_checkpoint = first.endswith(CHECKPOINTS) or (first in MODELS and is_model_name(first))
+    args.checkpoint = args.inputs.pop(0) if has_checkpoint else None
+    args.checkpoint = checkpoint_or_model(args)
     if not args.inputs:
         raise UserError(f'{args.checkpoint}: a checkpoint without an image; name images or folders after it')
     args.formats = list(dict.fromkeys(args.formats.split(',')))
@@ -100,25 +99,25 @@ def parse_args() -> argparse.Namespace:
     if args.pixel_size is not None and not args.pixel_size > 0:
         raise UserError(f'--pixel-size {args.pixel_size}: must be above 0')
     if args.scale is not None and args.tile is False:
-        raise UserError('--scale is that of tiles, so it cannot go with --no-tile')
+        raise UserError('--scale is for tiles; leave out --no-tile')
     return args
 
 
 def start_processes(launcher: str, local_rank: int) -> None:
-    """What mmengine's Runner does, which has no part here."""
+    """Start the process group, as MMEngine's Runner does in training and testing."""
     set_launcher(Config(), launcher, local_rank)
     if launcher != 'none' and torch.cuda.is_available():
         init_dist(launcher)
 
 
 def choose_channel_order(choice: str, detector: CellInferencer, paths: list) -> str:
-    """That of the files; where it is not plain it is said. The main process decides."""
+    """The channel order of the files; the main process decides, and says so where it had to look."""
     if choice != 'auto' or detector.training_order == 'rgb':
         return 'rgb' if choice == 'auto' else choice
     decided = [None]
     if is_main_process():
         decided[0], reason = find_channel_order(detector, paths[:: -(-len(paths) // ORDER_FILES)])
-        what = 'exchanged in the files, put right here' if decided[0] == 'bgr' else 'in their places'
+        what = 'exchanged in the files, corrected here' if decided[0] == 'bgr' else 'in their places'
         print(f'red and blue are {what} ({reason}); --channel-order rgb or bgr decides otherwise', flush=True)
     broadcast_object_list(decided)
     return decided[0]
@@ -130,10 +129,10 @@ def main() -> None:
     keep_freed_memory()
     paths = find_images(args.inputs)
     if any(path.resolve().parent == args.out.resolve() for path in paths):
-        raise UserError(f'--out {args.out}: holds images that are to be read; choose another folder')
+        raise UserError(f'--out {args.out}: holds input images; choose another folder')
     start_processes(args.launcher, args.local_rank)
     detector = CellInferencer(
-        args.checkpoint or args.model,
+        args.checkpoint,
         args.config,
         args.device,
         args.score_thr,

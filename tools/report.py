@@ -1,29 +1,29 @@
 #!/usr/bin/env python3
-"""One HTML page on a run, on several, or on an ablation, that needs no other file and no network.
+"""One HTML page about a run, several runs or an ablation, that needs no other file and no network.
 
-Metrics with intervals, curves, classes, errors, the best, typical and worst images, the config and where it all comes
-from. What a work dir lacks is named in the page, with the command that makes it; no model is run.
+It shows metrics with intervals, curves, classes, errors, the best, typical and worst images, the config and the origin
+of everything. If a work dir lacks something, the page says so, with the command that makes it. No model is run.
 """
 
-import argparse
 from pathlib import Path
 
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.report import build_page
 from cellseg_mm.utils import UserError, one_line_errors, output_file, write_atomically
 
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = tool_parser(__doc__, 'python tools/report.py work_dirs/demo')
     parser.add_argument(
         'work_dirs',
         type=Path,
         nargs='+',
         metavar='WORK_DIR',
-        help='of tools/train.py, of tools/test.py (with --out WORK_DIR/predictions.json), or OUT of tools/ablate.py',
+        help='of tools/train.py, of tools/test.py (with --out WORK_DIR/predictions.json), or --out of tools/ablate.py',
     )
     parser.add_argument(
-        '--out', type=output_file('.html'), help='HTML file (default: report.html in the first WORK_DIR)'
+        '--out', type=output_file('.html'), metavar='FILE.html', help='default: report.html in the first WORK_DIR'
     )
     args = parser.parse_args()
     for folder in args.work_dirs:

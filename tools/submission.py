@@ -1,16 +1,24 @@
 #!/usr/bin/env python3
-"""Make, check and score a submission: a zip with test-results.json, as the task takes it."""
+"""Make, check and score a submission: the zip with test-results.json for the course task's server."""
 
 import argparse
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.runner import Runner
 
+from cellseg_mm.arguments import (
+    add_channel_order,
+    add_config_and_checkpoint,
+    add_config_changes,
+    config_of_test,
+    help_page,
+    tool_parser,
+)
 from cellseg_mm.engine.data_facts import checkpoint_channel_order
-from cellseg_mm.engine.run_config import testing_config
 from cellseg_mm.engine.starting_weights import check_weights_fit
 from cellseg_mm.evaluation import read_ground_truth, read_results
 from cellseg_mm.submission import (
@@ -22,7 +30,6 @@ from cellseg_mm.submission import (
     write_test_set,
 )
 from cellseg_mm.utils import (
-    ConfigOptions,
     UserError,
     keep_freed_memory,
     markdown_table,
@@ -33,45 +40,52 @@ from cellseg_mm.utils import (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    ids = 'test_image_name_to_ids.json'
+    parser = tool_parser(__doc__, f'python tools/submission.py check submission.zip --ids SOURCE/{ids}')
     commands = parser.add_subparsers(dest='command', required=True)
 
-    command = commands.add_parser(
-        'make',
-        help='predict the listed images and write the zip',
-        description='Predict the listed images and write the zip.',
-    )
-    command.add_argument('config')
-    command.add_argument('checkpoint')
-    command.add_argument('--images', type=Path, required=True, metavar='DIR', help="the test images' files")
-    command.add_argument('--ids', type=Path, required=True, metavar='IDS.json', help='test_image_name_to_ids.json')
-    command.add_argument('--out', type=output_file('.zip'), required=True, metavar='X.zip')
-    command.add_argument(
-        '--channel-order',
-        choices=['auto', 'rgb', 'bgr'],
-        default='auto',
-        help="the files' own order (default: as the files of the checkpoint's training set)",
-    )
-    command.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change, key=value')
-    command.set_defaults(run=make)
+    def add_command(run: Callable, description: str, example: str) -> argparse.ArgumentParser:
+        name = run.__name__
+        page = help_page(f'{description}.', f'python tools/submission.py {name} {example}')
+        command = commands.add_parser(name, help=description, **page)
+        command.set_defaults(run=run)
+        return command
 
-    command = commands.add_parser('check', help='say all that is wrong with a zip; exit status 1 if anything is')
-    command.add_argument('zip', type=Path, metavar='X.zip')
-    command.add_argument('--ids', type=Path, required=True, metavar='IDS.json', help='test_image_name_to_ids.json')
-    command.add_argument('--classes', type=int, default=4, help='number of classes (default: 4)')
-    command.add_argument('--allow-empty', action='store_true', help='images may have no detection')
-    command.set_defaults(run=check)
+    command = add_command(
+        make,
+        'Predict the listed images and write the zip',
+        f'CHECKPOINT --images SOURCE/test_release --ids SOURCE/{ids} --out submission.zip',
+    )
+    add_config_and_checkpoint(command)
+    command.add_argument('--images', type=Path, required=True, metavar='DIR', help='folder of the test images')
+    command.add_argument('--ids', type=Path, required=True, metavar='IDS.json', help=ids)
+    command.add_argument('--out', type=output_file('.zip'), required=True, metavar='X.zip', help='the zip')
+    add_channel_order(command, auto="that of the files of the checkpoint's training set")
+    add_config_changes(command)
 
-    command = commands.add_parser('score', help='mask AP50 and mAP against ground truth, without a cap and at 100')
-    command.add_argument('zip', type=Path, metavar='X.zip')
+    command = add_command(
+        check,
+        'List everything that is wrong with a zip; the exit status is then 1',
+        f'submission.zip --ids SOURCE/{ids}',
+    )
+    command.add_argument('zip', type=Path, metavar='X.zip', help='the zip')
+    command.add_argument('--ids', type=Path, required=True, metavar='IDS.json', help=ids)
+    command.add_argument('--classes', type=int, metavar='N', default=4, help='number of classes (default: 4)')
+    command.add_argument('--allow-empty', action='store_true', help='accept images without a detection')
+
+    command = add_command(
+        score,
+        'Compute AP50 and mAP of masks against ground truth, without a cap and with 100 detections an image',
+        'submission.zip data/cells/annotations/test.json',
+    )
+    command.add_argument('zip', type=Path, metavar='X.zip', help='the zip')
     command.add_argument('ground_truth', type=Path, metavar='GT.json', help='COCO annotations')
-    command.set_defaults(run=score)
     return parser.parse_args()
 
 
 def make(args: argparse.Namespace) -> None:
     images = read_image_list(args.ids)
-    cfg, checkpoint = testing_config(args.config, args.checkpoint, args.cfg_options)
+    cfg, checkpoint = config_of_test(args)
     classes = list(checkpoint['meta']['dataset_meta']['classes'])
     order = args.channel_order
     if order == 'auto':
@@ -85,11 +99,11 @@ def make(args: argparse.Namespace) -> None:
         cfg.test_evaluator = dict(type='DumpCocoResults', path=f'{folder}/results.json')
         cfg.work_dir = f'{folder}/work_dir'
         runner = Runner.from_cfg(cfg)
-        check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
+        check_weights_fit(runner.model, checkpoint, args.config or 'its own config', args.checkpoint)
         runner.test()
         dropped = write_submission(args.out, read_results(Path(folder) / 'results.json'))
     if dropped:
-        print(f'{dropped:,} detections without a pixel left out')
+        print(f'left out: {dropped:,} detections without a pixel')
     report(args.out, images, len(classes), allow_empty=True)
 
 
@@ -109,7 +123,7 @@ def report(path: Path, images: list, num_classes: int, allow_empty: bool) -> Non
 
 
 def summary(results: list, images: list, num_classes: int) -> str:
-    """What a submission without problems holds."""
+    """The contents of a submission without problems, as a table."""
     of_class = Counter(entry['category_id'] for entry in results)
     of_image = Counter(entry['image_id'] for entry in results)
     rows = [
@@ -127,14 +141,14 @@ def score(args: argparse.Namespace) -> None:
     check_image_entries(ground_truth['images'], args.ground_truth)
     num_classes = len(ground_truth['categories'])
     if sorted(category['id'] for category in ground_truth['categories']) != list(range(1, num_classes + 1)):
-        raise UserError(
-            f'{args.ground_truth}: category ids from 1 to {num_classes} are needed, as a submission has them'
-        )
+        raise UserError(f'{args.ground_truth}: its category ids must be 1 to {num_classes}, as in a submission')
     found = check_submission(args.zip, ground_truth['images'], num_classes, allow_empty=True)
     if found.problems:
-        raise UserError(f'{args.zip}: broken ({found.problems[0]}); see all by tools/submission.py check')
+        raise UserError(f'{args.zip}: broken ({found.problems[0]}); tools/submission.py check lists all problems')
     rows, largest = score_results(found.results, ground_truth)
-    print(f'masks; an image has up to {largest:,} detections of a class, and "at 100" counts the 100 of highest score')
+    print(
+        f'masks; an image has up to {largest:,} detections of a class; "at 100" counts the 100 with the highest score'
+    )
     print(markdown_table(['', 'AP50', 'AP50 at 100', 'mAP', 'mAP at 100'], rows))
 
 

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Test a checkpoint, MMDetection's way. Normalisation and classes come from the checkpoint, not from the data."""
+"""Test a checkpoint, MMDetection's way: all metrics, and predictions or pictures if you ask for them.
+
+Classes and normalisation come from the checkpoint, not from the data; without CONFIG the model and its input do too.
+"""
 
 import argparse
 from pathlib import Path
@@ -7,15 +10,23 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from cellseg_mm.arguments import (
+    add_config_and_checkpoint,
+    add_config_changes,
+    add_launcher,
+    add_precision,
+    add_score_threshold,
+    config_of_test,
+    tool_parser,
+)
 from cellseg_mm.engine.data_facts import check_test_labels, set_data_root
 from cellseg_mm.engine.launcher import set_launcher
-from cellseg_mm.engine.precision import PRECISIONS, inference_precision
+from cellseg_mm.engine.precision import inference_precision
 from cellseg_mm.engine.provenance import record_provenance
-from cellseg_mm.engine.run_config import set_test_time_augmentation, set_work_dir, testing_config
+from cellseg_mm.engine.run_config import set_test_time_augmentation, set_work_dir
 from cellseg_mm.engine.score_threshold import set_operating_threshold
 from cellseg_mm.engine.starting_weights import check_weights_fit
 from cellseg_mm.utils import (
-    ConfigOptions,
     UserError,
     evaluators,
     keep_freed_memory,
@@ -24,43 +35,40 @@ from cellseg_mm.utils import (
     output_folder,
     write_json,
 )
+from cellseg_mm.weights import is_model_name
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
+    parser = tool_parser(__doc__, 'python tools/test.py work_dirs/demo/best_*.pth --show-dir shown')
+    add_config_and_checkpoint(parser)
     parser.add_argument(
-        '--work-dir', type=output_folder, help='where the log and test_metrics.json go (default: work_dirs/<config>)'
+        '--work-dir',
+        type=output_folder,
+        metavar='DIR',
+        help='folder of the log and test_metrics.json (default: work_dirs/<config>; without CONFIG the folder of the '
+        'checkpoint, or work_dirs/<shipped model>)',
     )
     parser.add_argument(
-        '--out', type=output_file('.json'), metavar='FILE.json', help='dump the predictions as COCO results'
+        '--out', type=output_file('.json'), metavar='FILE.json', help='save the predictions as COCO results'
+    )
+    add_score_threshold(
+        parser, 'of PQ, AJI, Dice, F1 and pictures (default: the one that validation chose, kept in the checkpoint)'
     )
     parser.add_argument(
-        '--score-thr',
-        type=float,
-        help='of PQ, AJI, Dice, F1 and pictures (default: the one that validation chose, kept in the checkpoint)',
-    )
-    parser.add_argument(
-        '--tta', action='store_true', help="merge what flipped and turned views show (the config's tta_model)"
+        '--tta', action='store_true', help="merge flipped and turned views (the config's tta_model), eight times slower"
     )
     parser.add_argument(
         '--show-dir',
         type=output_folder,
-        help='draw ground truth and predictions side by side into this folder (of several processes only the first)',
+        metavar='DIR',
+        help='draw ground truth and predictions side by side (with several processes only those of the first)',
     )
-    parser.add_argument(
-        '--precision',
-        choices=PRECISIONS,
-        default='auto',
-        help='of the network on a CPU; auto takes bf16 where the processor has instructions for it (default: auto)',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='config keys to change, key=value')
-    args = parser.parse_args()
-    if args.score_thr is not None and not 0 <= args.score_thr <= 1:
-        raise UserError(f'--score-thr {args.score_thr}: scores go from 0 to 1')
+    add_precision(parser)
+    add_launcher(parser)
+    add_config_changes(parser)
+    args = parser.parse_intermixed_args()  # options may stand between CONFIG and CHECKPOINT
+    if not (args.config or args.work_dir or is_model_name(args.checkpoint)):
+        args.work_dir = output_folder(str(Path(args.checkpoint).parent))
     return args
 
 
@@ -68,15 +76,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     keep_freed_memory()
-    cfg, checkpoint = testing_config(args.config, args.checkpoint, args.cfg_options)
-    set_work_dir(cfg, args.work_dir, args.config)
+    cfg, checkpoint = config_of_test(args)
+    set_work_dir(cfg, args.work_dir, args.config or args.checkpoint)
     set_launcher(cfg, args.launcher, args.local_rank)
     root = set_data_root(cfg)
     set_operating_threshold(cfg, checkpoint, args.score_thr)
     scored = check_test_labels(cfg, root)
     if not scored:
         if not (args.out or args.show_dir):
-            raise UserError(f'{root}: its test split has no labels to score; give --out or --show-dir for predictions')
+            raise UserError(f'{root}: no labels to score in the test split; give --out or --show-dir for predictions')
         cfg.test_evaluator = []
     if args.out:
         dump = dict(type='DumpCocoResults', path=str(args.out.absolute()))
@@ -87,7 +95,7 @@ def main() -> None:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(args.show_dir.absolute()))
     runner = Runner.from_cfg(cfg)
     record_provenance(runner.log_dir)
-    check_weights_fit(runner.model, checkpoint, args.config, args.checkpoint)
+    check_weights_fit(runner.model, checkpoint, args.config or 'its own config', args.checkpoint)
     with inference_precision(runner.model, args.precision):
         metrics = runner.test()
     if scored and is_main_process():

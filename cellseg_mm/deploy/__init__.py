@@ -1,6 +1,6 @@
-"""A trained model as a file that runs without us: weights as safetensors, the whole detector as ONNX.
+"""A trained model as a file that runs without this project: weights as safetensors, the whole detector as ONNX.
 
-Both carry what their use needs as metadata, by key a JSON text: see docs/export.md.
+Both hold what their use needs as metadata, a JSON text for each key: see docs/export.md.
 """
 
 from .metadata import input_sizes, metadata

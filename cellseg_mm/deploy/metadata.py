@@ -9,11 +9,11 @@ from cellseg_mm.version import __version__
 
 
 def metadata(cfg: Config, checkpoint: dict) -> dict:
-    """What stands in a file beside the weights: by key a JSON text.
+    """The metadata of a file of weights, a JSON text for each key.
 
     Args:
-        cfg (Config): Of :func:`checkpoint_config`.
-        checkpoint (dict): Of :func:`read_checkpoint`.
+        cfg (Config): From :func:`checkpoint_config`.
+        checkpoint (dict): From :func:`read_checkpoint`.
     """
     entries = dict(
         cellseg_mm=__version__,
@@ -31,8 +31,7 @@ def metadata(cfg: Config, checkpoint: dict) -> dict:
 
 
 def _without_places(cfg: Config) -> Config:
-    """A config in which absolute paths, which mean something on the machine of the training alone, are cut down to
-    their last part."""
+    """A config with absolute paths cut to their last part, because they hold on the machine of the training only."""
 
     def cut(value: object) -> object:
         if isinstance(value, dict):
@@ -45,7 +44,7 @@ def _without_places(cfg: Config) -> Config:
 
 
 def input_sizes(cfg: Config) -> list | None:
-    """The two sizes into which the test pipeline fits an image, its longer side into the larger one; None without."""
+    """The two sizes into which the test pipeline fits an image, the longer side into the larger one; None without."""
     for step in input_pipeline(cfg):
         if step.type == 'Resize' and step.get('keep_ratio') and step.get('scale'):
             return list(step.scale)

@@ -18,9 +18,9 @@ from cellseg_mm.utils.config import flatten
 from .metadata import input_sizes
 from .traceable_mask_rcnn import TraceableMaskRCNN
 
-# the oldest with RoiAlign's half-pixel coordinates and all else that the graph holds
+# the oldest with RoiAlign's half-pixel coordinates and everything else in the graph
 ONNX_OPSET = 16
-# the parts whose test path TraceableMaskRCNN follows; None stands for an absent key
+# the parts whose test path TraceableMaskRCNN follows
 TRACEABLE = {
     'type': ('MaskRCNN',),
     'data_preprocessor.bgr_to_rgb': (True,),
@@ -52,7 +52,7 @@ def check_traceable(cfg: Config, path: str) -> None:
         if values.get(key) not in known:
             allowed = ' or '.join(map(repr, known))
             raise UserError(
-                f'{path}: model.{key} is {values.get(key)!r}; an ONNX file can hold {allowed} only. '
+                f'{path}: model.{key} is {values.get(key)!r}, but an ONNX file can hold only {allowed}; '
                 '--out FILE.safetensors takes any model'
             )
     for key in ('test_cfg.rpn.nms_pre', 'test_cfg.rpn.max_per_img', 'test_cfg.rcnn.max_per_img'):
@@ -60,7 +60,7 @@ def check_traceable(cfg: Config, path: str) -> None:
             raise UserError(f'{path}: model.{key} is {values.get(key)}; for an ONNX file give a number above 0')
     if input_sizes(cfg) is None:
         raise UserError(
-            f'{path}: its test pipeline has no Resize with scale and keep_ratio=True, which an ONNX file states'
+            f'{path}: the test pipeline needs a Resize with scale and keep_ratio=True, which an ONNX file states'
         )
 
 
@@ -69,7 +69,7 @@ def to_onnx(detector: MaskRCNN, notes: dict) -> bytes:
 
     Args:
         detector (MaskRCNN): On the CPU, in eval mode.
-        notes (dict[str, str]): Stand in it as metadata.
+        notes (dict[str, str]): Its metadata.
 
     Raises:
         UserError: If the package onnx is missing.
@@ -77,7 +77,7 @@ def to_onnx(detector: MaskRCNN, notes: dict) -> bytes:
     onnx = _optional('onnx')
     buffer = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
-        # the tracer doubts assertions that hold, and torch recommends its other exporter (see docs/export.md)
+        # the tracer warns of assertions that hold, and torch recommends its other exporter (see docs/export.md)
         warnings.simplefilter('ignore')
         torch.onnx.export(
             TraceableMaskRCNN(detector).eval(),
@@ -103,7 +103,7 @@ def drawn_image() -> np.ndarray:
 
 
 def detect(detector: MaskRCNN, image: np.ndarray) -> tuple:
-    """Boxes (N, 4), scores (N,) and labels (N,) that a detector itself finds in an (H, W, 3) uint8 RGB image."""
+    """Boxes (N, 4), scores (N,) and labels (N,) that a detector finds in an (H, W, 3) uint8 RGB image."""
     sample = DetDataSample(metainfo=dict(img_shape=image.shape[:2], ori_shape=image.shape[:2], scale_factor=(1.0, 1.0)))
     bgr = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
     with torch.no_grad():
@@ -112,17 +112,17 @@ def detect(detector: MaskRCNN, image: np.ndarray) -> tuple:
 
 
 def compare(detector: MaskRCNN, model: bytes) -> str:
-    """Run an ONNX model beside its detector on a drawn image; say how many cells both find.
+    """Run an ONNX model and its detector on a drawn image; say on how many cells they agree.
 
-    The same cell is one of the same label, box within 0.01 px and score within 1e-4.
+    They agree on a cell of the same label, with boxes within 0.01 px and scores within 1e-4.
 
     Args:
         detector (MaskRCNN): On the CPU, in eval mode.
-        model (bytes): Of :func:`to_onnx`.
+        model (bytes): From :func:`to_onnx`.
 
     Raises:
-        UserError: If they differ in more than a hundredth of the cells, as equal scores and overlaps at the threshold
-            may explain; or if the package onnxruntime is missing.
+        UserError: If they differ in more than a hundredth of the cells, which equal scores or overlaps at the threshold
+            could explain; or if the package onnxruntime is missing.
     """
     session = _optional('onnxruntime').InferenceSession(model, providers=['CPUExecutionProvider'])
     image = drawn_image()
@@ -135,8 +135,8 @@ def compare(detector: MaskRCNN, model: bytes) -> str:
     either = len(boxes) + len(expected_boxes) - both
     if both < 0.99 * either:
         raise UserError(
-            f'onnxruntime and the checkpoint agree on {both} of {either} cells only: the model does more '
-            'than the ONNX file can hold; --out FILE.safetensors takes any'
+            f'onnxruntime and the checkpoint agree on only {both} of {either} cells: the model does more than an ONNX '
+            'file can hold; --out FILE.safetensors takes any model'
         )
     return f'onnxruntime and the checkpoint agree on {both} of {either} cells of a drawn image'
 

@@ -1,7 +1,7 @@
 """Mask R-CNN as one graph of plain tensor operations, from pixels to 28x28 masks, which ONNX can hold.
 
-MMDetection's own test path branches in Python on what it finds and calls compiled operators. Here the same submodules
-run with the same numbers, and what lies between them is written so that a trace of one image holds for all.
+MMDetection's own test path branches in Python on its results and calls compiled operators. Here the same submodules run
+with the same numbers, and the code between them is written so that a trace of one image holds for all.
 """
 
 import math
@@ -32,13 +32,13 @@ class _NonMaxSuppression(torch.autograd.Function):
 
 
 class _RoiAlign(torch.autograd.Function):
-    """ONNX's operator of that name, https://onnx.ai/onnx/operators/onnx__RoiAlign.html, from opset 16 on."""
+    """ONNX's operator of that name, https://onnx.ai/onnx/operators/onnx__RoiAlign.html, since opset 16."""
 
     @staticmethod
     def forward(ctx: object, features: Tensor, boxes: Tensor, image: Tensor, layer: RoIAlign) -> Tensor:
         """(1, C, H, W), (N, 4) and (N,) int64 zeros to (N, C, h, w)."""
         rois = torch.cat([image[:, None].to(boxes), boxes], dim=1)
-        # not layer(...): torch's exporter fails at a module that is called in here
+        # not layer(...): torch's exporter fails at a module that is called here
         options = layer.output_size, layer.spatial_scale, layer.sampling_ratio, 'avg', layer.aligned
         return roi_align(features, rois, *options)
 
@@ -73,11 +73,11 @@ class TraceableMaskRCNN(nn.Module):
         """Cells of an image.
 
         Args:
-            image (Tensor): (H, W, 3) uint8 RGB, at the size at which the model works.
+            image (Tensor): (H, W, 3) uint8 RGB, at the size of the model's input.
 
         Returns:
-            tuple: boxes (N, 4) float32, [x1, y1, x2, y2) in px of the image; scores (N,) float32, falling; labels (N,)
-            int64; masks (N, h, w) float32, probabilities over the box.
+            tuple: boxes (N, 4) float32, [x1, y1, x2, y2) in px of the image; scores (N,) float32, descending; labels
+            (N,) int64; masks (N, h, w) float32, probabilities over the box.
         """
         detector, preprocessor = self.detector, self.detector.data_preprocessor
         # a value of the graph, not a number of the traced image
@@ -91,7 +91,7 @@ class TraceableMaskRCNN(nn.Module):
         return boxes, scores, labels, self.segment(features, boxes, labels)
 
     def propose(self, features: tuple, size: Tensor) -> Tensor:
-        """(R, 4) boxes of the RPN, those of the highest score first."""
+        """(R, 4) boxes of the RPN, the highest score first."""
         head, cfg = self.detector.rpn_head, self.detector.test_cfg.rpn
         boxes, scores, levels = [], [], []
         for level, (logits, deltas) in enumerate(zip(*head(features), strict=True)):
@@ -108,7 +108,7 @@ class TraceableMaskRCNN(nn.Module):
         return boxes[suppress(boxes, scores, levels, size, cfg.nms.iou_threshold)[: cfg.max_per_img]]
 
     def classify(self, features: tuple, proposals: Tensor, size: Tensor) -> tuple:
-        """Boxes (N, 4), scores (N,) and labels (N,) of what the box head finds in (R, 4) proposals."""
+        """Boxes (N, 4), scores (N,) and labels (N,) that the box head finds in (R, 4) proposals."""
         roi_head, cfg = self.detector.roi_head, self.detector.test_cfg.rcnn
         head = roi_head.bbox_head
         logits, deltas = head(extract(roi_head.bbox_roi_extractor, features, proposals))
@@ -132,7 +132,7 @@ class TraceableMaskRCNN(nn.Module):
 
 
 def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor) -> Tensor:
-    """(N, K, 4) boxes that (N, 4 K) deltas make of (N, 4) boxes: Girshick et al., CVPR 2014, appendix C."""
+    """(N, K, 4) boxes from (N, 4) boxes and (N, 4 K) deltas: Girshick et al., CVPR 2014, appendix C."""
     deltas = deltas.reshape(boxes.shape[0], deltas.shape[1] // 4, 4)
     deltas = deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)
     limit = -math.log(16 / 1000)  # as in mmdet's delta2bbox
@@ -143,14 +143,14 @@ def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, size: Tensor) -> Tensor:
-    """(..., 4) boxes within an image of size (2,) [width, height]."""
+    """(..., 4) boxes clipped to an image of size (2,) [width, height]."""
     return torch.minimum(boxes.clamp(min=0), size.repeat(2))
 
 
 def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, size: Tensor, iou_threshold: float) -> Tensor:
     """(K,) indices of the boxes that NMS within each group keeps, the highest score first.
 
-    Groups are laid apart, as in mmcv's ``batched_nms``.
+    Groups are moved apart, as in mmcv's ``batched_nms``.
     """
     apart = boxes + (groups * (size.max() + 1))[:, None]
     kept = _NonMaxSuppression.apply(apart[None], scores[None, None], iou_threshold)[:, 2]
@@ -158,7 +158,7 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, size: Tensor, iou_th
 
 
 def extract(extractor: nn.Module, features: tuple, boxes: Tensor) -> Tensor:
-    """(N, C, h, w) features of (N, 4) boxes, each from the level of its size."""
+    """(N, C, h, w) features of (N, 4) boxes, each from the level for its size."""
     layers = extractor.roi_layers
     image = torch.zeros_like(boxes[:, 0], dtype=torch.int64)
     levels = extractor.map_roi_levels(torch.cat([image[:, None], boxes], dim=1), len(layers))

@@ -1,4 +1,4 @@
-"""What is measured of each cell: position, shape and stain."""
+"""Measurements of each cell: position, shape and stain."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ from skimage.measure import regionprops
 
 from cellseg_mm.structures import Cells
 
-# Cells are read and measured by squares of so many px, which bounds the memory: that of a square and its cells.
+# Cells are read and measured in squares of this many px a side, so memory holds one square and its cells.
 BLOCK = 1024
-# rgb2hed divides optical densities by that of the faintest intensity it knows, 1e-6, of which log10 is -6.
+# rgb2hed divides optical densities by that of its least intensity, 1e-6, whose log10 is -6.
 DENSITY_SCALE = 6
 SHAPES = ('perimeter', 'eccentricity', 'solidity')
 COLORS = ('hematoxylin_od', 'eosin_od', 'intensity')
@@ -20,15 +20,15 @@ def measure_cells(cells: Cells, source: object, pixel_size: float | None = None)
     """Position, shape and colour of each cell.
 
     Area, perimeter, eccentricity and solidity are those of :func:`skimage.measure.regionprops`. So is the centroid, but
-    in px from the image's upper left corner on, where the centre of the first pixel is (0.5, 0.5): it is the centroid
-    of the polygon of :func:`trace_outlines`, and QuPath's. ``hematoxylin_od`` and ``eosin_od`` are means over the cell
-    of what each stain adds to the optical density (log10), by colour deconvolution with the stain vectors of Ruifrok
-    and Johnston, Analytical and Quantitative Cytology and Histology 23 (2001) 291-299, as
-    :func:`skimage.color.rgb2hed` has them. ``intensity`` is the mean of red, green and blue, 0..255.
+    in px from the image's upper left corner, where the centre of the first pixel is (0.5, 0.5): it is the centroid of
+    the polygon of :func:`trace_outlines`, and of QuPath. ``hematoxylin_od`` and ``eosin_od`` are what each stain adds
+    to the optical density (log10), as means over the cell, by colour deconvolution with the stain vectors of Ruifrok
+    and Johnston, Analytical and Quantitative Cytology and Histology 23 (2001) 291-299, from
+    :func:`skimage.color.rgb2hed`. ``intensity`` is the mean of red, green and blue, 0..255.
 
     Args:
         cells (Cells): N cells.
-        source (object): Their image: ``read(x, y, width, height)`` gives a window of it, (height, width, 3) uint8 RGB.
+        source (object): The image: ``read(x, y, width, height)`` gives a window of it, (height, width, 3) uint8 RGB.
         pixel_size (float | None): Micrometres a px, None if unknown.
 
     Returns:
@@ -55,7 +55,7 @@ def measure_cells(cells: Cells, source: object, pixel_size: float | None = None)
 
 
 def _blocks(boxes: np.ndarray) -> Iterator:
-    """Indices of the cells whose boxes (N, 4) begin in one square of the image, square by square; no empty cells."""
+    """Indices of the cells whose boxes (N, 4) begin in a square of the image, square by square; no empty cells."""
     filled = np.flatnonzero(boxes[:, 2] > boxes[:, 0])
     square = boxes[filled, 0] // BLOCK + (boxes[filled, 1] // BLOCK << 32)
     filled = filled[np.argsort(square, kind='stable')]
@@ -74,13 +74,13 @@ def _measure_block(cells: Cells, source: object) -> dict:
         place = np.s_[y - top : y - top + window.shape[0], x - left : x - left + window.shape[1]]
         inside[place] |= window
         windows.append((window, place))
-    # of the pixels of cells alone: they are few of all, and colour deconvolution is dear
+    # only the pixels of cells: they are few, and colour deconvolution is slow
     pixels = image[inside]
     colors = np.zeros(image.shape)
     colors[inside, :2] = rgb2hed(pixels)[:, :2] * DENSITY_SCALE
     colors[inside, 2] = pixels.mean(axis=1)
     regions = [regionprops(window.view(np.uint8), colors[place])[0] for window, place in windows]
-    # one property of all regions after another: a tenth faster than all properties of one region after another
+    # property by property over all regions: a tenth faster than region by region
     perimeter, solidity, means = (
         np.array([region[name] for region in regions]) for name in ('perimeter', 'solidity', 'intensity_mean')
     )
@@ -90,7 +90,8 @@ def _measure_block(cells: Cells, source: object) -> dict:
 def _eccentricities(cells: Cells) -> np.ndarray:
     """(N,) eccentricities of the ellipses that have the cells' second moments.
 
-    From the runs of all cells at once. regionprops gives the same, but takes half as long for it as for all the rest.
+    Computed from the runs of all cells at once. regionprops gives the same, but takes half as long for this as for all
+    the rest.
     """
     owner, start, length = cells.runs.split_at_columns(cells.height)
     x, y = np.divmod(start, cells.height) - cells.runs.centroids(len(cells), cells.height)[owner].T

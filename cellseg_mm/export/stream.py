@@ -1,4 +1,4 @@
-"""From a stream of an image's cells to files, in one pass."""
+"""From a stream of an image's cells to files in one pass."""
 
 import contextlib
 import itertools
@@ -19,8 +19,7 @@ from .measurements import measure_cells
 from .summary import summarise_counts
 from .table import TableWriter
 
-# Writers by the format's name. Beside ``write`` each has ``endings``, what its files' names end with, and ``measured``,
-# whether it takes measurements, which alone need the image's pixels.
+# Writers by the format's name, see :class:`.writer.Writer`.
 FORMATS = dict(labels=LabelImageWriter, coco=COCOWriter, geojson=GeoJSONWriter, csv=TableWriter)
 
 
@@ -33,20 +32,20 @@ def export_cells(
     classes: Sequence,
     pixel_size: float | None = None,
 ) -> dict:
-    """Measure an image's cells and write them in several formats, part by part as they come.
+    """Measure an image's cells and write them in several formats, part by part.
 
-    Cells are numbered from 1 on in the order of the stream, alike in all formats; those without a pixel are left out.
-    All files appear in the end, or none. Memory is that of a part, whatever the image's size.
+    Cells are numbered from 1 in the order of the stream, the same in all formats; cells without a pixel are left out.
+    Either all files appear at the end, or none. Memory holds one part, whatever the image's size.
 
     Args:
         stream (Iterable[Cells]): The parts.
-        source (object): The image, see :func:`measure_cells`, with ``height``, ``width``, ``pixel_size`` and
-            ``name``, its file's.
-        out_dir (Path): Folder, made if need be; files of the same names are replaced.
-        stem (str): What the files' names begin with.
+        source (object): The image, see :func:`measure_cells`, with ``height``, ``width``, ``pixel_size`` and ``name``
+            (of its file).
+        out_dir (Path): Folder, made if absent; files of the same names are replaced.
+        stem (str): Beginning of the files' names.
         formats (Sequence[str]): Of :data:`FORMATS`.
         classes (Sequence[str]): Names of the C classes.
-        pixel_size (float | None): Micrometres a px; without it that of the source, which may be None.
+        pixel_size (float | None): Micrometres a px; if None that of the source, which may be None too.
 
     Returns:
         dict: See :func:`summarise_counts`.
@@ -59,7 +58,7 @@ def export_cells(
         raise UserError(f'unknown format {unknown[0]!r}: choose from {", ".join(FORMATS)}')
     pixel_size = pixel_size or source.pixel_size
     measured = any(FORMATS[name].measured for name in formats)
-    # a part without cells goes first, so that an empty stream, too, tells the writers what is measured
+    # a part without cells goes first, so that writers know the measurements even if the stream is empty
     empty = Cells.from_codes([], [], [], source.height, source.width)
     counts = np.zeros(len(classes), np.int64)
     out_dir = Path(out_dir)

@@ -1,4 +1,4 @@
-"""Counts, densities and class fractions, of each image and of all."""
+"""Counts, densities and class fractions of each image and of all images."""
 
 import csv
 import io
@@ -9,18 +9,18 @@ from cellseg_mm.utils import write_atomically, write_json
 
 
 def summarise_counts(counts: Sequence, classes: Sequence, megapixels: float, mm2: float | None) -> dict:
-    """Counts of cells with the densities and fractions that follow.
+    """Counts of cells, with their densities and fractions.
 
     Args:
-        counts (Sequence[int]): Cells of each of C classes.
+        counts (Sequence[int]): Cells of each of the C classes.
         classes (Sequence[str]): Names of the C classes.
         megapixels (float): Area of the image, background included, in 10^6 px.
         mm2 (float | None): The same in square millimetres, None if the pixel size is unknown.
 
     Returns:
-        dict: megapixels, mm2, cells, cells_per_megapixel, cells_per_mm2, and classes, of each name cells,
-        cells_per_megapixel, cells_per_mm2 and fraction, of all cells. None stands for what is unknown, and for the
-        fraction of no cells.
+        dict: megapixels, mm2, cells, cells_per_megapixel, cells_per_mm2; and classes, by name cells,
+        cells_per_megapixel, cells_per_mm2 and fraction of all cells. None stands for an unknown value, and for a
+        fraction where there are no cells.
     """
 
     def densities(count: int) -> dict:
@@ -35,16 +35,16 @@ def summarise_counts(counts: Sequence, classes: Sequence, megapixels: float, mm2
 
 
 def write_summary(summaries: dict, out_dir: Path) -> dict:
-    """Write ``summary.json`` and ``summary.csv``, a row a file and a last one, ``overall``, of all together.
+    """Write ``summary.json`` and ``summary.csv``: a row for each file, and a last one, ``overall``, for all together.
 
     Args:
-        summaries (dict[str, dict]): Of each file, at least one, what :func:`summarise_counts` gives; all of one set of
-            classes.
-        out_dir (Path): Where to.
+        summaries (dict[str, dict]): The result of :func:`summarise_counts` for each file, at least one; all with the
+            same classes.
+        out_dir (Path): Folder of the two files.
 
     Returns:
-        dict: The overall summary. Densities are those of all cells over all images' area; mm2 is None where the pixel
-        size of one is unknown.
+        dict: The overall summary. Densities are those of all cells over the area of all images; mm2 is None if the
+        pixel size of an image is unknown.
     """
     classes = list(next(iter(summaries.values()))['classes'])
     counts = [sum(summary['classes'][name]['cells'] for summary in summaries.values()) for name in classes]

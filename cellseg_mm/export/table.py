@@ -8,17 +8,13 @@ import numpy as np
 
 from cellseg_mm.structures import Cells
 
+from .writer import Writer
 
-class TableWriter:
-    """``STEM.csv``: a row a cell, written as they come: its number in all formats, class, score, measurements.
 
-    Columns of measurements are named as in :func:`measure_cells`; values are rounded to 4 places.
+class TableWriter(Writer):
+    """``STEM.csv``: one row for each cell, with its number in all formats, class, score and measurements.
 
-    Args:
-        folder (Path): Where the file is made.
-        stem (str): Its name without the ending.
-        source (object): The image; not used.
-        classes (Sequence[str]): Names of the C classes.
+    Columns of measurements have the names of :func:`measure_cells`; values are rounded to 4 places.
     """
 
     endings = ('.csv',)
@@ -30,16 +26,13 @@ class TableWriter:
         self._rows = csv.writer(self._file)
 
     def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells and their measurements, name to (N,); the first call writes the header, too."""
+        """Add N cells and their measurements; the first call also writes the header."""
         if self._file.tell() == 0:
             self._rows.writerow(['cell', 'class', 'score', *measurements])
         table = np.column_stack([cells.scores, *measurements.values()]).round(4)
         for label, values in zip(cells.labels.tolist(), table.tolist(), strict=True):
             self._count += 1
             self._rows.writerow([self._count, self._classes[label], *values])
-
-    def __enter__(self) -> 'TableWriter':
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()

@@ -7,16 +7,16 @@ from cellseg_mm.structures import Cells, Runs
 
 
 def trace_outlines(cells: Cells) -> np.ndarray:
-    """The outline of each cell along the edges of its pixels, so that it covers just these.
+    """The outline of each cell along the edges of its pixels; it covers exactly these pixels.
 
-    Pixel (x, y) is the square from (x, y) to (x + 1, y + 1). Where pixels touch by a corner alone the outline falls
-    into parts, as valid polygons must.
+    Pixel (x, y) is the square from (x, y) to (x + 1, y + 1). Where pixels touch only at a corner the outline has
+    several parts, because polygons must be valid.
 
     Args:
         cells (Cells): N cells.
 
     Returns:
-        ndarray: (N,) of valid shapely geometries: a Polygon, with holes if the mask has some, or a MultiPolygon if it
+        ndarray: (N,) valid shapely geometries: a Polygon, with holes if the mask has some, or a MultiPolygon if it
         has several parts; None for a cell without a pixel. Outer rings run counterclockwise in (x, y), inner ones
         clockwise (RFC 7946, section 3.1.6).
     """
@@ -25,7 +25,7 @@ def trace_outlines(cells: Cells) -> np.ndarray:
     lines = np.full(len(cells), shapely.MultiLineString())
     shapely.multilinestrings(shapely.linestrings(edges), indices=owner, out=lines)
     faces, owner = shapely.get_parts(shapely.polygonize(lines[:, None]), return_index=True)
-    # faces are parts of the mask and holes: the pixel at a face's least corner, the first of a normal ring, tells which
+    # a face is a part of the mask or a hole: look at the pixel at its least corner, the first of a normal ring
     rings = shapely.get_exterior_ring(shapely.normalize(faces))
     x, y = shapely.get_coordinates(shapely.get_point(rings, 0)).astype(np.int64).T
     place, size = x * cells.height + y, cells.height * cells.width
@@ -40,19 +40,19 @@ def trace_outlines(cells: Cells) -> np.ndarray:
 
 
 def _boundary_edges(runs: Runs, height: int, width: int) -> tuple:
-    """The straight pieces of the boundaries of masks, cut at each corner.
+    """The straight edges of the boundaries of masks, cut at each corner.
 
-    Of the second difference of a mask, in x and in y, a pixel adds 1 at its upper left and lower right corner and -1 at
-    the others. It is left over at the corners of the boundary alone, and summed up along a row or column of corners it
-    is not 0 between the two ends of each edge.
+    To the second difference of a mask, in x and y, a pixel adds 1 at its upper left and lower right corner and -1 at
+    the other two. The sum is not 0 only at the corners of the boundary, and its cumulative sum along a row or column of
+    corners is not 0 only between the two ends of each edge.
 
     Args:
-        runs (Runs): That stay within columns.
+        runs (Runs): Runs that stay within columns.
         height (int): Of the image, in px.
-        width (int): Likewise.
+        width (int): Of the image, in px.
 
     Returns:
-        tuple: (E, 2, 2) int64 ends (x, y) of the edges, ordered by instance, and (E,) int64 the instance of each.
+        tuple: (E, 2, 2) int64 ends (x, y) of the edges, ordered by instance, and (E,) int64 instance of each edge.
     """
     x, y = np.divmod(runs.start, height)
     left_top = (runs.owner * (width + 1) + x) * (height + 1) + y

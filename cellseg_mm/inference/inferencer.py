@@ -1,4 +1,4 @@
-"""From images to cells in Python, with all that is needed taken from a checkpoint."""
+"""From images to cells in Python; everything that this needs comes from a checkpoint."""
 
 import contextlib
 import tempfile
@@ -26,14 +26,14 @@ from cellseg_mm.weights import find_checkpoint
 from .tiled import predict_tiled
 from .tiles import TileGrid
 
-# A scale within so much of the training images' own is theirs too; augmentation zooms by 15 %.
+# Scales that differ from those of the training images by up to this factor are usual; augmentation zooms by 15 %.
 TOLERANCE = 1.15
-# Of checkpoints that do not say theirs: fitted as tools/test.py does down to three quarters, else tiles at full size.
+# For checkpoints without scales: images are fitted as in tools/test.py down to three quarters, else tiled at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
-# Of a Resize by a factor, which gives inputs of any size: px a side of a tile's, and the most of a whole image's.
+# Px a side of a tile's input, and at most of a whole image's, where Resize has a factor and gives inputs of any size.
 UNBOUNDED_INPUT = (1024, 4096)
-VIEWS = dict(type='CellTTAModel')  # of checkpoints whose config has no tta_model
-MAX_OVERLAP = 128  # px that tiles share, where a third of them is more
+VIEWS = dict(type='CellTTAModel')  # for checkpoints whose config has no tta_model
+MAX_OVERLAP = 128  # px that tiles share, if a third of a tile is more
 
 
 class CellInferencer:
@@ -43,35 +43,35 @@ class CellInferencer:
         cells = CellInferencer()('slide.png')
         cells.labels, cells.scores, cells.instance_map()
 
-    An image like those of the training goes through the model as in tools/test.py, fitted to the input's size. One that
-    would be fitted at a scale which no training image had, as a slide would, is shown at their median scale instead,
-    tile by tile; see :func:`predict_tiled`.
+    An image like the training images is fitted to the size of the input, as in tools/test.py. An image that would be
+    fitted at a scale which no training image had, such as a slide, is processed in tiles at their median scale instead,
+    see :func:`predict_tiled`.
 
     Args:
-        checkpoint (str | Path | None): A file of tools/train.py or tools/export.py, or the name of a model that comes
-            along, see :func:`cellseg_mm.weights.shipped_models`; the default one if None. Nothing in it is run: its
-            config is read as plain text, and may name nothing but registered parts.
+        checkpoint (str | Path | None): A file of tools/train.py or tools/export.py, or the name of a shipped model, see
+            :func:`cellseg_mm.weights.shipped_models`; the default one if None. Nothing in it is run: its config is read
+            as plain text and may name only registered parts.
         config (str | Path | None): A config file in place of the checkpoint's own config.
-        device (str | None): Such as ``'cpu'`` or ``'cuda:1'``; the CUDA device if there is one, by default.
-        score_thr (float | None): The least score of a cell, 0..1; by default what validation chose, which the
+        device (str | None): Such as ``'cpu'`` or ``'cuda:1'``; by default CUDA if there is a device.
+        score_thr (float | None): The least score of a cell, 0..1; by default the one that validation chose, which the
             checkpoint keeps.
-        scale (float | None): Px of the model's input to a px of the image, in tiles, for images whose cells are not of
-            the training's size; all images then go through in tiles.
+        scale (float | None): Px of the model's input to a px of the image, in tiles, for images whose cells differ in
+            size from those of the training; all images are then processed in tiles.
         channel_order (str): Of files given as a path: ``'rgb'``, ``'bgr'`` for red and blue exchanged, or ``'auto'``:
-            rgb, unless training was prepared from files with red and blue exchanged; then each file's own is told from
-            the stain of its cells, see :func:`find_channel_order`.
-        tta (bool): Merge what several views show, see :class:`CellTTAModel`: those of the config's ``tta_model``.
+            rgb, unless training was prepared from files with red and blue exchanged; then the stain of the cells in
+            each file decides, see :func:`find_channel_order`.
+        tta (bool): Merge several views, those of the config's ``tta_model``, see :class:`CellTTAModel`.
         precision (str): Of the network on a CPU, see :func:`cellseg_mm.engine.precision.inference_precision`.
 
     Attributes:
         classes (tuple[str]): Names, in the order of the labels.
         score_thr (float): As above.
-        score_reason (str): Where it is from, in words.
-        operating_thr (float): The threshold that validation chose, 0.5 where it did not, whatever was given.
-        training_order (str): Channel order of the files that training was prepared from, ``'rgb'`` where unknown.
-        max_cells (int): As many are found in an image, or a tile, at most.
+        score_reason (str): Where it comes from, in words.
+        operating_thr (float): The threshold that validation chose, 0.5 without one; ``score_thr`` does not change it.
+        training_order (str): Channel order of the files that training was prepared from, ``'rgb'`` if unknown.
+        max_cells (int): The most cells that are found in an image or a tile.
         scale (float): As above.
-        origin (dict): What the cells it finds depend on, as plain values, for :func:`predict_tiled`.
+        origin (dict): What the cells depend on, as plain values, for :func:`predict_tiled`.
 
     Raises:
         UserError: If the checkpoint cannot be used.
@@ -125,15 +125,14 @@ class CellInferencer:
         """The cells of an image, or of each of several.
 
         Args:
-            image (str | Path | ndarray | Image | object | list | tuple): A file, see :meth:`open`; an array of
-                (H, W, 3) uint8 RGB; an image of Pillow; a source, see :func:`open_image`; or a list of these.
+            image (str | Path | ndarray | Image | object | list | tuple): A file, see :meth:`open`; an (H, W, 3) uint8
+                RGB array; an image of Pillow; a source, see :func:`open_image`; or a list of these.
 
         Returns:
-            Cells | list[Cells]: Those of the image, of :attr:`score_thr` and above; of a list, what each entry alone
-            gives.
+            Cells | list[Cells]: The cells with a score of :attr:`score_thr` or more; a list for a list.
 
         Raises:
-            UserError: If a file cannot be read, or it is nothing of these.
+            UserError: If a file cannot be read, or ``image`` has another type.
         """
         if isinstance(image, (list, tuple)):
             return [self(entry) for entry in image]
@@ -143,16 +142,16 @@ class CellInferencer:
             return Cells.concatenate([Cells.from_codes([], [], [], image.height, image.width), *parts])
 
     def open(self, path: str | Path) -> object:
-        """An image file as a source, its red and blue put right as ``channel_order`` says.
+        """An image file as a source in true RGB, by ``channel_order``.
 
         Args:
             path (str | Path): The file.
 
         Returns:
-            object: See :func:`open_image`; its ``note`` says where red and blue were exchanged.
+            object: See :func:`open_image`; its ``note`` says if red and blue were exchanged.
 
         Raises:
-            UserError: If it cannot be read.
+            UserError: If the file cannot be read.
         """
         source, order = open_image(path), self.channel_order
         if order == 'auto':
@@ -167,12 +166,11 @@ class CellInferencer:
         return not self._usual_scales[0] <= fitted <= self._usual_scales[1] or max(size) > self._input_size[1]
 
     def tiling(self, tile_size: int | None = None, overlap: int | None = None) -> dict:
-        """Arguments of :func:`predict_tiled`: by default tiles that fill the model's input at :attr:`scale`, and that
-        share a third, 128 px at most.
+        """Arguments of :func:`predict_tiled`.
 
         Args:
-            tile_size (int | None): Px a side.
-            overlap (int | None): Px that tiles share.
+            tile_size (int | None): Px a side; by default a tile fills the model's input at :attr:`scale`.
+            overlap (int | None): Px that tiles share; by default a third of a tile, at most 128.
 
         Raises:
             UserError: If no image can be tiled so.
@@ -187,10 +185,10 @@ class CellInferencer:
 
         Args:
             source (object): See :func:`open_image`.
-            work_dir (str | Path): See :func:`predict_tiled`, also for the last two.
-            origin (dict): Likewise.
-            tiled (bool): In tiles and at :attr:`scale`, see :meth:`needs_tiles`; else fitted, in one part.
-            **options: Of :func:`predict_tiled`, such as :meth:`tiling` gives.
+            work_dir (str | Path): See :func:`predict_tiled`.
+            origin (dict): See :func:`predict_tiled`.
+            tiled (bool): Whether in tiles at :attr:`scale`, see :meth:`needs_tiles`; else fitted, in one part.
+            **options: Of :func:`predict_tiled`, see :meth:`tiling`.
 
         Returns:
             Iterator[Cells]: Parts in the whole image's pixels.
@@ -201,7 +199,7 @@ class CellInferencer:
         return predict_tiled(lambda images: self._detect(images, self._scaled), source, work_dir, origin, **options)
 
     def _detect(self, images: list, transforms: list) -> list:
-        """The cells of each image; those of one size go through the model together."""
+        """The cells of each image; the model takes images of one size together."""
         found = [None] * len(images)
         for shape in dict.fromkeys(image.shape for image in images):
             indices = [index for index, image in enumerate(images) if image.shape == shape]
@@ -214,7 +212,7 @@ class CellInferencer:
 
 
 def _pack(image: np.ndarray, transforms: list) -> dict:
-    """What a test pipeline makes of an image in memory, (H, W, 3) uint8 RGB; from files it would load BGR."""
+    """A test pipeline's output for an image in memory, (H, W, 3) uint8 RGB; from files it would load BGR."""
     results = dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=0, img_path='')
     results.update(img_shape=image.shape[:2], ori_shape=image.shape[:2])
     for transform in transforms:
@@ -223,10 +221,11 @@ def _pack(image: np.ndarray, transforms: list) -> dict:
 
 
 def find_channel_order(detector: CellInferencer, paths: Sequence) -> tuple:
-    """The channel order of a set of files, told from the stain of the cells in them.
+    """The channel order of a set of files, by the stain of the cells in them: in true colours nuclei are bluer than
+    their surroundings.
 
-    One window of each is looked at in both orders, and the cells of both count, from validation's threshold on: in true
-    colours the nuclei are bluer than what is around them. Files that cannot be read do not count.
+    The detector sees one window of each file in both orders, and the cells of both count, from validation's threshold
+    up. Files that cannot be read do not count.
 
     Args:
         detector (CellInferencer): Finds the cells.
@@ -252,10 +251,10 @@ def _stain_of_cells(detector: CellInferencer, source: object) -> float | None:
 
 
 def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:
-    """mmdet's predictions, each cell once: it suppresses doubles of one class alone, and by their boxes.
+    """mmdet's predictions, each cell once: mmdet suppresses doubles within a class only, and by their boxes.
 
-    A cell of which less than half is left by those of higher scores is dropped, as where PQ is computed and where
-    validation chooses the threshold.
+    A cell is dropped if cells of higher scores leave less than half of it, as in PQ and in validation's choice of the
+    threshold.
     """
     masks = instances.masks
     if isinstance(masks, torch.Tensor):
@@ -266,19 +265,19 @@ def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:
 
 
 def _check_options(score_thr: float | None, scale: float | None, channel_order: str, precision: str) -> None:
-    """Refuse what :class:`CellInferencer` cannot be given."""
+    """Refuse invalid options of :class:`CellInferencer`."""
     if score_thr is not None and not 0 <= score_thr <= 1:
-        raise UserError(f'a score threshold of {score_thr}: scores go from 0 to 1')
+        raise UserError(f'invalid score threshold {score_thr}: scores go from 0 to 1')
     if scale is not None and not 0.01 <= scale <= 100:
-        raise UserError(f'a scale of {scale}: 0.01 to 100 is possible')
+        raise UserError(f'invalid scale {scale}: it must be from 0.01 to 100')
     if channel_order not in ('auto', 'rgb', 'bgr'):
-        raise UserError(f'a channel order of {channel_order!r}: choose from auto, rgb, bgr')
+        raise UserError(f'invalid channel order {channel_order!r}: choose from auto, rgb, bgr')
     if precision not in PRECISIONS:
-        raise UserError(f'a precision of {precision!r}: choose from {", ".join(PRECISIONS)}')
+        raise UserError(f'invalid precision {precision!r}: choose from {", ".join(PRECISIONS)}')
 
 
 def _adapt_config(cfg: Config, score_thr: float, path: str) -> tuple:
-    """Have a model give the cells from a score on.
+    """Make a model return the cells from a score up.
 
     Args:
         cfg (Config): Of :func:`checkpoint_config`, changed in place.
@@ -286,23 +285,23 @@ def _adapt_config(cfg: Config, score_thr: float, path: str) -> tuple:
         path (str): Its file, for messages.
 
     Returns:
-        tuple: The most cells of an image, the steps of its pipeline once it is loaded, and the one that is Resize.
+        tuple: The most cells of an image, the steps of its pipeline after loading, and the one of them that is Resize.
 
     Raises:
-        UserError: If the config has no such parts.
+        UserError: If the config lacks these parts.
     """
     try:
-        # mmdet keeps what is above its threshold, here what is at it counts too
+        # mmdet keeps scores above its threshold; here a score equal to it counts too
         cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(score_thr), np.float32(-1)))
         steps = [step for step in input_pipeline(cfg) if not step.type.startswith('Load')]
         resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
         return cfg.model.test_cfg.rcnn.max_per_img, steps, resize
     except (AttributeError, StopIteration) as error:
-        raise UserError(f'{path}: is no config of this project ({error!r})') from error
+        raise UserError(f'{path}: not a config of this project ({error!r})') from error
 
 
 def _move(model: torch.nn.Module, device: str | None) -> None:
-    """To a device; to CUDA where it is, if None."""
+    """Move a model to a device; if None, to CUDA if there is a device."""
     try:
         model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except (RuntimeError, AssertionError) as error:

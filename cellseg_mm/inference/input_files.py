@@ -1,4 +1,4 @@
-"""Which files are to be read, and what their results are called."""
+"""Which files are read, and the names of their results."""
 
 import glob
 from collections import Counter
@@ -9,15 +9,15 @@ from cellseg_mm.images import SUFFIXES
 from cellseg_mm.utils import UserError
 
 RESERVED = 'summary'  # of all files together
-LABELS = '_masks'  # ends the names of id maps beside images, as Cellpose has them
+LABELS = '_masks'  # ending of id maps beside images, as in Cellpose
 
 
 def find_images(inputs: Sequence) -> list:
-    """The image files that inputs name, in their order, none twice.
+    """The image files that inputs name, in their order, each once.
 
     Args:
-        inputs (Sequence[str]): Files, whether there or not; folders, of which the images directly in them are taken,
-            but for ``NAME_masks`` beside ``NAME``, which is a map of its cells; glob patterns, ``**`` included.
+        inputs (Sequence[str]): Files, present or not; folders, for the images directly in them, without id maps
+            (``NAME_masks`` beside ``NAME``); glob patterns, with ``**``.
 
     Returns:
         list[Path]: At least one.
@@ -52,13 +52,13 @@ def _images_in(folder: Path) -> list:
 
 
 def output_names(paths: Sequence) -> list:
-    """A name of its own for each file's results, on file systems that do not tell cases apart, too.
+    """A unique name for each file's results, also on file systems that ignore case.
 
-    It is the file's stem; of files of one stem with the folder's name before it, then with the suffix behind it, then
-    with a number.
+    It is the file's stem; where files share a stem the folder's name comes before it, then the suffix after it, then a
+    number.
 
     Args:
-        paths (Sequence[Path]): All different.
+        paths (Sequence[Path]): The files, each once.
     """
     names = [path.stem for path in paths]
     for template in ('{folder}_{stem}', '{folder}_{stem}_{suffix}'):

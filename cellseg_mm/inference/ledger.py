@@ -9,52 +9,55 @@ from cellseg_mm.utils import write_json
 
 @dataclass(frozen=True)
 class Ledger:
-    """What is finished in a folder of outputs: ``NAME_summary.json`` is written when all else of an image is there.
+    """Which images are finished in a folder of outputs: ``NAME_summary.json`` is written after all others of an image.
 
-    Outputs of an earlier run under the same name, in formats that are not asked for now, stay if its settings were the
-    same, for then the cells are, too; else those that its summary names are removed.
+    An earlier run may have left outputs under the same name in other formats. They stay if its settings were the same,
+    because the cells are then the same; otherwise those that its summary names are removed.
 
     Args:
         out_dir (Path): The folder.
-        formats (Sequence[str]): That are asked for: ``'overlay'``, and those of :func:`export_cells`.
+        formats (Sequence[str]): Formats of this run: ``'overlay'``, and those of :func:`export_cells`.
     """
 
     out_dir: Path
     formats: Sequence
 
     def finished(self, name: str, settings: dict) -> dict | None:
-        """The summary of an image that an earlier run finished with the same settings, if all is there.
+        """The summary of an image that an earlier run finished with the same settings, if all its files are there.
 
         Args:
-            name (str): What its results are called.
-            settings (dict): What its outputs depend on, besides the formats; of JSON's types.
+            name (str): Name of its results.
+            settings (dict): What its outputs depend on besides the formats; JSON values.
         """
         summary, formats, same = self._earlier(name, settings)
         done = same and set(formats).issuperset(self.formats)
         return summary if done and all(file.exists() for file in self._outputs(name, self.formats)) else None
 
     def clear(self, name: str, settings: dict) -> list:
-        """Remove what must not stand beside new outputs; the earlier formats that may.
+        """Remove earlier outputs of other settings.
 
         Args:
             name (str): See :meth:`finished`.
             settings (dict): Of the new outputs.
+
+        Returns:
+            list[str]: Earlier formats that stay beside the new ones.
         """
         _, formats, same = self._earlier(name, settings)
         others = [entry for entry in formats if entry not in self.formats]
         if not same:
             for file in self._outputs(name, others):
                 file.unlink(missing_ok=True)
-        # last, and before the first new output: a run that is stopped between has no summary
+        # last, and before the first new output: a run that stops in between leaves no summary
         self._summary_path(name).unlink(missing_ok=True)
         return others if same else []
 
     def record(self, name: str, report: dict) -> None:
-        """Note that an image is done.
+        """Note that an image is finished.
 
         Args:
             name (str): See :meth:`finished`.
-            report (dict): Has ``summary``, ``settings`` and ``formats``, all that lie there.
+            report (dict): ``summary``, ``settings`` and ``formats``, which are all that the folder holds of it.
         """
         write_json(self._summary_path(name), report)
 
@@ -65,7 +68,7 @@ class Ledger:
         return [self.out_dir / f'{name}{ending}' for entry in formats for ending in _endings(entry)]
 
     def _earlier(self, name: str, settings: dict) -> tuple:
-        """Of an earlier run that finished an image: its summary, its formats, and whether its settings were these."""
+        """Summary and formats of an earlier run that finished an image, and whether it had these settings."""
         try:
             report = json.loads(self._summary_path(name).read_text('utf-8'))
             formats = [entry for entry in ('overlay', *FORMATS) if entry in report['formats']]

@@ -1,17 +1,16 @@
-"""The cells of overlapping tiles become those of the image: each once and whole.
+"""The cells of overlapping tiles become the cells of the image, each once and whole.
 
-A *piece* is what one tile shows of a cell. It is *cut* on a side where it ends within :data:`EDGE` px of a border of
-the tile that is none of the image, and *whole* if it is cut on none.
+A *piece* is the part of a cell that one tile shows. The tile *cuts* it on a side where it ends within :data:`EDGE` px
+of the tile's border, unless that is the image's border. A piece without a cut side is *whole*.
 
-1. A cut piece is dropped where another tile holds it too and cuts it on fewer sides: that tile saw all of it and more,
-   so what it found there counts, be it nothing. Cut pieces that are left span the overlap.
-2. Of two pieces the *better* one is that cut on fewer sides, then that of the higher score, then that of the earlier
-   tile. Where one of them is whole, the better one displaces the other if it covers at least :data:`COVERED` of it, as
-   in non-maximum suppression. Labels do not matter. Pieces of one tile never displace each other: how often a detector
-   finds a cell in one image is its own business.
-3. Cut pieces of two tiles *agree* if, within the pixels that both tiles show, their intersection is at least
-   :data:`AGREEMENT` of their union. Those that agree become one cell, however many there are, with the label and the
-   score of the best. Cells that touch and have no pixel in common never agree.
+1. A cut piece is dropped if another tile holds all of it and cuts it on fewer sides. That tile saw more of the cell, so
+   its result counts, even if it found nothing. The remaining cut pieces span the overlap.
+2. The *better* one of two pieces has fewer cut sides, then the higher score, then the earlier tile. If one of them is
+   whole, the better one displaces the other if it covers at least :data:`COVERED` of it, as in non-maximum suppression.
+   Labels do not matter. Pieces of one tile never displace each other, because the detector suppressed doubles already.
+3. Cut pieces of two tiles *agree* if their intersection is at least :data:`AGREEMENT` of their union, within the pixels
+   that both tiles show. All pieces that agree become one cell, with the label and the score of the best. Cells that
+   touch without a common pixel never agree.
 """
 
 import itertools
@@ -27,16 +26,16 @@ from cellseg_mm.structures import Cells, Runs
 
 from .tiles import TileGrid
 
-# px: a mask that ends this close to a border counts as cut there, for a detector's edge is not exact
+# px: a mask that ends this close to a border counts as cut there, because a detector's edges are not exact
 EDGE = 2
-# px: a tile sees a piece better than another only if it ends this far from its border. So much more than EDGE that two
-# tiles whose masks differ by a few px cannot each leave a cell to the other.
+# px: a tile sees a piece better than another tile only if the piece ends this far from its border. It is larger than
+# EDGE, so that two tiles whose masks differ by a few px cannot each leave a cell to the other.
 CLEAR = 8
-# share of a piece's own area, as where instances are painted into one map
+# share of a piece's own area, as in an id map of overlapping instances
 COVERED = 0.5
-# intersection over union, as usual where masks are matched
+# intersection over union, as usual in the matching of masks
 AGREEMENT = 0.5
-# pairs of pieces whose runs are compared at a time, so that memory does not grow with the width of the image
+# pairs of pieces that are compared at a time, so that memory does not grow with the width of the image
 PAIRS_AT_A_TIME = 4096
 
 
@@ -46,9 +45,9 @@ class _Pieces:
 
     Attributes:
         cells: In the image's pixels.
-        boxes: (N, 4) int64 [x1, y1, x2, y2), likewise.
+        boxes: (N, 4) int64 [x1, y1, x2, y2) in the image's pixels.
         tiles: (N, 2) int64, column and row of the tile.
-        cuts: (N,) int64, the number of sides on which the tile cuts it.
+        cuts: (N,) int64, number of cut sides.
     """
 
     cells: Cells
@@ -58,7 +57,7 @@ class _Pieces:
 
     @classmethod
     def of_tile(cls, cells: Cells, col: int, row: int, grid: TileGrid) -> '_Pieces':
-        """Those of a tile, from its cells in its own pixels; cells without a pixel are left out."""
+        """The pieces of a tile, from its cells in its own pixels; cells without a pixel are left out."""
         cells = place_in_image(cells, int(grid.xs[col]), int(grid.ys[row]), grid.height, grid.width)
         boxes, tiles = cells.boxes(), np.tile((col, row), (len(cells), 1))
         cuts = sum(_seen_along(axis, boxes, tiles[:, axis], grid, EDGE)[1] for axis in (0, 1))
@@ -77,18 +76,41 @@ class _Pieces:
 
 
 def merge_tiles(grid: TileGrid, tiles: Iterable) -> Iterator:
-    """The cells of an image from those of its tiles.
+    """The cells of an image from the cells of its tiles.
 
-    Held in memory are the pieces near the seams of one row of tiles, and those of cells that reach into the next row.
-    Pairs come from a spatial index, so that time is near-linear in the number of cells.
+    Memory holds the pieces near the seams of one row of tiles, and those of cells that reach into the next row. Pairs
+    come from a spatial index, so time is near-linear in the number of cells.
 
     Args:
-        grid (TileGrid): Where the tiles lie.
-        tiles (Iterable[Cells | None]): Of each tile in the grid's order its cells, in the tile's own pixels; None for a
-            tile that was not looked at.
+        grid (TileGrid): The tiles.
+        tiles (Iterable[Cells | None]): The cells of each tile in the grid's order, in the tile's own pixels; None for a
+            skipped tile.
 
     Yields:
-        Cells: Parts with one cell at least, in the whole image's pixels. Cells without a pixel are left out.
+        Cells: Parts with at least one cell, in the image's pixels. Cells without a pixel are left out.
+
+    Example:
+        An image of 96 x 160 px in two tiles, which share the columns 64 to 95. A cell on columns 50 to 119 crosses the
+        seam: the left tile cuts it on the right, the right tile cuts it on the left. In the shared columns both pieces
+        agree, so they become one cell with the higher score.
+
+        >>> grid = TileGrid.cover(96, 160, tile_size=96, overlap=32)
+        >>> grid.xs.tolist(), grid.tile_width
+        ([0, 64], 96)
+        >>> def rectangle(x1, x2, score):  # columns x1 to x2 - 1, rows 10 to 19; one run for each column
+        ...     columns = np.arange(x1, x2)
+        ...     runs = Runs(np.zeros_like(columns), columns * 96 + 10, np.full_like(columns, 10))
+        ...     return Cells(runs, np.array([0]), np.array([score]), height=96, width=96)
+        >>> left, right = rectangle(50, 96, 0.8), rectangle(0, 56, 0.9)
+        >>> cells = Cells.concatenate(list(merge_tiles(grid, [left, right])))
+        >>> cells.boxes().tolist(), cells.scores.tolist()
+        ([[50, 10, 120, 20]], [0.9])
+
+        A right tile that saw nothing leaves the left piece as it is, because it does not hold all of the piece.
+
+        >>> cells = Cells.concatenate(list(merge_tiles(grid, [left, left.select(np.zeros(1, bool))])))
+        >>> cells.boxes().tolist()
+        [[50, 10, 96, 20]]
     """
     tiles = iter(tiles)
     looked_at = np.zeros((len(grid.xs), len(grid.ys)), bool)
@@ -108,10 +130,10 @@ def merge_tiles(grid: TileGrid, tiles: Iterable) -> Iterator:
             continue
         pieces = _Pieces.concatenate(waiting)
         pieces = pieces.select(~_seen_better(pieces, grid, looked_at))
-        # the best first; of equal ones the earlier tile's stays ahead
+        # the best first; among equal ones the earlier tile's stays ahead
         pieces = pieces.select(np.lexsort([-pieces.cells.scores, pieces.cuts]))
         displacing, agreeing = _related_pairs(pieces, grid)
-        # a piece is settled when all that it is related to have come, and all that those are related to
+        # a piece is settled when its whole group of related pieces has come
         group = _groups(np.concatenate([displacing, agreeing]), len(pieces))
         next_y = grid.ys[row + 1] if row + 1 < len(grid.ys) else grid.height
         is_open = np.isin(group, group[pieces.boxes[:, 3] > next_y])
@@ -126,9 +148,9 @@ def place_in_image(cells: Cells, x: int, y: int, height: int, width: int) -> Cel
     Args:
         cells (Cells): In the window's pixels.
         x (int): First column of the window in the image, in px.
-        y (int): First row, likewise.
+        y (int): First row of the window in the image, in px.
         height (int): Of the image, in px.
-        width (int): Likewise.
+        width (int): Of the image, in px.
     """
     owner, start, length = cells.runs.split_at_columns(cells.height)
     col, row = np.divmod(start, cells.height)
@@ -138,7 +160,7 @@ def place_in_image(cells: Cells, x: int, y: int, height: int, width: int) -> Cel
 def _seen_along(axis: int, boxes: np.ndarray, index: np.ndarray, grid: TileGrid, margin: int) -> tuple:
     """Whether the columns (axis 0) or rows (1) of tiles hold the boxes, (N,) bool, and on how many sides they cut them.
 
-    A box is cut on a side where it is less than ``margin`` px from a border that is none of the image.
+    A box is cut on a side where it ends less than ``margin`` px from the tile's border, unless that is the image's.
     """
     starts, size = grid.along(axis)
     start, low, high = starts[np.clip(index, 0, len(starts) - 1)], boxes[:, axis], boxes[:, axis + 2]
@@ -160,12 +182,12 @@ def _near_seam(pieces: _Pieces, grid: TileGrid) -> np.ndarray:
 
 
 def _seen_better(pieces: _Pieces, grid: TileGrid, looked_at: np.ndarray) -> np.ndarray:
-    """(N,) bool, whether another of the tiles that were looked at, (C, R) bool, holds a piece and cuts it less."""
+    """(N,) bool, whether another tile holds the piece and cuts it less; (C, R) bool says which tiles were looked at."""
     better = np.zeros(len(pieces), bool)
     looked_at = np.pad(looked_at, 1)
     for x_step, y_step in itertools.product((-1, 0, 1), repeat=2):
         other = pieces.tiles + np.array([x_step, y_step])
-        # where the step is 0 the borders are the piece's own tile's
+        # with a step of 0 the borders are those of the piece's own tile
         margins = (CLEAR if step else EDGE for step in (x_step, y_step))
         (x_holds, x_cuts), (y_holds, y_cuts) = (
             _seen_along(axis, pieces.boxes, other[:, axis], grid, margin) for axis, margin in enumerate(margins)
@@ -175,7 +197,7 @@ def _seen_better(pieces: _Pieces, grid: TileGrid, looked_at: np.ndarray) -> np.n
 
 
 def _related_pairs(pieces: _Pieces, grid: TileGrid) -> tuple:
-    """Pairs of which the first piece displaces the second, (P, 2) indices, and pairs that agree, (Q, 2).
+    """Pairs in which the first piece displaces the second, (P, 2) indices, and pairs that agree, (Q, 2).
 
     Args:
         pieces (_Pieces): The best first.
@@ -202,7 +224,7 @@ def _related_pairs(pieces: _Pieces, grid: TileGrid) -> tuple:
 
 
 def _intersections(first: Runs, second: Runs, num_instances: int, num_places: int) -> np.ndarray:
-    """(N,) areas that instance k of the one and instance k of the other have in common, in px."""
+    """(N,) areas in px that instance k of the first and instance k of the second share."""
     starts = second.start + second.owner * num_places
     before = np.cumsum(second.length) - second.length
 
@@ -215,7 +237,7 @@ def _intersections(first: Runs, second: Runs, num_instances: int, num_places: in
 
 
 def _areas_within(runs: Runs, low: np.ndarray, high: np.ndarray, height: int) -> np.ndarray:
-    """(N,) areas of N instances, each within its window from ``low`` (N, 2) to ``high`` (N, 2), x and y; px."""
+    """(N,) areas in px of N instances, each within its window from ``low`` to ``high``, (N, 2) each, x and y."""
     (left, top), (right, bottom) = low[runs.owner].T, high[runs.owner].T
     col, row = np.divmod(runs.start, height)
     length = np.minimum(row + runs.length, bottom) - np.maximum(row, top)
@@ -223,23 +245,23 @@ def _areas_within(runs: Runs, low: np.ndarray, high: np.ndarray, height: int) ->
 
 
 def _groups(pairs: np.ndarray, count: int) -> np.ndarray:
-    """(N,) number of the group of each of N pieces that pairs (P, 2) connect."""
+    """(N,) group number of each of N pieces; pairs (P, 2) connect the pieces of a group."""
     links = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
     return connected_components(links, directed=False)[1]
 
 
 def _settle(pieces: _Pieces, displacing: np.ndarray, agreeing: np.ndarray, ready: np.ndarray) -> Cells:
-    """The cells that pieces amount to.
+    """The cells from settled pieces.
 
     Args:
         pieces (_Pieces): N, the best first.
         displacing (ndarray): (P, 2) pairs, see :func:`_related_pairs`.
-        agreeing (ndarray): (Q, 2) pairs, likewise.
-        ready (ndarray): (N,) bool, the pieces that are meant; none of them is related to one that is not.
+        agreeing (ndarray): (Q, 2) pairs, see :func:`_related_pairs`.
+        ready (ndarray): (N,) bool, the settled pieces; they are related to one another only.
     """
     better, worse = displacing.T
     stays = np.ones(len(pieces), bool)
-    # a piece that does not stay displaces none. Each round settles one link more of every chain of displacements.
+    # a displaced piece displaces no other. Each round settles one more link of every chain of displacements.
     while True:
         updated = np.ones(len(pieces), bool)
         updated[worse[stays[better]]] = False
@@ -255,9 +277,9 @@ def _settle(pieces: _Pieces, displacing: np.ndarray, agreeing: np.ndarray, ready
 
 
 def _unite(runs: Runs, owner: np.ndarray, num_places: int) -> Runs:
-    """The runs of the unions of instances, given which union (N,) each instance belongs to."""
+    """The runs of unions of instances; ``owner`` (N,) says to which union each instance belongs."""
     owner = owner[runs.owner]
-    offset = owner * (num_places + 1)  # so that one's last run does not touch the next one's first
+    offset = owner * (num_places + 1)  # keeps the last run of a union apart from the first run of the next
     order = np.argsort(runs.start + offset, kind='stable')
     start, end = (runs.start + offset)[order], np.maximum.accumulate((runs.start + runs.length + offset)[order])
     opens = np.append(True, start[1:] > end[:-1])

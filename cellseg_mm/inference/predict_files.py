@@ -1,4 +1,4 @@
-"""From image files to files of cells: one after another, whatever is wrong with one of them."""
+"""From image files to files of cells, one after another; a bad file does not stop the others."""
 
 import shutil
 import sys
@@ -25,17 +25,17 @@ OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview
 
 @dataclass(frozen=True)
 class FilePredictor:
-    """Predicts files into a folder: per file what :func:`export_cells` writes, ``NAME_overlay.png`` and, when all that
-    is done, ``NAME_summary.json``.
+    """Predicts files into a folder: for each file the exports of :func:`export_cells`, ``NAME_overlay.png`` and, last,
+    ``NAME_summary.json``.
 
-    What happens to the outputs of an earlier run is said at :class:`Ledger`.
+    :class:`Ledger` says what happens to the outputs of an earlier run.
 
     Args:
         detector (CellInferencer): The model.
-        out_dir (Path): The folder. In its ``.tiles`` lie the tiles of images that are not done.
+        out_dir (Path): The folder. Its ``.tiles`` holds the tiles of unfinished images.
         formats (Sequence[str]): ``'overlay'``, and those of :func:`export_cells`.
         channel_order (str): Of the files, see :func:`open_image`.
-        tiled (bool | None): Whether images go through in tiles; as they need it if None.
+        tiled (bool | None): Whether images are processed in tiles; if None, those that need it.
         tile_options (dict): See :meth:`CellInferencer.stream`.
         pixel_size (float | None): Micrometres a px; the file's own if None.
         resume (bool): Keep what an earlier run with the same settings finished, files and tiles.
@@ -51,18 +51,18 @@ class FilePredictor:
     resume: bool = False
 
     def predict(self, paths: Sequence, names: Sequence) -> tuple:
-        """Predict files; the failure of one is a line, and the others go on.
+        """Predict files; a file that fails gets one line, and the others are processed.
 
-        Several processes, as a launcher starts them, share the files. Those that go through in tiles come last, one by
-        one, and the processes share the tiles.
+        Several processes, as a launcher starts them, share the files. Files in tiles come last, one by one, and the
+        processes share the tiles.
 
         Args:
             paths (Sequence[Path]): The files.
-            names (Sequence[str]): What their results are called, see :func:`output_names`.
+            names (Sequence[str]): Names of their results, see :func:`output_names`.
 
         Returns:
-            tuple: Of each file that did not fail its summary (dict[str, dict], see :func:`summarise_counts`), and the
-            number of those that failed.
+            tuple: The summary of each file that did not fail (dict[str, dict], see :func:`summarise_counts`), and the
+            number of files that failed.
 
         Raises:
             UserError: If several processes work on a file together and it fails in one of them.
@@ -81,7 +81,7 @@ class FilePredictor:
                             continue
                         summary = self._predict_file(path, name, source, tiled=False)
                     summaries[str(path)] = summary
-                except Exception as error:  # of whatever kind, it is one file's
+                except Exception as error:  # any kind: it concerns one file
                     failed += 1
                     _say_failure(path, error)
                 progress.update()
@@ -93,7 +93,7 @@ class FilePredictor:
                     if is_main_process():
                         summaries[str(path)] = summary
                 except Exception as error:
-                    if world_size > 1:  # or the others would wait for this process for ever
+                    if world_size > 1:  # the others would wait for this process forever
                         raise UserError(f'{path}: {error}; all processes stop') from error
                     failed += 1
                     _say_failure(path, error)
@@ -110,7 +110,7 @@ class FilePredictor:
     def _finished(self, path: Path, name: str) -> dict | None:
         try:
             return self._ledger.finished(name, self._settings(path))
-        except OSError:  # of the image: what is wrong with it is said when it is opened
+        except OSError:  # of the image: opening it gives the message
             return None
 
     def _origin(self, path: Path) -> dict:
@@ -124,7 +124,7 @@ class FilePredictor:
         return dict(self._origin(path), tiled=self.tiled, pixel_size=self.pixel_size, **self.tile_options)
 
     def _predict_file(self, path: Path, name: str, source: object, tiled: bool) -> dict | None:
-        """Write all outputs of a file; its summary, and None in the processes that only helped with the tiles."""
+        """Write all outputs of a file; return its summary, or None in processes that only helped with the tiles."""
         start, tiles = time.monotonic(), self.out_dir / '.tiles' / name
         if not self.resume and is_main_process():
             shutil.rmtree(tiles, ignore_errors=True)
@@ -152,7 +152,7 @@ class FilePredictor:
         return summary
 
     def _note(self, source: object, summary: dict, tiled: bool) -> str:
-        """What was made of a file, in words."""
+        """How a file was processed, in words."""
         pixel_size = self.pixel_size or source.pixel_size
         full = not tiled and summary['cells'] >= self.detector.max_cells
         parts = [
@@ -160,20 +160,20 @@ class FilePredictor:
             f'{pixel_size:.4g} um a px' if pixel_size else '',
             source.note,
             f'in tiles, at {self.detector.scale:.2f} times its size' if tiled else '',
-            'as many as the model gives at once: --tile may find more' if full else '',
+            'as many cells as the model can find at once: --tile may find more' if full else '',
         ]
         return '; '.join(part for part in parts if part)
 
 
 def _drawn(stream: Iterable, overlay: Overlay) -> Iterator:
-    """The same stream, its cells drawn as they pass."""
+    """The same stream; its cells are drawn as they pass."""
     for cells in stream:
         overlay.add(cells)
         yield cells
 
 
 def _say_failure(path: Path, error: Exception) -> None:
-    """One line."""
+    """Print one line on a file that failed."""
     text = ' '.join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
         text = f'{path}: out of GPU memory; --tile and a smaller --tile-size need less'

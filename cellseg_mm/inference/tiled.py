@@ -31,37 +31,36 @@ def predict_tiled(
 ) -> Iterator:
     """The cells of a large image.
 
-    Each tile's cells go to a file in ``work_dir`` when they are found, and a run that was stopped goes on there.
-    Several processes, as a launcher starts them, share the tiles: all of them call this, with a folder that all of
-    them see. When the tiles are done the main process merges them. Memory does not grow with the image's height, and
-    with its width only by the cells near one row of seams.
+    Each tile's cells are written to a file in ``work_dir``, and a run that was stopped goes on from these files.
+    Several processes, as a launcher starts them, share the tiles: each calls this function, with a folder that all of
+    them see. Then the main process merges the tiles. Memory does not grow with the image's height, and with its width
+    only by the cells near one row of seams.
 
-    An image that fits into one tile is one call of the detector, and its cells are the detector's.
+    For an image that fits into one tile the detector is called once, and the result is its cells.
 
     Args:
         detector (Callable): ``list[(H, W, 3) uint8 RGB] -> list[Cells]``.
         source (object): Has ``height``, ``width`` and ``read(x, y, width, height)``, which returns a window, (H, W, 3)
             uint8 RGB.
-        work_dir (str | Path): Made if absent, and left behind; what it holds is not needed after the last cell.
-        origin (dict): What the cells depend on besides the tiling, such as the image's and the checkpoint's path, size
-            and time of change: plain JSON values. Tiles of another origin or another tiling are refused.
-        tile_size (int): Px a side at most.
-        overlap (int): Px that neighbouring tiles share. Cells below that are seen whole at least once; larger ones are
+        work_dir (str | Path): Made if absent, and left behind; nothing in it is needed after the last cell.
+        origin (dict): What the cells depend on besides the tiling, such as path, size and time of change of the image
+            and the checkpoint: plain JSON values. Tiles of another origin or tiling are refused.
+        tile_size (int): Px a side, at most.
+        overlap (int): Px that neighbouring tiles share. At least one tile shows a smaller cell whole; larger cells are
             united from pieces.
-        batch_size (int): Tiles a call of the detector.
-        skip_background (bool): Pass over tiles that show glass alone, see :func:`is_blank`.
-        alone (bool): This process does all, though there may be others, and has the result.
+        batch_size (int): Tiles in a call of the detector.
+        skip_background (bool): Skip tiles that show only glass, see :func:`is_blank`.
+        alone (bool): This process does everything, even if there are others.
 
     Returns:
-        Iterator[Cells]: Parts in the whole image's pixels; none where no cell was found, and none in processes other
-            than the main one.
+        Iterator[Cells]: Parts in the whole image's pixels, in the main process; no part without cells.
 
     Raises:
-        UserError: If the tiling is impossible, or ``work_dir`` holds tiles of something else or a broken one.
+        UserError: If the tiling is impossible, or ``work_dir`` holds tiles of another origin or a broken one.
     """
     grid = TileGrid.cover(source.height, source.width, tile_size, overlap)
     work_dir = Path(work_dir)
-    # with one tile nothing is to be gained, and the result is that of the plain path whatever the image shows
+    # with one tile this gains nothing, and the result must be that of the plain path
     skip_background = skip_background and len(grid) > 1
     rank, world_size = (0, 1) if alone else get_dist_info()
     if rank == 0:
@@ -76,7 +75,7 @@ def predict_tiled(
                 skip_background=skip_background,
             ),
         )
-    # shuffled, or a process could have the columns that hold all the tissue
+    # shuffled, because otherwise one process could get the columns with all the tissue
     share = np.sort(np.random.default_rng(0).permutation(len(grid))[rank::world_size]).tolist()
     if not alone:
         barrier()
@@ -87,19 +86,19 @@ def predict_tiled(
 
 
 def _claim(work_dir: Path, key: dict) -> None:
-    """Note in a folder what its tiles are of, or see that they are of the same."""
+    """Note the origin of a folder's tiles; refuse a folder with tiles of another origin."""
     path = work_dir / 'key.json'
     key = json.loads(json.dumps(key))
     if not path.exists():
         write_json(path, key)
         return
-    found = read_json(path, 'it says what the tiles beside it are of')
+    found = read_json(path, 'it names the origin of the tiles beside it')
     differing = [name for name in found.keys() | key.keys() if found.get(name) != key.get(name)]
     if differing:
         name = min(differing)
         raise UserError(
-            f'{work_dir}: holds tiles of another run, whose {name} is {found.get(name)!r} and not {key.get(name)!r}; '
-            'name another folder or delete it'
+            f'{work_dir}: holds tiles of another run ({name} {found.get(name)!r}, not {key.get(name)!r}); name another '
+            'folder or delete this one'
         )
 
 
@@ -112,7 +111,7 @@ def _detect(
     batch_size: int,
     skip_background: bool,
 ) -> None:
-    """Find and store the cells of this process's share of the tiles, but for those that are stored already."""
+    """Find and store the cells of this process's tiles; those stored already are skipped."""
     missing = [index for index in share if not _tile_path(work_dir, index).exists()]
     with tqdm(
         total=len(share), initial=len(share) - len(missing), desc='tiles', unit='tile', disable=not is_main_process()
@@ -139,7 +138,7 @@ def _tile_path(work_dir: Path, index: int) -> Path:
 
 
 def _write_tile(work_dir: Path, index: int, cells: Cells | None) -> None:
-    """Store a tile's cells, or with None that it was not looked at."""
+    """Store a tile's cells; None stands for a skipped tile."""
     arrays = {}
     if cells is not None:
         counts = np.bincount(cells.runs.owner, minlength=len(cells))
@@ -153,14 +152,14 @@ def _write_tile(work_dir: Path, index: int, cells: Cells | None) -> None:
 
 
 def _read_tiles(grid: TileGrid, work_dir: Path) -> Iterator:
-    """What :func:`_write_tile` stored, tile by tile."""
+    """The cells that :func:`_write_tile` stored, tile by tile."""
     for index in tqdm(range(len(grid)), desc='merging', unit='tile', delay=2):
         path = _tile_path(work_dir, index)
         try:
             with np.load(path) as file:
                 arrays = dict(file)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f'{path}: cannot be read ({error}); delete it, and it will be made anew') from error
+            raise UserError(f'{path}: cannot be read ({error}); delete it and run again') from error
         if not arrays:
             yield None
             continue

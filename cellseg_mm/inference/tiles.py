@@ -1,4 +1,4 @@
-"""Where the tiles of a large image lie, and which of them hold nothing."""
+"""The tiles of a large image, and which of them are blank."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ class TileGrid:
 
     Attributes:
         height: Of the image, in px.
-        width: Likewise.
-        overlap: Px that neighbours have in common at least.
+        width: Of the image, in px.
+        overlap: Px that neighbours share, at least.
         tile_height: Of each tile, in px.
-        tile_width: Likewise.
-        ys: (R,) int64, the tiles' first rows of pixels.
-        xs: (C,) int64, their first columns of pixels.
+        tile_width: Of each tile, in px.
+        ys: (R,) int64, first row of pixels of each row of tiles.
+        xs: (C,) int64, first column of pixels of each column of tiles.
     """
 
     height: int
@@ -35,20 +35,20 @@ class TileGrid:
 
     @classmethod
     def cover(cls, height: int, width: int, tile_size: int, overlap: int) -> 'TileGrid':
-        """As few tiles of at most ``tile_size`` px a side as cover the image, and of those the smallest.
+        """The fewest tiles of at most ``tile_size`` px a side that cover the image, as small as possible.
 
-        No tile reaches beyond the image, none is smaller than the others, and no more is looked at twice than the
-        overlap asks for: an image one pixel larger than a tile becomes two of little more than half the size.
+        All tiles lie within the image and have one size, and they share no more than the overlap needs: an image one
+        pixel larger than a tile becomes two tiles of little more than half the size.
 
         Args:
             height (int): Of the image, in px.
-            width (int): Likewise.
+            width (int): Of the image, in px.
             tile_size (int): Px.
-            overlap (int): Px that neighbours share; a cell smaller than this lies whole in one tile at least.
+            overlap (int): Px that neighbours share; at least one tile holds a smaller cell whole.
 
         Raises:
-            UserError: If the overlap is below 32 px or above a third of the tile, where a pixel would be in more than
-                four tiles, or the tile is above 32,768 px.
+            UserError: If the overlap is below 32 px or above a third of the tile (a pixel would then be in more than
+                four tiles), or the tile is above 32,768 px.
         """
         if not 32 <= overlap <= tile_size // 3 or tile_size > 2**15:
             raise UserError(
@@ -62,30 +62,30 @@ class TileGrid:
         return len(self.ys) * len(self.xs)
 
     def along(self, axis: int) -> tuple:
-        """The tiles' starts and their size along x (0) or y (1)."""
+        """Starts and size of the tiles along x (0) or y (1)."""
         return ((self.xs, self.tile_width), (self.ys, self.tile_height))[axis]
 
     def window(self, index: int) -> tuple:
-        """x, y, width and height in px of a tile; they are numbered row by row."""
+        """x, y, width and height of a tile in px; tiles are numbered row by row."""
         row, col = divmod(index, len(self.xs))
         return int(self.xs[col]), int(self.ys[row]), self.tile_width, self.tile_height
 
 
 def _cover(length: int, tile_size: int, overlap: int) -> tuple:
-    """Along one side: the tiles' starts, and their size."""
+    """Starts and size of the tiles along one side."""
     count = max(1, -(-(length - overlap) // (tile_size - overlap)))
     size = -(-(length + (count - 1) * overlap) // count)
     return np.arange(count) * (length - size) // max(count - 1, 1), size
 
 
 def is_blank(image: np.ndarray) -> bool:
-    """Whether an image shows nothing but bright, unstained background: glass.
+    """Whether an image shows only bright, unstained background: glass.
 
-    Of every fourth pixel of every fourth row it counts those whose darkest channel is below 215 of 255, and says blank
-    if there are fewer than four. Stain absorbs light in one channel at least, so a stained nucleus of 10 px across or
-    more is never overlooked, however empty the image is around it. Where the background is darker or tinted, as it is
-    in fluorescence or where a scanner fills with black, nothing is blank; that costs time and loses no cell. Cells
-    that are as bright as glass, as in phase contrast, would be overlooked: switch the test off there.
+    Among every fourth pixel of every fourth row, fewer than four must have a darkest channel below 215 of 255. Stain
+    absorbs light in at least one channel, so a stained nucleus 10 px across is never missed, however empty the image is
+    around it. Images with a darker or tinted background, such as fluorescence or the black fill of a scanner, are never
+    blank; that costs time but no cell. Cells as bright as glass, as in phase contrast, would be missed: switch the test
+    off there.
 
     Args:
         image (ndarray): (H, W, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""The metrics of a model card, put in from the work dir of its test."""
+"""The metrics of a model card, from the work dir of its test."""
 
 import json
 from pathlib import Path
@@ -12,18 +12,18 @@ from cellseg_mm.utils import UserError, markdown_table, parse_config_text
 
 from .run import Run
 
-BEGIN, END = '<!-- figures {} -->', '<!-- end -->'
+BEGIN, END = '<!-- metrics {} -->', '<!-- end -->'
 
 
 def card_metrics(name: str, run: Run) -> str:
-    """What is measured of a model that comes along: its file, its training, its metrics, as Markdown.
+    """File, training and metrics of a shipped model, as Markdown.
 
     Args:
         name (str): One of :func:`cellseg_mm.weights.shipped_models`.
-        run (Run): Of a work dir of tools/test.py alone, see :func:`read_run`.
+        run (Run): A work dir of tools/test.py alone, see :func:`read_run`.
 
     Raises:
-        UserError: If the test was of another file, or has no metrics; see :func:`cellseg_mm.weights.model_file`.
+        UserError: If another file was tested, or there are no metrics; see :func:`cellseg_mm.weights.model_file`.
     """
     path = weights.model_file(name)
     _check_tested(path, run)
@@ -52,14 +52,14 @@ def card_metrics(name: str, run: Run) -> str:
 
 def _check_tested(path: Path, run: Run) -> None:
     if run.metrics is None or run.scalars is not None:
-        raise UserError(f'{run.name}: not the work dir of a test alone; test {path} by tools/test.py --work-dir')
+        raise UserError(f'{run.name}: not the work dir of a test alone; test {path} with tools/test.py --work-dir DIR')
     tested = Path(run.config.get('load_from') or 'an unknown file')
     if not tested.is_file() or check_digest(tested) != check_digest(path):
-        raise UserError(f'{run.name}: its test was of {tested}, which is not {path}; test this file')
+        raise UserError(f'{run.name}: {tested} was tested, not {path}; test this file')
 
 
 def fill_card(text: str, key: str, content: str) -> str:
-    """A page with the block ``<!-- figures KEY --> ... <!-- end -->`` filled anew.
+    """A page in which the block ``<!-- metrics KEY --> ... <!-- end -->`` has new content.
 
     Raises:
         UserError: If the page has no such block.

@@ -10,25 +10,26 @@ from cellseg_mm.visualization.error_pictures import KIND_COLORS
 from .pictures import outline_path, photo_source
 from .run import Scored
 
-# Images of each kind.
+# Number of images of each kind.
 NUM_IMAGES = 3
 # Longer side of an image in the page, in px.
 MAX_SIDE = 1000
-# Images and outlines beyond so many characters are left out, so that a page stays below about 10 MB.
+# Images and outlines beyond this number of characters are left out, so that a page stays below about 10 MB.
 MAX_CHARACTERS = 8_000_000
 
 
 def choose_examples(runs: list) -> tuple:
     """Examples by class-agnostic PQ, mean over the runs that were tested on the same images.
 
-    Typical is what lies nearest to the median. Images that would make the page too large are left out, and so are those
-    whose file is missing.
+    Typical images lie nearest to the median. Images without a file are left out, and images that would make the page
+    too large.
 
     Args:
-        runs (list[Run]): Those without predictions are passed over.
+        runs (list[Run]): The runs; those without predictions are skipped.
 
     Returns:
-        tuple: ``worst``, ``typical`` and ``best`` to lists of :func:`draw_example`; and sentences on what is left out.
+        tuple: Lists of :func:`draw_example` by ``worst``, ``typical`` and ``best``; and sentences about what is left
+        out.
     """
     groups = {}
     for run in runs:
@@ -41,23 +42,23 @@ def choose_examples(runs: list) -> tuple:
             path = group[0].scored.images / names[index]
             source = photo_source(path, MAX_SIDE)
             if source is None:
-                notes.append(f'The {kind} images lack {path}, which cannot be read.')
+                notes.append(f'Left out of the {kind} images: {path}, which cannot be read.')
                 continue
             example = draw_example(group, index)
             cells = [cell for panel in example['panels'] for cell in panel['cells']]
             characters += len(source) + sum(len(cell['path']) + len(cell['title']) + 60 for cell in cells)
             if characters > MAX_CHARACTERS:
-                return examples, [*notes, 'Further images are left out, for the page would be too large.']
+                return examples, [*notes, 'Further images are left out, because the page would be too large.']
             examples[kind].append(dict(example, source=source))
     return examples, notes
 
 
 def rank(quality: np.ndarray, count: int = NUM_IMAGES) -> list:
-    """The worst, the best and the typical images, which lie nearest to the median; none of them twice.
+    """The worst images, the best, and the typical ones, which lie nearest to the median; each image once.
 
     Args:
-        quality (ndarray): (I,) of each image, nan if undefined.
-        count (int): Images of each kind, as far as there are so many.
+        quality (ndarray): (I,) quality of each image, nan if undefined.
+        count (int): Images of each kind, if there are enough.
 
     Returns:
         list[tuple]: ``'worst'``, ``'best'`` or ``'typical'`` in turn, and the index of the image.
@@ -81,10 +82,10 @@ def draw_example(group: list, index: int) -> dict:
         index (int): Of the image.
 
     Returns:
-        dict: ``name``, ``width`` and ``height`` of the image in px; and ``panels``, of the ground truth and of each
-        run: ``title``, ``pq``, ``counts`` (kind of :data:`KIND_COLORS` to number; both empty for the ground truth) and
-        ``cells``: ``path`` (see :func:`outline_path`), ``label``, ``kind`` and ``title``. A run's cells are what it
-        predicted, and what it missed.
+        dict: ``name``, ``width`` and ``height`` of the image in px; and ``panels`` of the ground truth and of each run:
+        ``title``, ``pq``, ``counts`` (by kind of :data:`KIND_COLORS`; both empty for the ground truth) and ``cells``,
+        each with ``path`` (see :func:`outline_path`), ``label``, ``kind`` and ``title``. A run's cells are the
+        predicted and the missed ones.
     """
     panels = []
     for run in group:
@@ -107,7 +108,7 @@ def draw_example(group: list, index: int) -> dict:
 
 
 def _outlines(scored: Scored, index: int) -> tuple:
-    """Ground truth and predictions above the operating threshold, a dict a cell."""
+    """Ground truth and predictions above the score threshold, a dict for each cell."""
     classes = scored.errors['classes']
     scene = scored.scenes[index].above(scored.errors['score_thr'])
     gt_codes, codes = scene_codes(*scored.parts[index])
@@ -118,6 +119,6 @@ def _outlines(scored: Scored, index: int) -> tuple:
         return dict(path=outline_path(code), label=label, name=classes[label], kind=kind, title=', '.join(details))
 
     actual = [outline(*cell) for cell in zip(gt_codes, scene.gt_labels.tolist(), gt_kinds, strict=True)]
-    codes = codes[: len(kinds)]  # scores fall
+    codes = codes[: len(kinds)]  # in descending order of scores
     found = [outline(*cell) for cell in zip(codes, scene.labels.tolist(), kinds, scene.scores.tolist(), strict=True)]
     return actual, found

@@ -1,4 +1,4 @@
-"""One HTML page on runs: sections from what the work dirs hold, and the template that shows them."""
+"""The HTML page about runs: its sections, from the content of work dirs, for the template page.html."""
 
 import itertools
 from datetime import datetime
@@ -23,24 +23,24 @@ from .pictures import plot_sources
 from .run import Ablation, Run, is_ablation, read_ablation, read_run
 
 CONFIGS = PROJECT_ROOT / 'configs'
-# Name and meaning of the metrics that are shown first.
+# Name and meaning of the main metrics.
 MEANINGS = dict(
     segm_AP50_max1000=('AP50 of masks', 'average precision at IoU 0.5'),
     segm_mAP_max1000=('mAP of masks', 'average precision, mean over IoU 0.5 to 0.95'),
     PQ=('PQ', 'panoptic quality regardless of class, mean over the images'),
     segm_AP50_max100=('AP50, at most 100', "with COCO's cap of 100 detections an image and class"),
-    segm_mAP_max100=('mAP, at most 100', 'likewise'),
+    segm_mAP_max100=('mAP, at most 100', "with COCO's cap of 100 detections an image and class"),
     mPQ=('mPQ', 'panoptic quality of each class over all images, mean over the classes'),
     AJI=('AJI', 'aggregated Jaccard index regardless of class, mean over the images'),
     Dice=('Dice', 'cells against background, mean over the images'),
     F1_detection=('F1 of detection', 'cells found, by the distance of centroids'),
 )
-# Of the table of an ablation's costs.
+# Titles in the table of an ablation's costs.
 COST_NAMES = dict(zip(COSTS, ('parameters', 'checkpoint MiB', 's an epoch', 'peak memory MiB'), strict=True))
 
 
 def build_page(work_dirs: list) -> str:
-    """The page of work dirs of tools/train.py, tools/test.py and tools/ablate.py: of one run, or comparing several.
+    """The page about work dirs of tools/train.py, tools/test.py and tools/ablate.py: one run, or several compared.
 
     Args:
         work_dirs (list[Path]): In the order of the page, each once.
@@ -121,7 +121,7 @@ def metric_rows(runs: list) -> list:
 
 
 def all_metrics(runs: list) -> list:
-    """All metrics of the tests, unrounded: (name, a value a tested run or None)."""
+    """All metrics of the tests, unrounded: (name, values), with None for a run that lacks the metric."""
     names = list(dict.fromkeys(name for run in _tested(runs) for name in run.metrics))
     return [(name, [run.metrics.get(name) for run in _tested(runs)]) for name in names]
 
@@ -142,12 +142,12 @@ def curves_section(runs: list) -> dict | None:
 
 
 def class_rows(runs: list) -> tuple:
-    """The main metrics by class, the runs beneath one another.
+    """The main metrics by class, with a row for each run.
 
     Returns:
-        tuple: Titles of the metrics; and of each class, and of their mean, ``name``, ``label`` (None of the mean) and
-        ``rows``: of each run ``run``, ``cells`` of the test images, ``interval`` of the first metric (both None if
-        unknown), and ``values``.
+        tuple: Titles of the metrics; and for each class and for their mean ``name``, ``label`` (None for the mean) and
+        ``rows``, each with ``run``, ``cells`` of the test images, ``interval`` of the first metric (both None if
+        unknown) and ``values``.
     """
     titles, groups = [], {}
     for run in _tested(runs):
@@ -165,7 +165,7 @@ def class_rows(runs: list) -> tuple:
 
 
 def error_section(run: Run) -> dict:
-    """The confusion matrix with the shares of its rows, counts by class and image, and curves; of a scored run."""
+    """Confusion matrix with the shares of its rows, counts by class and image, and curves of a scored run."""
     report = run.scored.errors
     matrix = np.array(report['confusion_matrix'])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -187,14 +187,14 @@ def error_section(run: Run) -> dict:
 
 
 def ablation_section(ablation: Ablation) -> dict:
-    """The table of an ablation and its picture."""
+    """The table of an ablation and its plot."""
     names = ', '.join(row['row'] for row in ablation.rows)
-    picture = plot_sources(lambda: plot_ablation(ablation.rows, ablation.runs, COMPARED))
+    plot = plot_sources(lambda: plot_ablation(ablation.rows, ablation.runs, COMPARED))
     alt = f'{", ".join(COMPARED)} of {names}, each seed, and the differences to the row above; numbers in the tables.'
     return dict(
         rows=ablation.rows,
         runs=[run for found in ablation.runs.values() for run in found],
-        picture=dict(picture, alt=alt),
+        plot=dict(plot, alt=alt),
         metrics=METRICS,
         compared=COMPARED,
         costs=COST_NAMES,
@@ -202,12 +202,12 @@ def ablation_section(ablation: Ablation) -> dict:
 
 
 def config_differences(runs: list) -> list:
-    """In which keys each config differs from the one above, or that of a single run from the config file it came from.
+    """The keys in which each config differs from the one above; for a single run, from the config file of its name.
 
-    That is the one of its name; of several in different folders, the one that it differs least from.
+    If several folders have a config of this name, the one with the fewest differences counts.
 
     Returns:
-        list[dict]: ``title``, and ``rows`` of (key, old value, new value), as texts. Where a run is, is no difference.
+        list[dict]: ``title``, and ``rows`` of (key, old value, new value) as texts. The work dir does not count.
     """
     configs = [(run.name, run.config) for run in runs if run.config]
     if len(runs) == 1 and configs:

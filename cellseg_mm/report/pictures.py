@@ -1,4 +1,4 @@
-"""Pictures that a page holds in itself: figures and photographs as data URIs, outlines of cells as SVG paths."""
+"""Pictures within a page: plots and photographs as data URIs, outlines of cells as SVG paths."""
 
 import base64
 import io
@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 
 from cellseg_mm.structures import decode_window
 
-# The names of classes and runs hold no mathematics.
+# Names of classes and runs are not mathematics.
 PLAIN = {'text.parse_math': False, 'savefig.transparent': True, 'legend.framealpha': 0, 'svg.hashsalt': 'report'}
-# Colours of text, lesser text and lines in the page's style sheet, where the picture lies on the page's own ground.
+# Colours of text, lesser text and lines, as in the page's style sheet; plots have the page's background.
 THEMES = dict(light=('#1d1b26', '#5f5b70', '#b9b5c6'), dark=('#eceaf3', '#a8a4b8', '#5a566b'))
-# Photographs of tissue; at this quality losses do not show.
+# Losses in photographs of tissue do not show at this quality.
 JPEG_QUALITY = 88
 
 
 def plot_sources(draw: Callable[[], Figure]) -> dict:
-    """A matplotlib figure as SVG data URIs, ``light`` and ``dark``; ``draw`` is called for each."""
+    """A plot as SVG data URIs, ``light`` and ``dark``; ``draw`` is called once for each."""
     sources = {}
     for theme, (text, lesser, line) in THEMES.items():
         base = style.library['dark_background'] if theme == 'dark' else {}
@@ -34,7 +34,7 @@ def plot_sources(draw: Callable[[], Figure]) -> dict:
 
 
 def photo_source(path: Path, max_side: int) -> str | None:
-    """An image file as JPEG data URI, its longer side no more than ``max_side`` px; None if it cannot be read."""
+    """An image file as JPEG data URI, at most ``max_side`` px on its longer side; None if it cannot be read."""
     image = cv2.imread(str(path))
     if image is None:
         return None

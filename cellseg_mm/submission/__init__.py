@@ -1,5 +1,5 @@
-"""The task's submission: a zip with ``test-results.json``, COCO results of all test images. Here it is written, checked
-and scored.
+"""The submission of the course task: a zip with ``test-results.json``, the COCO results of all test images, written,
+checked and scored.
 
 ``test_image_name_to_ids.json`` lists the test images: file_name, id, height and width of each.
 """

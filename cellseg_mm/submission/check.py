@@ -1,30 +1,31 @@
-"""All that is wrong with a submission."""
+"""Everything that is wrong with a submission."""
 
 import reprlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from mmdet.structures.bbox import bbox_overlaps
 from tqdm import tqdm
 
 from cellseg_mm.evaluation.coco_results import is_box, is_number
 from cellseg_mm.structures import decode_runs
 
 from .findings import Findings, kind_of
-from .mask_boxes import aligned_iou, mask_boxes
 from .zip_file import read_zip
 
-# px by which a box may pass the border: some count the last pixel in, and floats are rounded.
+# px by which a box may pass the border: some count the last pixel, and floats are rounded.
 BORDER = 1
 
 
 class Report(NamedTuple):
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         results: The detections, as far as the file could be read.
-        problems: Lines that say what is wrong where, and what is expected; none for a good file.
-        warnings: Likewise, of what is legal but odd in a good file.
+        problems: Lines that say what is wrong where, and what is expected; empty for a good file.
+        warnings: Such lines about what is legal but odd in a good file.
     """
 
     results: list
@@ -33,16 +34,16 @@ class Report(NamedTuple):
 
 
 def check_submission(path: Path, images: list, num_classes: int, allow_empty: bool = False) -> Report:
-    """All that is wrong with a submission.
+    """Check a submission for everything that is wrong with it.
 
     Args:
         path (Path): The zip.
         images (list[dict]): See :func:`read_image_list`.
-        num_classes (int): Categories are 1 to this.
+        num_classes (int): Categories are 1 to this number.
         allow_empty (bool): Whether images may have no detection.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If the file does not exist.
     """
     findings = Findings()
     results = read_zip(Path(path), findings)
@@ -61,7 +62,7 @@ def _check_results(results: list, images: list, num_classes: int, allow_empty: b
         bbox=_wrong_box,
         segmentation=_wrong_segmentation,
     )
-    decodable = {number: [] for number in by_id}  # of each image, (index, entry) where the code can be looked at
+    decodable = {number: [] for number in by_id}  # by image, (index, entry) of codes of the right form
     named = set()
     for index, entry in enumerate(results):
         if not isinstance(entry, dict):
@@ -86,7 +87,7 @@ def _check_results(results: list, images: list, num_classes: int, allow_empty: b
         if number not in named and not allow_empty:
             findings.add(
                 'images without a detection',
-                f'image {number} ({image["file_name"]}): has no detection; if it may hold no cell, use --allow-empty',
+                f'image {number} ({image["file_name"]}): no detection; if it may hold no cell, use --allow-empty',
             )
     _check_boxes(boxed, findings)
 
@@ -95,12 +96,12 @@ def _where(index: int, entry: dict) -> str:
     return f'entry {index}, image {reprlib.repr(entry.get("image_id"))}'
 
 
-# The checks of single values return the kind of problem and what to say of the value, or None for a good one.
+# The checks of single values return the kind of problem and a message about the value, or None for a good value.
 
 
 def _wrong_image_id(value: object, by_id: dict) -> tuple | None:
     if type(value) is not int:
-        return 'image_id that is no whole number', f'is a JSON {kind_of(value)}, expected a whole number'
+        return 'image_id that is not a whole number', f'is a JSON {kind_of(value)}, expected a whole number'
     if value not in by_id:
         return 'image_id that is not listed', f'is not listed, expected one of {min(by_id)} to {max(by_id)}'
     return None
@@ -141,7 +142,7 @@ def _wrong_segmentation(value: object, image: dict | None) -> tuple | None:
     if isinstance(counts, list):
         return 'uncompressed counts', 'has counts as a list, expected a text: compress by pycocotools.mask.frPyObjects'
     if not isinstance(counts, str):
-        return 'counts that are no text', f'has counts as a JSON {kind_of(counts)}, expected a text'
+        return 'counts that are not text', f'has counts as a JSON {kind_of(counts)}, expected a text'
     if image is None:
         return None
     expected = [image['height'], image['width']]
@@ -156,7 +157,7 @@ def _check_masks(entries: list, image: dict, findings: Findings) -> list:
     """Decode the masks of an image, given as (index, entry).
 
     Returns:
-        list[tuple]: (index, entry, [x1, y1, x2, y2) of the mask) of those that have a pixel.
+        list[tuple]: (index, entry, [x1, y1, x2, y2) of the mask) of the masks that have a pixel.
     """
     codes = [entry['segmentation'] for _, entry in entries]
     broken = _broken_codes(codes)
@@ -166,7 +167,7 @@ def _check_masks(entries: list, image: dict, findings: Findings) -> list:
             'broken run-length codes', f'{_where(*entries[place])}: segmentation does not decode: {reason}{hint}'
         )
     kept = [place for place in range(len(codes)) if place not in broken]
-    boxes = mask_boxes(decode_runs([codes[place] for place in kept]), len(kept), image['height'])
+    boxes = decode_runs([codes[place] for place in kept]).boxes(len(kept), image['height'])
     boxed = []
     for place, box in zip(kept, boxes.tolist(), strict=True):
         if any(box):
@@ -177,13 +178,13 @@ def _check_masks(entries: list, image: dict, findings: Findings) -> list:
 
 
 def _check_boxes(boxed: list, findings: Findings) -> None:
-    """Hold boxes against those of the masks, given as (index, entry, [x1, y1, x2, y2])."""
+    """Compare boxes with those of the masks, given as (index, entry, [x1, y1, x2, y2])."""
     boxed = [row for row in boxed if 'bbox' in row[1] and not _wrong_box(row[1]['bbox'], None)]
     boxes = np.array([entry['bbox'] for _, entry, _ in boxed], np.float64).reshape(-1, 4)
     boxes_of_masks = np.array([box for _, _, box in boxed], np.float64).reshape(-1, 4)
-    iou = aligned_iou(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), boxes_of_masks)
-    iou_as_corners = aligned_iou(boxes, boxes_of_masks)
-    # judged over the whole file: near the image's origin the two forms differ little, and a poor mask may fit either
+    iou = _aligned_iou(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), boxes_of_masks)
+    iou_as_corners = _aligned_iou(boxes, boxes_of_masks)
+    # decided over the whole file: near the image's origin the two forms differ little, and a poor mask may fit either
     fits, fits_as_corners = (iou > 0.5) & (iou_as_corners < 0.5), (iou < 0.5) & (iou_as_corners > 0.5)
     if fits_as_corners.sum() > fits.sum():
         index, entry, _ = boxed[np.argmax(fits_as_corners)]
@@ -202,8 +203,14 @@ def _check_boxes(boxed: list, findings: Findings) -> None:
         )
 
 
+def _aligned_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,) IoU of pairs of (N, 4) boxes [x1, y1, x2, y2)."""
+    tensors = (torch.as_tensor(values, dtype=torch.float64) for values in (boxes, others))
+    return bbox_overlaps(*tensors, is_aligned=True).numpy()
+
+
 def _broken_codes(codes: list) -> dict:
-    """The reason of each code that does not decode, by its place: parts are decoded until the broken ones are alone."""
+    """By index, the reason why a code does not decode. Parts are decoded until the broken codes are alone."""
     try:
         decode_runs(codes)
         return {}
@@ -219,12 +226,10 @@ def _broken_codes(codes: list) -> dict:
 
 
 def _repeated(results: list) -> list:
-    """Lines on detections that repeat another."""
+    """Lines about detections that repeat another."""
     findings, first = Findings(), {}
     for index, entry in enumerate(results):
         key = entry['image_id'], entry['category_id'], entry['segmentation']['counts']
         if first.setdefault(key, index) != index:
-            findings.add(
-                'repeated detections', f'{_where(index, entry)}: has the class and the mask of entry {first[key]}'
-            )
+            findings.add('repeated detections', f'{_where(index, entry)}: same class and mask as entry {first[key]}')
     return findings.shown()

@@ -1,11 +1,11 @@
 from collections import defaultdict
 
-# Of each kind of problem.
+# Lines shown of each kind of problem.
 MAX_LINES = 3
 
 
 class Findings:
-    """Lines by kind, of which the first few are shown."""
+    """Lines by kind; the first few of each kind are shown."""
 
     def __init__(self) -> None:
         self._lines = defaultdict(list)

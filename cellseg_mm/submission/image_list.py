@@ -14,18 +14,18 @@ def read_image_list(path: Path) -> list:
     Raises:
         UserError: If it is missing or not such a list.
     """
-    content = read_json(path, 'the task gives it as test_image_name_to_ids.json')
+    content = read_json(path, 'the course task provides test_image_name_to_ids.json')
     if not isinstance(content, list):
-        raise UserError(f'{path}: is no list of test images')
+        raise UserError(f'{path}: not a list of test images')
     check_image_entries(content, path)
     return content
 
 
 def check_image_entries(images: list, path: Path) -> None:
-    """Make sure that images have file_name, id, height and width, and ids of their own.
+    """Make sure that all images have file_name, id, height and width, and different ids.
 
     Raises:
-        UserError: Naming the first that has not, or if there is none.
+        UserError: If the list is empty, or an image lacks one of these; the first one is named.
     """
     if not images:
         raise UserError(f'{path}: lists no image')
@@ -38,4 +38,4 @@ def check_image_entries(images: list, path: Path) -> None:
             )
     number, count = Counter(image['id'] for image in images).most_common(1)[0]
     if count > 1:
-        raise UserError(f'{path}: {count} images have the id {number}; each needs an id of its own')
+        raise UserError(f'{path}: {count} images have the id {number}; ids must differ')

@@ -4,15 +4,15 @@ from cellseg_mm.evaluation import average_precision
 
 
 def score_results(results: list, ground_truth: dict) -> tuple:
-    """Mask average precision with no cap on detections, and what a cap of 100 an image and class makes of it.
+    """Average precision of masks, without a cap on detections and with a cap of 100 for each image and class.
 
     Args:
-        results (list[dict]): Of a submission without problems.
+        results (list[dict]): Results of a submission without problems.
         ground_truth (dict): COCO content.
 
     Returns:
-        tuple: Rows (name, AP50, AP50 capped, mAP, mAP capped) of all classes and each class, nan without ground truth;
-        and the largest number of detections of an image and class.
+        tuple: Rows (name, AP50, AP50 capped, mAP, mAP capped) of all classes and of each class, nan without ground
+        truth; and the largest number of detections of one class in an image.
     """
     counts = Counter((entry['image_id'], entry['category_id']) for entry in results)
     largest = max(counts.values(), default=0)

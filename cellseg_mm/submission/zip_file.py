@@ -1,4 +1,4 @@
-"""The zip, written and read."""
+"""Writing and reading the zip."""
 
 import json
 import reprlib
@@ -13,16 +13,16 @@ from cellseg_mm.utils import UserError, write_atomically
 from .findings import MAX_LINES, Findings, kind_of
 
 MEMBER = 'test-results.json'
-# A thousand detections in each of 100 images take some 30 MB; a few kB of zip can claim to hold terabytes.
+# A thousand detections in each of 100 images take about 30 MB; a few kB of zip can claim to hold terabytes.
 MAX_BYTES = 2**30
 
 
 def write_submission(path: Path, results: list) -> int:
-    """Write the zip, without detections that have no pixel or a box without an area: they can match nothing.
+    """Write the zip, without detections that have no pixel or a box without an area, because they match nothing.
 
     Args:
         path (Path): The zip.
-        results (list[dict]): See :func:`encode_predictions`; codes are whole.
+        results (list[dict]): See :func:`encode_predictions`, with valid codes.
 
     Returns:
         int: Number of detections left out.
@@ -36,7 +36,7 @@ def write_submission(path: Path, results: list) -> int:
 
 
 def read_zip(path: Path, findings: Findings) -> list | None:
-    """The list in the zip; None where it cannot be read."""
+    """The list in the zip; None if it cannot be read."""
     if not path.is_file():
         raise UserError(f'{path}: no such file')
     text = _read_member(path, findings)
@@ -46,18 +46,18 @@ def read_zip(path: Path, findings: Findings) -> list | None:
     try:
         content = json.loads(text, parse_constant=lambda name: constants.append(name) or float(name))
     except (ValueError, RecursionError) as error:
-        findings.add('broken JSON', f'{MEMBER}: broken JSON ({error}); write it by a JSON library')
+        findings.add('broken JSON', f'{MEMBER}: broken JSON ({error}); write it with a JSON library')
         return None
     if constants:
         findings.add(
-            'no JSON number',
-            f'{MEMBER}: holds {len(constants):,} times {" or ".join(sorted(set(constants)))}, which JSON has no number '
-            'for; leave such detections out',
+            'not a JSON number',
+            f'{MEMBER}: holds {" or ".join(sorted(set(constants)))} {len(constants):,} times, which JSON does not '
+            'allow; leave such detections out',
         )
     if not isinstance(content, list):
         hint = f' with {reprlib.repr(sorted(content))}' if isinstance(content, dict) else ''
         findings.add(
-            'no list',
+            'not a list',
             f'{MEMBER}: is a JSON {kind_of(content)}{hint}, expected one flat list of detections [{{...}}, ...]',
         )
         return None
@@ -65,20 +65,20 @@ def read_zip(path: Path, findings: Findings) -> list | None:
 
 
 def _read_member(path: Path, findings: Findings) -> bytes | None:
-    """The bytes of ``test-results.json``; None where they cannot be read."""
+    """The bytes of ``test-results.json``; None if they cannot be read."""
     if not zipfile.is_zipfile(path):
         with open(path, 'rb') as file:
             start = file.read(16)
         if start.startswith(b'PK'):
-            findings.add('damaged zip', f'{path}: the zip is cut off, its table of contents is missing; copy it again')
+            findings.add('damaged zip', f'{path}: the zip is cut off (no table of contents); copy it again')
         else:
-            findings.add('no zip', f'{path}: is no zip file, it starts with {start!r}; put {MEMBER} into a zip')
+            findings.add('not a zip', f'{path}: not a zip file (it starts with {start!r}); put {MEMBER} into a zip')
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if MEMBER not in names:
-                findings.add('no member', f'{path}: no {MEMBER} at its top; it holds {_listed(names)}')
+                findings.add('no member', f'{path}: no {MEMBER} at the top level; the zip holds {_listed(names)}')
                 return None
             size = archive.getinfo(MEMBER).file_size
             if size > MAX_BYTES:
@@ -88,7 +88,7 @@ def _read_member(path: Path, findings: Findings) -> bytes | None:
                 )
                 return None
             with archive.open(MEMBER) as member:
-                return member.read(size)  # not all there is: the table of contents may understate it
+                return member.read(size)  # not more: the table of contents may understate the size
     except Exception as error:  # a damaged zip raises many kinds
         findings.add('damaged zip', f'{path}: the zip is damaged ({error}); write or copy it again')
         return None

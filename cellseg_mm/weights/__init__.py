@@ -1,4 +1,4 @@
-"""Trained models that come along, each a file beside this one. docs/models.md has their cards.
+"""The shipped models, each a file beside this one. docs/models.md has their cards.
 
 To add one, write its file by ``tools/export.py CHECKPOINT --half --out cellseg_mm/weights/NAME.safetensors``, and put
 the SHA-256 that it prints into :data:`MODELS`.
@@ -19,7 +19,7 @@ DEFAULT = 'consep-lite0'
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """A model that comes along.
+    """A shipped model.
 
     Attributes:
         notice: What it was trained on and what it may be used for, in one line.
@@ -50,7 +50,7 @@ def shipped_models() -> list:
 
 
 def model_file(name: str) -> Path:
-    """The file of a model that comes along, after its SHA-256 was compared.
+    """The file of a shipped model, after its SHA-256 was compared.
 
     Args:
         name (str): One of :func:`shipped_models`.
@@ -60,29 +60,36 @@ def model_file(name: str) -> Path:
     """
     names = shipped_models()
     if name not in names:
-        state = 'this model is not part of this version yet' if name in MODELS else 'no model of this name comes along'
+        state = 'this model is not part of this version yet' if name in MODELS else 'no shipped model has this name'
         choice = f'choose from {", ".join(names)}, or give' if names else 'give'
         raise UserError(f'{name}: {state}; {choice} a checkpoint, which ends in {" or ".join(CHECKPOINTS)}')
     path = FOLDER / f'{name}.safetensors'
     if not path.is_file():
         raise UserError(f'{path}: missing from the installed package; install cellseg_mm anew')
     if check_digest(path) != MODELS[name].digest:
-        raise UserError(f'{path}: changed since it was shipped (its SHA-256 is another one); install cellseg_mm anew')
+        raise UserError(f'{path}: changed since it was shipped (another SHA-256); install cellseg_mm anew')
     return path
 
 
+def is_model_name(checkpoint: str) -> bool:
+    """Whether a checkpoint is named as a shipped model is: not a path, without an ending of :data:`CHECKPOINTS`, and
+    nothing of that name is there."""
+    path = Path(checkpoint).expanduser()
+    return not checkpoint.endswith(CHECKPOINTS) and path.name == checkpoint and not path.exists()
+
+
 def find_checkpoint(checkpoint: str | Path | None = None) -> str:
-    """The file to load: a checkpoint, or a model that comes along, of which the main process then prints the notice.
+    """The file to load: a checkpoint, or that of a shipped model, whose notice the main process then prints.
 
     Args:
-        checkpoint (str | Path | None): A file, which exists or has an ending of :data:`CHECKPOINTS`; else the name of a
-            model; the default model if None.
+        checkpoint (str | Path | None): A file, or the name of a model, see :func:`is_model_name`; the default model if
+            None.
 
     Raises:
         UserError: See :func:`model_file`.
     """
     name = DEFAULT if checkpoint is None else str(checkpoint)
-    if name.endswith(CHECKPOINTS) or Path(name).expanduser().is_file():
+    if not is_model_name(name):
         return name
     path = model_file(name)
     if is_main_process():

@@ -250,9 +250,9 @@ def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_pa
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(score_thr=1.5), 'a score threshold of 1.5: scores go from 0 to 1'),
-        (dict(channel_order='brg'), "a channel order of 'brg': choose from auto, rgb, bgr"),
-        (dict(scale=0), 'a scale of 0: 0.01 to 100 is possible'),
+        (dict(score_thr=1.5), 'invalid score threshold 1.5: scores go from 0 to 1'),
+        (dict(channel_order='brg'), "invalid channel order 'brg': choose from auto, rgb, bgr"),
+        (dict(scale=0), 'invalid scale 0: it must be from 0.01 to 100'),
         (dict(device='cuda:99'), 'device cuda:99: cannot be used'),
         (dict(device='nonsense'), 'device nonsense: cannot be used'),
         (dict(config='absent.py'), 'absent.py: no such config file'),
@@ -267,7 +267,7 @@ def test_mistakes_are_told_in_one_line(tiny_checkpoint, options, message):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (('max_per_img=', 'max_cells='), 'is no config of this project'),
+        (('max_per_img=', 'max_cells='), 'not a config of this project'),
         (("type='CBAMResNet'", "type='Unknown'"), 'its model cannot be built'),
         (('base_channels=8', 'base_channels=4'), 'is not of the model in its own config'),
         (('model = dict(', 'models = dict('), 'carries no config of tools/train.py'),

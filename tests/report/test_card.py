@@ -1,4 +1,4 @@
-"""A model card's metrics: those of the test of the file that comes along, and of no other."""
+"""A model card's metrics: those of the test of the shipped file, and of no other."""
 
 import dataclasses
 
@@ -34,12 +34,12 @@ def write_test_of(folder, prepared, checkpoint):
 
 def test_the_card_has_the_metrics_of_its_test(shipped, prepared, run_here, tmp_path):
     folder, page = write_test_of(tmp_path / 'test', prepared, shipped), tmp_path / 'models.md'
-    page.write_text(f'above\n<!-- figures {NAME} -->\nold\n<!-- end -->\nbelow <!-- end -->\n')
+    page.write_text(f'above\n<!-- metrics {NAME} -->\nold\n<!-- end -->\nbelow <!-- end -->\n')
     for _ in range(2):  # filled anew, nothing is left of what was there
         status, _, errors = run_here('model_card', NAME, folder, '--page', page)
         assert status == 0, errors
     text = page.read_text()
-    assert text.startswith(f'above\n<!-- figures {NAME} -->\n`{NAME}.safetensors`: ') and 'old' not in text
+    assert text.startswith(f'above\n<!-- metrics {NAME} -->\n`{NAME}.safetensors`: ') and 'old' not in text
     assert text.endswith('<!-- end -->\nbelow <!-- end -->\n') and text.count('SHA-256') == 1
     assert weights.MODELS[NAME].digest in text and f'At score {SCORE_THR:.2f}' in text
     metrics, run = read_json(folder / 'test_metrics.json'), read_run(folder, 'x')
@@ -55,8 +55,8 @@ def test_the_test_of_another_file_is_refused(shipped, tiny_checkpoint, prepared,
     gone = write_test_of(tmp_path / 'gone', prepared, tmp_path / 'gone.pth')
     both = write_test_of(write_training(tmp_path / 'both', prepared), prepared, shipped)
     for folder, message in (
-        (other, f'its test was of {tiny_checkpoint}, which is not'),
-        (gone, 'which is not'),
+        (other, f'{tiny_checkpoint} was tested, not'),
+        (gone, 'was tested, not'),
         (both, 'not the work dir of a test alone'),
     ):
         status, _, errors = run_here('model_card', NAME, folder, '--page', ROOT / 'docs/models.md')
@@ -66,6 +66,6 @@ def test_the_test_of_another_file_is_refused(shipped, tiny_checkpoint, prepared,
 def test_the_page_has_a_block_for_each_test():
     text = (ROOT / 'docs/models.md').read_text('utf-8')
     for key in ('consep-lite0', 'nuclei-lite0', 'nuclei-lite0/consep'):
-        assert f'<!-- figures {key} -->\nNEW\n<!-- end -->' in fill_card(text, key, 'NEW')
-    with pytest.raises(UserError, match='no block <!-- figures x -->'):
+        assert f'<!-- metrics {key} -->\nNEW\n<!-- end -->' in fill_card(text, key, 'NEW')
+    with pytest.raises(UserError, match='no block <!-- metrics x -->'):
         fill_card(text, 'x', '')

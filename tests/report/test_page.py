@@ -175,7 +175,7 @@ def test_only_tested_without_predictions(prepared, tmp_path):
     run = write_test(tmp_path / 'run', prepared)
     (run / 'predictions.json').unlink()
     page = Page(build_page([run]))
-    assert 'No log of a training' in page.text and 'No predictions.json beside test_metrics.json' in page.text
+    assert 'No training log' in page.text and 'No predictions.json beside test_metrics.json' in page.text
     assert page.commands()[0].endswith(f'--out {run}/predictions.json')
     assert len(page.table('All metrics')) == 1 + len(read_json(run / 'test_metrics.json'))
     assert not page.pictures() and '95 %' not in page.text
@@ -251,7 +251,7 @@ def test_an_ablation(prepared, tmp_path):
     (out / 'ablation.json').unlink()  # before the first run is finished
     page = Page(build_page([out]))
     assert page.table('All metrics')[0] == ['metric', 'cbam, seed 0', 'plain, seed 0']
-    assert 'cbam, seed 1: It was not tested' in page.text
+    assert 'cbam, seed 1: The run was not tested' in page.text
 
 
 def test_an_ablation_of_which_some_runs_have_no_log(prepared, tmp_path):
@@ -264,13 +264,13 @@ def test_an_ablation_of_which_some_runs_have_no_log(prepared, tmp_path):
     for path in (folder / 'seed_0', folder.with_name('plain-0123456789ab') / 'seed_0'):
         shutil.rmtree(path)
     page = Page(build_page([out]))
-    assert 'cbam, seed 0 has no log here' in page.text and 'plain, seed 0 has no log here' in page.text
-    assert 'training loss' in page.root.findall('.//img')[-1].get('alt') and 'seed 1 has no log' not in page.text
+    assert 'no log of cbam, seed 0 here' in page.text and 'no log of plain, seed 0 here' in page.text
+    assert 'training loss' in page.root.findall('.//img')[-1].get('alt') and 'seed 1 here' not in page.text
     assert [row[0] for row in page.table('Metrics of the rows')[1:]] == ['plain', 'cbam']
     shutil.rmtree(folder)
     page = Page(build_page([out]))
-    assert page.table('Differences to the row above') and 'What follows' not in page.text
-    assert 'cbam, seed 1 has no log here' in page.text
+    assert page.table('Differences to the row above') and 'The sections below' not in page.text
+    assert 'no log of cbam, seed 1 here' in page.text
 
 
 def test_an_ablation_of_undefined_metrics(prepared, tmp_path):
@@ -299,21 +299,21 @@ def test_a_page_has_its_limits(run, monkeypatch):
 
 def test_mistakes(prepared, tmp_path):
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError, match='neither the log of a training nor test_metrics'):
+    with pytest.raises(UserError, match='no training log and no test_metrics'):
         build_page([tmp_path / 'empty'])
     (tmp_path / 'ablation/runs').mkdir(parents=True)
-    with pytest.raises(UserError, match='no run of the ablation has a log yet'):
+    with pytest.raises(UserError, match='no run of this ablation has a log yet'):
         build_page([tmp_path / 'ablation'])
     run = write_training(tmp_path / 'run', prepared)
     for content, message in (
         ('{', 'is not valid JSON'),
-        ('[]', 'holds no metrics'),
-        ('{"cells/PQ": 1}', 'has no segm_AP50'),
+        ('[]', 'not a table of metrics'),
+        ('{"cells/PQ": 1}', 'segm_AP50.* is missing'),
     ):
         (run / 'test_metrics.json').write_text(content)
         with pytest.raises(UserError, match=message):
             build_page([run])
     (run / 'test_metrics.json').unlink()
     (run / '20260101_000000/vis_data/config.py').write_text('import os')
-    with pytest.raises(UserError, match='is no config that'):
+    with pytest.raises(UserError, match='not a config written by'):
         build_page([run])

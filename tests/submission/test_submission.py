@@ -22,7 +22,6 @@ from cellseg_mm.submission import (
     write_submission,
     write_test_set,
 )
-from cellseg_mm.submission.mask_boxes import mask_boxes
 from cellseg_mm.submission.zip_file import MAX_BYTES, MEMBER
 from cellseg_mm.utils import UserError
 
@@ -114,7 +113,7 @@ def row_by_row(results):
 
 
 WRONG_ENTRIES = {
-    'an entry that is no object': (
+    'an entry that is not an object': (
         lambda results: results.append([1]),
         r'entry 10: is a JSON list, expected an object',
     ),
@@ -123,7 +122,7 @@ WRONG_ENTRIES = {
     'unknown image': (with_key('image_id', 7), r'entry 6, image 7: image_id is not listed, expected one of 1 to 2'),
     'image as text': (with_key('image_id', '2'), r"entry 6, image '2': image_id is a JSON text, expected a whole"),
     'image as float': (with_key('image_id', 2.0), r'entry 6, image 2.0: image_id is a JSON number, expected a whole'),
-    'image left out': (without_image_2, r'image 2 \(b\.tif\): has no detection.*--allow-empty'),
+    'image left out': (without_image_2, r'image 2 \(b\.tif\): no detection.*--allow-empty'),
     'class from 0 on': (with_key('category_id', 0), r'category_id is 0, expected a whole number from 1 to 4'),
     'class 5 of 4': (with_key('category_id', 5), r'category_id is 5, expected'),
     'class as boolean': (with_key('category_id', True), r'category_id is True, expected'),
@@ -162,7 +161,7 @@ WRONG_ENTRIES = {
     'empty mask': (with_code(counts=encode(np.zeros((33, 86)))['counts']), r'segmentation has no pixel'),
 }
 
-OF_THE_WHOLE_FILE = ('an entry that is no object', 'image left out', 'corners')
+OF_THE_WHOLE_FILE = ('an entry that is not an object', 'image left out', 'corners')
 
 
 @pytest.mark.parametrize('name', WRONG_ENTRIES)
@@ -238,21 +237,27 @@ def with_text(change):
 
 
 WRONG_FILES = {
-    'no zip': (not_a_zip, r"is no zip file, it starts with b'\[\{\"image_id\": 1.*put test-results\.json into a zip"),
-    'empty file': (empty_file, r"is no zip file, it starts with b''"),
-    'cut off': (cut_off, r'the zip is cut off, its table of contents is missing'),
+    'not a zip': (
+        not_a_zip,
+        r"not a zip file .it starts with b'\[\{\"image_id\": 1.*put test-results\.json into a zip",
+    ),
+    'empty file': (empty_file, r"not a zip file .it starts with b''"),
+    'cut off': (cut_off, r'the zip is cut off \(no table of contents\)'),
     'damaged': (one_bit_off, r'the zip is damaged \((Bad CRC-32|Error -3)'),
     'bomb': (claims_to_be_huge, r'would unpack to 1,073,741,825 bytes, more than 1,073,741,824; it is not unpacked'),
     'disguised bomb': (understates_its_size, r'the zip is damaged \(Bad CRC-32'),
     'password': (needs_a_password, r'the zip is damaged \(.*password'),
-    'in a folder': (in_a_folder, r'no test-results\.json at its top; it holds out/test-results\.json'),
-    'another name': (of_another_name, r'no test-results\.json at its top; it holds results\.json, a, b and 2 more'),
-    'empty zip': (without_a_file, r'no test-results\.json at its top; it holds nothing'),
+    'in a folder': (in_a_folder, r'no test-results\.json at the top level; the zip holds out/test-results\.json'),
+    'another name': (
+        of_another_name,
+        r'no test-results\.json at the top level; the zip holds results\.json, a, b and 2',
+    ),
+    'empty zip': (without_a_file, r'no test-results\.json at the top level; the zip holds nothing'),
     'broken JSON': (with_text(lambda text: text[:-1]), r"broken JSON \(Expecting ',' delimiter: line 1 column \d+"),
     'no text': (with_text(lambda text: b'\xff\xfe\xff'), r'broken JSON \(.*decode'),
     'nested without end': (with_text(lambda text: '[' * 100_000), r'broken JSON \(maximum recursion'),
-    'NaN': (with_text(lambda text: text.replace('0.5', 'NaN', 1)), r'holds 1 times NaN, which JSON has no number for'),
-    'infinity': (with_text(lambda text: text.replace('0.5', '-Infinity')), r'holds 10 times -Infinity'),
+    'NaN': (with_text(lambda text: text.replace('0.5', 'NaN', 1)), r'holds NaN 1 times, which JSON does not'),
+    'infinity': (with_text(lambda text: text.replace('0.5', '-Infinity')), r'holds -Infinity 10 times'),
     'an object': (
         with_text(lambda text: f'{{"annotations": {text}}}'),
         r"is a JSON object with \['annotations'\], exp",
@@ -310,7 +315,7 @@ def test_repeated_detections_are_noted(tmp_path):
     write_submission(tmp_path / 'x.zip', [*results, dict(results[3], score=0.1)])
     report = check_submission(tmp_path / 'x.zip', IMAGES, num_classes=4)
     assert not report.problems
-    assert report.warnings == ['entry 10, image 1: has the class and the mask of entry 3']
+    assert report.warnings == ['entry 10, image 1: same class and mask as entry 3']
     write_submission(tmp_path / 'x.zip', [*results, dict(results[3], category_id=1)])
     assert not check_submission(tmp_path / 'x.zip', IMAGES, num_classes=4).warnings
 
@@ -375,7 +380,7 @@ def test_boxes_of_masks(seed):
     codes = [encode(mask) for mask in masks]
     expected = np.array([mask_utils.toBbox(code) for code in codes])
     expected[:, 2:] += expected[:, :2]
-    np.testing.assert_array_equal(mask_boxes(decode_runs(codes), 6, 9), expected)
+    np.testing.assert_array_equal(decode_runs(codes).boxes(6, 9), expected)
 
 
 def test_what_can_match_nothing_is_not_written(tmp_path):
@@ -395,11 +400,11 @@ def test_image_list(tmp_path):
     path = tmp_path / 'ids.json'
     path.write_text(json.dumps(IMAGES))
     assert read_image_list(path) == IMAGES
-    with pytest.raises(UserError, match=r'the task gives it as test_image_name_to_ids\.json'):
+    with pytest.raises(UserError, match=r'the course task provides test_image_name_to_ids\.json'):
         read_image_list(tmp_path / 'x.json')
     wrong = {
         'is not valid JSON': '[',
-        'is no list of test images': '{}',
+        'not a list of test images': '{}',
         'lists no image': '[]',
         'image entry 0 is 3; .*"file_name"': '[3]',
         'image entry 1 is .*"height"': json.dumps([IMAGES[0], dict(IMAGES[1], height='33')]),
@@ -436,10 +441,10 @@ def test_test_set_is_true_rgb(image_folder, order):
 
 def test_files_that_are_not_as_listed(image_folder):
     folder, _ = image_folder
-    with pytest.raises(UserError, match=r'b\.tif: 86x33 px \(width x height\), but 86x34 are listed'):
+    with pytest.raises(UserError, match=r'b\.tif: 86x33 px \(width x height\), but 86x34 in the list'):
         write_test_set([IMAGES[0], dict(IMAGES[1], height=34)], folder, 'rgb', ('a',), folder / 'set')
     others = [dict(IMAGES[0], id=number, file_name=f'{number}.tif') for number in range(3, 8)]
-    with pytest.raises(UserError, match=r'5 of the 7 listed images are not in it: 3\.tif, 4\.tif, 5\.tif, \.\.\.'):
+    with pytest.raises(UserError, match=r'5 of the 7 listed images are missing: 3\.tif, 4\.tif, 5\.tif, \.\.\.'):
         write_test_set([*IMAGES, *others], folder, 'rgb', ('a',), folder / 'none')
     assert not (folder / 'none').exists()
 

@@ -91,7 +91,9 @@ def test_mistakes(prepared, one_line_error, tmp_path):
     options = ['--out', tmp_path / 'out', '--cfg-options', f'data_root={prepared}']
     message = one_line_error('ablate', *configs, *options)
     assert 'train_dataloader.dataset.times (1 -> 2)' in message and 'cannot be compared' in message
-    assert 'no finished run' in one_line_error('ablate', configs[0], '--table-only', *options)
+    assert 'no such folder; train without --table-only' in one_line_error(
+        'ablate', configs[0], '--table-only', *options
+    )
     broken = [*options, 'model.backbone.depth=7']
     message = one_line_error('ablate', configs[0], '--from-scratch', *broken)
     assert 'tools/train.py failed' in message and 'train.log' in message

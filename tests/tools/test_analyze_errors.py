@@ -78,13 +78,13 @@ def test_mistakes(prepared, results, error_line, tmp_path):
     out = ['--out', tmp_path / 'out']
     assert 'tools/prepare_data.py' in error_line(results, tmp_path / 'x.json', *out)
     assert 'tools/test.py' in error_line(tmp_path / 'x.json', annotations, *out)
-    assert 'must be from 0 to 1' in error_line(results, annotations, *out, '--score-thr', 50)
+    assert 'scores go from 0 to 1' in error_line(results, annotations, *out, '--score-thr', 50)
     assert 'must be 0 or more' in error_line(results, annotations, *out, '--worst', -1)
     assert 'no such folder' in error_line(results, annotations, *out, '--images', tmp_path / 'x')
     assert 'name a folder' in error_line(results, annotations, '--out', results)
     other_split = prepared / 'annotations/train.json'
     line = error_line(results, other_split, *out)
-    assert 'result 0: ' in line and f'is it of the images in {other_split}?' in line
+    assert 'result 0: ' in line and f'are these results for {other_split}?' in line
     entries = read_json(results)
     entries[3]['segmentation']['counts'] = entries[3]['segmentation']['counts'][:-1]
     results.write_text(json.dumps(entries))
@@ -101,7 +101,7 @@ def test_the_threshold_is_that_of_the_test(prepared, results, run_here, error_li
     for content in ('{}', '[]', '{"cells/score_thr": null}', ''):
         (tmp_path / 'test_metrics.json').write_text(content)
         line = error_line(results, annotations, '--out', out)
-        assert 'test_metrics.json: does not say the score threshold of the test; give --score-thr' in line
+        assert 'test_metrics.json: no score threshold of the test in it; give --score-thr' in line
 
 
 def test_older_pictures_go_and_missing_images_are_told(prepared, results, run_here, capsys, tmp_path):
@@ -114,7 +114,7 @@ def test_older_pictures_go_and_missing_images_are_told(prepared, results, run_he
     run_here(results, annotations, '--out', out, '--score-thr', 0.2)
     assert read_json(out / 'errors.json')['total']['missed'] < missed
     printed = capsys.readouterr().out
-    assert f'not drawn for want of the image: 3, first {tmp_path.parent / "images"}' in printed
+    assert f'warning: 3 images not found, first {tmp_path.parent / "images"}' in printed
     assert '0 pictures in worst/' in printed and not list((out / 'worst').iterdir())
 
 

@@ -21,7 +21,7 @@ def demo(monkeypatch):
 
 
 @pytest.mark.parametrize('digest', [None, '0' * 64])
-def test_real_tissue_comes_first_where_a_model_comes_along(demo, tmp_path, monkeypatch, capsys, digest):
+def test_real_tissue_comes_first_if_there_is_a_shipped_model(demo, tmp_path, monkeypatch, capsys, digest):
     model = dataclasses.replace(weights.MODELS[weights.DEFAULT], digest=digest)
     monkeypatch.setattr(weights, 'MODELS', {weights.DEFAULT: model})
     demo.show_real_cells(tmp_path)

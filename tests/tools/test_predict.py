@@ -244,12 +244,12 @@ def test_a_name_that_is_no_utf_8_goes_through(predict, tmp_path):
     [
         ('x.tif --formats png', '--formats png: choose from overlay,labels,coco,geojson,csv'),
         ('x.tif --pixel-size 0', '--pixel-size 0.0: must be above 0'),
-        ('x.tif --score-thr 2', 'a score threshold of 2.0: scores go from 0 to 1'),
+        ('x.tif --score-thr 2', '--score-thr 2: scores go from 0 to 1'),
         ('x.tif --tile-size 50', 'the overlap must be 32 px to a third of the tile'),
-        ('x.tif --scale 2 --no-tile', '--scale is that of tiles'),
+        ('x.tif --scale 2 --no-tile', '--scale is for tiles; leave out --no-tile'),
         ('*.svs', r'\*.svs: no file matches'),
         ('empty', 'empty: no image in this folder'),
-        ('*.tif --out .', r'--out \.: holds images that are to be read; choose another'),
+        ('*.tif --out .', r'--out \.: holds input images; choose another'),
         ('x.tif --launcher pytorch', 'start the command by torchrun'),
     ],
 )

@@ -22,6 +22,6 @@ def error_line(monkeypatch, capsys):
 
 def test_mistakes(error_line, tmp_path):
     assert 'no such folder; give a work dir' in error_line(tmp_path / 'x')
-    assert 'neither the log of a training nor test_metrics.json' in error_line(tmp_path)
+    assert 'no training log and no test_metrics.json' in error_line(tmp_path)
     assert 'the name must end in .html' in error_line(tmp_path, '--out', tmp_path)
     assert not list(tmp_path.iterdir())

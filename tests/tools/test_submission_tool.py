@@ -88,9 +88,9 @@ def made(root, tmp_path_factory):
     return run_make(root, 'new', 'bgr', root / 'ids.json', tmp_path_factory.mktemp('made'))
 
 
-def run_make(root, checkpoint, images, ids, folder, *options):
+def run_make(root, checkpoint, images, ids, folder, *options, config=(CONFIG,)):
     """In a process of its own, because mmengine keeps a run's visualizer and log for the next."""
-    command = [sys.executable, ROOT / 'tools/submission.py', 'make', CONFIG, root / f'{checkpoint}.pth']
+    command = [sys.executable, ROOT / 'tools/submission.py', 'make', *config, root / f'{checkpoint}.pth']
     command += ['--images', root / images, '--ids', ids, '--out', folder / 'out/x.zip', *options, *QUICK]
     before = sorted(ROOT.glob('work_dirs/*'))
     result = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
@@ -117,12 +117,12 @@ def test_make(made, root):
 
 
 def test_channel_order(made, root, tmp_path):
-    """Files in true RGB, said to be so, give the very same; a file of the other order something else."""
+    """Files in true RGB, named as such, give the same, also without a config; a file of the other order does not."""
     images = read_json(root / 'ids.json')
     shutil.copy(root / 'bgr/first.tif', root / 'rgb/exchanged.tif')
     ids = root / 'more.json'
     ids.write_text(json.dumps([*images, dict(images[0], id=13, file_name='exchanged.tif')]))
-    results = results_of(run_make(root, 'old', 'rgb', ids, tmp_path, '--channel-order', 'rgb'), ids)
+    results = results_of(run_make(root, 'old', 'rgb', ids, tmp_path, '--channel-order', 'rgb', config=()), ids)
     expected = results_of(made, root / 'ids.json')
     assert [entry for entry in results if entry['image_id'] != 13] == expected
     exchanged = [dict(entry, image_id=11) for entry in results if entry['image_id'] == 13]
@@ -138,12 +138,12 @@ def test_mistakes_at_make(root, run, one_line_error, tmp_path):
         return printed.err
 
     assert 'old.pth: does not say its training files' in error('old')
-    assert '2 of the 2 listed images are not in it: first.tif, second.tif' in error(images=tmp_path)
-    assert '.zip is needed' in error(out=tmp_path / 'x.json')
+    assert '2 of the 2 listed images are missing: first.tif, second.tif' in error(images=tmp_path)
+    assert 'must end in .zip' in error(out=tmp_path / 'x.json')
     assert 'no such checkpoint' in error('none')
     images = read_json(root / 'ids.json')
     (tmp_path / 'ids.json').write_text(json.dumps([images[0], dict(images[1], height=81)]))
-    assert 'second.tif: 64x80 px (width x height), but 64x81 are listed' in error(ids=tmp_path / 'ids.json')
+    assert 'second.tif: 64x80 px (width x height), but 64x81 in the list' in error(ids=tmp_path / 'ids.json')
     assert not (tmp_path / 'x.zip').exists()
     other = ROOT / 'configs/demo/maskrcnn_r18.py'
     arguments = ['--images', root / 'bgr', '--ids', root / 'ids.json', '--out', tmp_path / 'x.zip']
@@ -166,7 +166,7 @@ def test_check(made, root, run, tmp_path):
     (tmp_path / 'ids.json').write_text(json.dumps([*images, dict(images[0], id=13, file_name='third.tif')]))
     status, printed = run('check', made, '--ids', tmp_path / 'ids.json')
     assert status == 1
-    assert printed.out == 'image 13 (third.tif): has no detection; if it may hold no cell, use --allow-empty\n'
+    assert printed.out == 'image 13 (third.tif): no detection; if it may hold no cell, use --allow-empty\n'
     assert run('check', made, '--ids', tmp_path / 'ids.json', '--allow-empty')[0] == 0
     status, printed = run('check', tmp_path / 'none.zip', '--ids', root / 'ids.json')
     assert status == 2 and printed.err.endswith('none.zip: no such file\n')
@@ -191,4 +191,4 @@ def test_score(made, root, run, tmp_path):
         entry[key] = 0
     (tmp_path / 'gt.json').write_text(json.dumps(content))
     status, printed = run('score', made, tmp_path / 'gt.json')
-    assert status == 2 and 'category ids from 1 to 4 are needed' in printed.err
+    assert status == 2 and 'category ids must be 1 to 4' in printed.err

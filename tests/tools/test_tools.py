@@ -76,11 +76,19 @@ def test_overfits_two_images(overfitted, tested, two_images):
     assert {entry['image_id'] for entry in predictions} == {image['id'] for image in images}
     # the dump scores as the test did, at the threshold that validation chose
     score_thr = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['meta']['operating_point']['score_thr']
-    figures = evaluate(read_json(two_images / 'annotations/test.json'), predictions, score_thr)
-    assert metrics == pytest.approx({f'cells/{name}': value for name, value in figures.items()})
+    expected = evaluate(read_json(two_images / 'annotations/test.json'), predictions, score_thr)
+    assert metrics == pytest.approx({f'cells/{name}': value for name, value in expected.items()})
 
 
-def test_one_view_changes_no_figure_of_masks(overfitted, tested, two_images, tmp_path):
+def test_a_checkpoint_alone_gives_the_same_metrics(overfitted, tested, two_images, run_tool, tmp_path):
+    """The model and the test pipeline come from it; the metrics go beside it."""
+    checkpoint = shutil.copy(overfitted[1] / 'epoch_1.pth', tmp_path)
+    result = run_tool('test', checkpoint, '--cfg-options', f'data_root={two_images}')
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert read_json(tmp_path / 'test_metrics.json') == tested[0]
+
+
+def test_one_view_changes_no_metric_of_masks(overfitted, tested, two_images, tmp_path):
     metrics = run_test(overfitted, two_images, tmp_path, '--tta')
     assert {name: value for name, value in metrics.items() if '/bbox_' not in name} == pytest.approx(
         {name: value for name, value in tested[0].items() if '/bbox_' not in name}
@@ -141,7 +149,7 @@ def test_mistakes_at_test(overfitted, two_images, one_line_error, tmp_path):
     assert 'is not of the model in' in one_line_error('test', ROOT / 'configs/demo/maskrcnn_r18.py', checkpoint, *data)
     assert 'no such config' in one_line_error('test', tmp_path / 'x.py', checkpoint, *data)
     assert '.json' in one_line_error('test', other, checkpoint, '--out', 'x.pkl', *data)
-    assert 'is a checkpoint, but a config is needed' in one_line_error('test', checkpoint, config, *data)
+    assert 'is a config, but a checkpoint is needed' in one_line_error('test', checkpoint, config, *data)
     assert 'is a file; name a folder' in one_line_error('test', config, checkpoint, '--show-dir', config, *data)
     assert '0 to 1' in one_line_error('test', config, checkpoint, '--score-thr', '2', *data)
     shutil.copytree(two_images, tmp_path / 'cells')
@@ -159,6 +167,7 @@ def test_mistakes_at_training(one_line_error, two_images, tmp_path):
     assert f'--cfg-options {FLAGSHIP}: not key=value' in one_line_error('train', *options, FLAGSHIP)
     assert 'backbone weights' in one_line_error('train', FLAGSHIP, '--backbone-weights', tmp_path / 'x', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--load-from', tmp_path / 'x', *options)
+    assert 'no shipped model has this name' in one_line_error('train', FLAGSHIP, '--load-from', 'lite', *options)
     assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--resume', tmp_path / 'x', *options)
     torch.save(dict(state_dict={'encoder.weight': torch.zeros(3)}), tmp_path / 'other.pth')
     other = ['--load-from', tmp_path / 'other.pth', '--work-dir', tmp_path / 'work']

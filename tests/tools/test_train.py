@@ -49,5 +49,5 @@ def test_a_new_run_chooses_its_epochs_and_a_resumed_one_keeps_them(train, tmp_pa
 
 
 def test_a_budget_is_refused_under_a_launcher(train, tmp_path):
-    with pytest.raises(UserError, match='--budget is for one process; for several: tools/ablate'):
+    with pytest.raises(UserError, match='--budget is for one process; for several run tools/ablate'):
         fitted_epochs(train, tmp_path, Budget(60), launcher='pytorch')

@@ -1,4 +1,4 @@
-"""Models that come along: what the package holds, and stand-ins of random weights for what becomes of them."""
+"""The shipped models: the files in the package, and stand-ins of random weights for their use."""
 
 import dataclasses
 import hashlib
@@ -50,7 +50,7 @@ def image(tmp_path):
 
 
 @pytest.mark.parametrize('name', weights.shipped_models())
-def test_what_comes_along_is_small_whole_and_of_no_machine(name):
+def test_shipped_files_are_small_whole_and_name_no_machine(name):
     path = weights.model_file(name)
     assert path.stat().st_size <= 15_000_000
     with safetensors.safe_open(path, framework='pt') as file:
@@ -90,15 +90,18 @@ def test_predict_takes_a_model_a_checkpoint_or_neither(shipped, image, tiny_chec
             ['--out', tmp_path / '1', image.parent, '--model', NAMES[1]],
             [shipped / f'{NAMES[0]}.safetensors', image, '--out', tmp_path / '2'],
             [tiny_checkpoint, '--out', tmp_path / '3', image],
+            [NAMES[1], image, '--out', tmp_path / '4'],
         )
     ):
         status, printed, errors = run_here('predict', *arguments, *options)
         assert status == 0, errors
-        assert re.findall(r'^model (\S+): ', printed, re.MULTILINE) == [[NAMES[0]], [NAMES[1]], [], []][number]
+        assert (
+            re.findall(r'^model (\S+): ', printed, re.MULTILINE) == [[NAMES[0]], [NAMES[1]], [], [], [NAMES[1]]][number]
+        )
         found.append(
             [entry['segmentation'] for entry in read_json(tmp_path / f'{number}/tissue_coco.json')['annotations']]
         )
-    assert found[0] == found[2] and len(found[0]) > len(found[1]) > 0 and found[3]
+    assert found[0] == found[2] and found[1] == found[4] and len(found[0]) > len(found[1]) > 0 and found[3]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +109,9 @@ def test_predict_takes_a_model_a_checkpoint_or_neither(shipped, image, tiny_chec
     [
         (
             'x.png --model big',
-            r'big: no model of this name comes along; choose from consep-lite0, nuclei-lite0, or give',
+            r'big: no shipped model has this name; choose from consep-lite0, nuclei-lite0, or give',
         ),
-        ('a.pth x.png --model nuclei-lite0', r'--model nuclei-lite0: the checkpoint a\.pth is given; choose one'),
+        ('a.pth x.png --model nuclei-lite0', r'--model nuclei-lite0: the checkpoint a\.pth is given too; choose one'),
         ('a.safetensors', r'a\.safetensors: a checkpoint without an image'),
         ('absent.pth x.png', r'absent\.pth: no such checkpoint'),
     ],
@@ -118,6 +121,21 @@ def test_mistakes_with_models_are_one_line(shipped, run_here, tmp_path, monkeypa
     (tmp_path / 'x.png').touch()
     status, _, errors = run_here('predict', *arguments.split(), '--out', tmp_path / 'out')
     assert status == 2 and re.fullmatch(f'error: .*{message}.*\n', errors)
+
+
+def test_export_takes_a_model_by_name(shipped, run_here, tmp_path):
+    status, printed, errors = run_here('export', NAMES[1], '--half', '--out', tmp_path / 'x.safetensors')
+    assert status == 0 and f'"score_thr": {OTHER_THR}' in printed, errors
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'expected'),
+    [('big', True), ('consep-lite0', True), ('big.pth', False), ('some/big', False), ('there', False)],
+)
+def test_names_of_models_are_not_paths(tmp_path, monkeypatch, checkpoint, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'there').touch()
+    assert weights.is_model_name(checkpoint) == expected
 
 
 def test_a_file_that_is_missing_or_changed_is_refused(shipped):

@@ -1,0 +1,188 @@
+"""Arguments that several tools share."""
+
+import argparse
+import re
+from pathlib import Path
+
+from mmengine.config import Config
+
+from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.data_facts import checkpoint_data_facts, set_data_facts
+from cellseg_mm.engine.detector import checkpoint_config, input_pipeline
+from cellseg_mm.engine.precision import PRECISIONS
+from cellseg_mm.engine.run_config import testing_config
+from cellseg_mm.engine.schedule import Budget
+from cellseg_mm.utils import PROJECT_ROOT, ConfigOptions, UserError, load_config
+from cellseg_mm.weights import DEFAULT, MODELS, find_checkpoint
+
+# data, schedule and runtime of a test whose model comes from a checkpoint
+PRESET = PROJECT_ROOT / 'configs/_base_/default_preset.py'
+STARTED = re.compile(r'_\d{8}_\d{6}$')  # the time at the end of MMEngine's names
+
+
+def tool_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """A tool's parser, with :func:`help_page`."""
+    return argparse.ArgumentParser(**help_page(description, example))
+
+
+def help_page(description: str, example: str) -> dict:
+    """Options of a parser whose help keeps the lines of the description and ends with an example.
+
+    Args:
+        description (str): The tool's docstring.
+        example (str): A command to type.
+    """
+    epilog = f'example:\n  {example}'
+    return dict(description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """``[CONFIG] CHECKPOINT``, for :func:`config_of_test`."""
+    parser.add_argument(
+        'config', nargs='?', metavar='CONFIG', help="a config file (default: the checkpoint's own config)"
+    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help=f'a file, or a shipped model: {", ".join(MODELS)}')
+
+
+def config_of_test(args: argparse.Namespace) -> tuple:
+    """The config of a test and the checkpoint's content, from ``config``, ``checkpoint`` and ``cfg_options``.
+
+    Without a config file the checkpoint gives the model, the views of ``--tta``, the test pipeline and the data root.
+    Everything else comes from the default preset, so no other part of the checkpoint's config is run.
+
+    Args:
+        args (Namespace): Changed in place: ``checkpoint`` becomes the file of a shipped model.
+
+    Raises:
+        UserError: See :func:`testing_config`.
+    """
+    if args.checkpoint.endswith('.py'):
+        raise UserError(f'{args.checkpoint}: is a config, but a checkpoint is needed; give it after the config')
+    args.checkpoint = find_checkpoint(args.checkpoint)
+    if args.config:
+        return testing_config(args.config, args.checkpoint, args.cfg_options)
+    content = read_checkpoint(args.checkpoint)
+    own = checkpoint_config(content, args.checkpoint)
+    if 'test_dataloader' not in own:
+        raise UserError(f'{args.checkpoint}: its config has no test data set; give a config file before it')
+    entries = load_config(str(PRESET)).to_dict()
+    entries |= {key: own[key] for key in ('model', 'tta_model', 'data_root', 'channel_order') if key in own}
+    # the name under which MMEngine writes the config into the work dir: that of the training's config
+    name = STARTED.sub('', content['meta'].get('experiment_name') or Path(args.checkpoint).stem)
+    cfg = Config(entries, content['meta']['cfg'], f'{name}.py')
+    cfg.test_dataloader.dataset.pipeline = input_pipeline(own)
+    cfg.merge_from_dict(args.cfg_options or {})
+    set_data_facts(cfg, **checkpoint_data_facts(content, args.checkpoint))
+    cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
+    cfg.load_from = args.checkpoint
+    return cfg, content
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """``--config``, of tools that take ``CHECKPOINT`` first."""
+    parser.add_argument('--config', metavar='FILE', help="a config file (default: the checkpoint's own config)")
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """``--model``, see :func:`checkpoint_or_model`."""
+    parser.add_argument(
+        '--model',
+        metavar='NAME',
+        help=f'a shipped model in place of a checkpoint: {", ".join(MODELS)} (default: {DEFAULT})',
+    )
+
+
+def checkpoint_or_model(args: argparse.Namespace) -> str | None:
+    """What ``CHECKPOINT`` or ``--model`` names; None for the default model.
+
+    Raises:
+        UserError: If both are given.
+    """
+    if args.checkpoint and args.model:
+        raise UserError(f'--model {args.model}: the checkpoint {args.checkpoint} is given too; choose one of them')
+    return args.checkpoint or args.model
+
+
+def add_starting_weights(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """``--from-scratch`` or ``--backbone-weights``.
+
+    Returns:
+        _MutuallyExclusiveGroup: The group, which takes other weights to start from.
+    """
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
+    group.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbone, as a file')
+    return group
+
+
+def add_budget(parser: argparse.ArgumentParser, text: str) -> None:
+    """``--budget``, with its help."""
+    parser.add_argument('--budget', type=Budget.parse, metavar='TIME', help=text)
+
+
+def add_config_changes(parser: argparse.ArgumentParser) -> None:
+    """``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='config keys to change'
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """``--launcher`` and what it passes on."""
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started several processes, see docs/distributed.md (default: none)',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_precision(
+    parser: argparse.ArgumentParser, auto: str = 'takes bf16 if the processor has instructions for it'
+) -> None:
+    """``--precision``.
+
+    Args:
+        parser (ArgumentParser): The tool's.
+        auto (str): What ``auto`` does.
+    """
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, default='auto', help=f'of the network on a CPU; auto {auto} (default: auto)'
+    )
+
+
+def add_channel_order(
+    parser: argparse.ArgumentParser,
+    auto: str = 'rgb, or found from the stain of the cells if the model was trained on files with red and blue '
+    'exchanged',
+) -> None:
+    """``--channel-order`` of image files.
+
+    Args:
+        parser (ArgumentParser): The tool's.
+        auto (str): What ``auto`` is.
+    """
+    parser.add_argument(
+        '--channel-order',
+        choices=['auto', 'rgb', 'bgr'],
+        default='auto',
+        help=f'of the image files; auto is {auto} (default: auto)',
+    )
+
+
+def add_score_threshold(parser: argparse.ArgumentParser, text: str) -> None:
+    """``--score-thr``, with its help."""
+    parser.add_argument('--score-thr', type=score, metavar='SCORE', help=text)
+
+
+def score(text: str) -> float:
+    """A score threshold, for argparse.
+
+    Raises:
+        UserError: If it is not from 0 to 1.
+    """
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise UserError(f'--score-thr {value:g}: scores go from 0 to 1')
+    return value
