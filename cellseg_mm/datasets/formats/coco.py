@@ -7,7 +7,7 @@
     SRC/train/*.json, and valid/ and test/      # Roboflow: _annotations.coco.json beside the images
 
 The word train, val or test in a file's name, or the name of its folder, gives its split; a single file is train. COCO's
-files of other tasks (``captions_*`` and so on) are skipped. An image is searched by its ``file_name``, with slashes of
+files of other tasks (``captions_*`` and so on) are skipped. An image is looked up by its ``file_name``, with slashes of
 either kind, beside the file and in ``images/``, there and one folder up, and in a folder there with the file's name
 without ``instances_``. If the name leads elsewhere, as the upload folders of Label Studio do, only its end counts, with
 or without the eight digits that Label Studio puts before it. Copies of an image by Roboflow (``NAME.rf.HASH.jpg``) stay
