@@ -10,7 +10,6 @@ schedule for all later runs.
 """
 
 import argparse
-import fcntl
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
 from cellseg_mm.utils import (
     UserError,
+    locked,
     one_line_errors,
     output_folder,
     write_atomically,
@@ -56,9 +56,8 @@ def write_summary(rows: list, out: Path) -> str:
     """Write the table and the plot of all finished runs; return the table."""
     if not out.is_dir():
         raise UserError(f'{out}: no such folder; train without --table-only first')
-    with open(out / 'ablation.lock', 'w') as lock:
-        # without a lock, another call with the same --out could read fewer runs and write its table later
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # without a lock, another call with the same --out could read fewer runs and write its table later
+    with locked(out / 'ablation.lock'):
         runs = ablation.read_runs(rows, out)
         summary = summarise(runs)
         if not summary:

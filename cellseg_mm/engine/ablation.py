@@ -10,7 +10,6 @@
     OUT/ablation.{md,csv,json,png}
 """
 
-import fcntl
 import hashlib
 import itertools
 import json
@@ -29,11 +28,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
-from cellseg_mm.utils import PROJECT_ROOT, UserError, diff_configs, peak_mib, write_atomically, write_json
+from cellseg_mm.utils import PROJECT_ROOT, UserError, diff_configs, locked, peak_mib, write_atomically, write_json
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
 
-from .checkpoint import epochs_done, read_checkpoint
+from .checkpoint import epochs_done, latest_checkpoint, read_checkpoint
 from .provenance import provenance
 
 # where a run is and how it resumes, not what it computes
@@ -125,11 +124,7 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
     if (folder / 'result.json').exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / 'lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f'{folder}: another process trains this run; wait for it or stop it') from error
+    with locked(folder / 'lock', busy=f'{folder}: another process trains this run; wait for it or stop it') as lock:
         cfg = Config(row.cfg.to_dict())
         cfg.randomness.seed = seed
         cfg.work_dir = str(folder / 'train')
@@ -212,6 +207,7 @@ def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
     evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
     trained = json.loads((folder / 'trained.json').read_text('utf-8'))
     train, _ = read_scalars(folder / 'train')
+    last = read_checkpoint(latest_checkpoint(str(folder / 'train')))
     on_cuda = 'memory' in train
     return dict(
         row=row.name,
@@ -221,6 +217,7 @@ def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
         figures={name.removeprefix('cells/'): value for name, value in metrics.items()},
         parameters=count_parameters(row.cfg),
         checkpoint_mib=best.stat().st_size / 2**20,
+        core_hours=last['meta'].get('core_hours'),  # CPU time of training; older versions did not count it
         seconds_an_epoch=_seconds_an_epoch(train, read_checkpoint(str(best))['meta']),
         peak_memory_mib=max(train['memory'].values()) if on_cuda else trained['peak_rss_mib'],
         peak_memory_of='CUDA' if on_cuda else 'process',

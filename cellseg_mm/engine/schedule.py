@@ -8,7 +8,6 @@ of the training processes and their data workers. Core-hours do not depend on wh
 """
 
 import argparse
-import fcntl
 import json
 import math
 import re
@@ -24,7 +23,7 @@ from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from cellseg_mm.evaluation import read_tested
-from cellseg_mm.utils import UserError, write_atomically, write_json
+from cellseg_mm.utils import UserError, locked, write_atomically, write_json
 
 from .ablation import Row, run_tool
 from .provenance import provenance
@@ -171,8 +170,7 @@ def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, 
     if budget is None or path.exists():
         return json.loads(path.read_text('utf-8')) if path.exists() else None
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / 'schedule.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, and then takes the choice of the first
+    with locked(out / 'schedule.lock') as lock:  # a second process waits here, and then takes the choice of the first
         if path.exists():
             return json.loads(path.read_text('utf-8'))
         trials = {row.name: _try(row, out / 'trials', lock) for row in tqdm(rows, desc='trials', unit='row')}

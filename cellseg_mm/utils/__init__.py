@@ -10,6 +10,7 @@ from .config import (
 from .cpu_time import cpu_seconds
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_json, write_plot
+from .locks import locked
 from .memory import keep_freed_memory, peak_mib
 from .project import PROJECT_ROOT
 from .recent import Recent
@@ -26,6 +27,7 @@ __all__ = [
     'inner_dataset_configs',
     'keep_freed_memory',
     'load_config',
+    'locked',
     'markdown_table',
     'one_line_errors',
     'output_file',

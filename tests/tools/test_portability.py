@@ -7,10 +7,13 @@ import sys
 import pytest
 from conftest import ROOT
 
+from cellseg_mm.utils import UserError, locked
+
 POSIX_ONLY = ['fcntl', 'resource', 'pwd', 'grp', 'termios', 'pty']
-ABLATION = {'tools/ablate.py', 'cellseg_mm/engine/ablation.py', 'cellseg_mm/engine/schedule.py'}
+LOCKS = {'cellseg_mm/utils/locks.py'}
 
 RUN_TOOLS = f"""
+import psutil  # which imports resource where it is, and does without it on Windows
 import runpy, sys
 sys.modules.update(dict.fromkeys({POSIX_ONLY}))
 tools, sys.argv = sys.argv[1:], ['tool', '--help']
@@ -31,9 +34,15 @@ def test_tools_run_without_posix_modules():
     assert result.stdout.count('\nran ') == len(tools)
 
 
+def test_locks_say_what_they_need(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'fcntl', None)
+    with pytest.raises(UserError, match='--budget need file locks, which Windows lacks'), locked(tmp_path / 'lock'):
+        pass
+
+
 @pytest.mark.parametrize('module', POSIX_ONLY)
-def test_only_the_ablation_imports_posix_modules(module):
+def test_only_locks_import_posix_modules(module):
     """Also where an import stands inside a function, which printing the help does not reach."""
     pattern = re.compile(rf'^\s*(import|from) {module}\b', flags=re.MULTILINE)
     paths = [path for folder in ('cellseg_mm', 'tools') for path in (ROOT / folder).rglob('*.py')]
-    assert {path.relative_to(ROOT).as_posix() for path in paths if pattern.search(path.read_text('utf-8'))} <= ABLATION
+    assert {path.relative_to(ROOT).as_posix() for path in paths if pattern.search(path.read_text('utf-8'))} <= LOCKS
