@@ -359,7 +359,7 @@ def test_notes_on_images_are_told_once(tmp_path, run_here):
         'note on 1 of the images, deep_3.tif first: 16 bit, 4095 becomes 255',
         'note on 2 of the images, stack_0.tif first: page 1 of 3',
     ]
-    assert printed.count('one brightness has become several') == 1
+    assert printed.count('equal brightness became unequal here') == 1
 
 
 def test_a_failed_run_keeps_the_older_set(source, tmp_path):

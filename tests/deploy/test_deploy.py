@@ -159,7 +159,7 @@ def test_a_graph_that_does_otherwise_is_refused(row):
     [
         (
             {'model.test_cfg.rcnn.nms.type': 'soft_nms'},
-            r"model\.test_cfg\.rcnn\.nms\.type is 'soft_nms'.*'nms' or 'sparse_nms' only",
+            r"model\.test_cfg\.rcnn\.nms\.type is 'soft_nms'.* only 'nms' or 'sparse_nms'",
         ),
         ({'model.test_cfg.rcnn.max_per_img': -1}, r'model\.test_cfg\.rcnn\.max_per_img is -1; .* above 0'),
         ({'test_dataloader.dataset.pipeline': []}, r'needs a Resize with scale and keep_ratio=True'),

@@ -12,6 +12,7 @@ from mmengine.logging import MessageHub
 
 from cellseg_mm.engine import (
     CoreHoursHook,
+    FreezeBatchNormHook,
     InputScaleHook,
     OperatingPointHook,
     ResumeValidationHook,
@@ -127,3 +128,17 @@ def test_checkpoints_carry_the_scale_of_the_training_images(resize, scale_of, pr
     images = read_json(prepared / 'annotations/train.json')['images']
     scales = sorted(scale_of(max(image['height'], image['width'])) for image in images)
     assert checkpoint['meta']['input_scale'] == pytest.approx([scales[0], statistics.median(scales), scales[-1]])
+
+
+def test_frozen_batch_norm_uses_and_keeps_its_statistics_and_trains_its_weights():
+    norm = torch.nn.BatchNorm2d(3)
+    model = torch.nn.Sequential(norm, torch.nn.Dropout(0.5)).train()
+    norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    before = norm.running_mean.clone()
+    FreezeBatchNormHook().before_train_iter(SimpleNamespace(model=model), 0)
+    images = torch.randn(2, 3, 4, 4) * 5
+    output = norm(images)
+    assert torch.equal(norm.running_mean, before) and model[1].training
+    assert torch.allclose(output, (images - before[:, None, None]) / (1 + norm.eps) ** 0.5, atol=1e-5)
+    output.sum().backward()
+    assert norm.weight.grad is not None and norm.bias.grad is not None

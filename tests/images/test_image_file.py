@@ -399,7 +399,7 @@ def of_tiff(array, **options):
 
 
 BAD = {
-    'text.png': (b'no image', 'none of PNG'),
+    'text.png': (b'no image', 'not a PNG, JPEG'),
     'empty.tif': (b'', 'is empty'),
     'cut.png': (encoded('PNG')[:-3000], 'damaged or cut off'),
     'cut.jpg': (encoded('JPEG')[:-1500], 'damaged or cut off'),
@@ -417,8 +417,8 @@ BAD = {
         'not an image of numbers',
     ),
     'complex.tif': (of_tiff(np.zeros((20, 20), np.complex64)), 'not an image of numbers'),
-    'vector.svg': (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'none of PNG'),
-    'program.eps': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n', 'none of PNG'),
+    'vector.svg': (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'not a PNG, JPEG'),
+    'program.eps': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n', 'not a PNG, JPEG'),
 }
 
 

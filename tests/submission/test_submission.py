@@ -152,7 +152,7 @@ WRONG_ENTRIES = {
     ),
     'foreign character': (
         with_counts(lambda text: text + '€'),
-        r'does not decode: a character that no run-length code',
+        r'does not decode: a character outside the alphabet of run-length codes',
     ),
     'code cut off': (with_counts(lambda text: text[:4]), r'does not decode: runs over \d+ px in an image of 2838'),
     'torn number': (with_counts(lambda text: text[:-1] + 'o'), r'does not decode: ends within a number'),

@@ -1,6 +1,7 @@
 from .anchor_fit_hook import AnchorFitHook
 from .core_hours_hook import CoreHoursHook
 from .finite_loss_hook import FiniteLossHook
+from .freeze_batch_norm_hook import FreezeBatchNormHook
 from .input_scale_hook import InputScaleHook
 from .new_class_heads_hook import NewClassHeadsHook
 from .operating_point_hook import OperatingPointHook
@@ -15,6 +16,7 @@ __all__ = [
     'AnchorFitHook',
     'CoreHoursHook',
     'FiniteLossHook',
+    'FreezeBatchNormHook',
     'InputScaleHook',
     'NewClassHeadsHook',
     'OperatingPointHook',
