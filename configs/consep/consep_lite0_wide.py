@@ -14,5 +14,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=40),
     dict(type='CosineAnnealingLR', eta_min=5e-6, by_epoch=True, convert_to_iter_based=True),
 ]
-# two windows have other statistics than all images, and classes suffered
+# the statistics of two windows are not those of all images
 custom_hooks = [*_base_.custom_hooks, dict(type='FreezeBatchNormHook')]
