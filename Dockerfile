@@ -24,7 +24,7 @@ WORKDIR /cellseg_mm
 COPY . .
 RUN if [ -n "$CUDA_ARCHS" ]; then export FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST="$CUDA_ARCHS"; TORCH_INDEX=; fi \
     && make setup EXTRAS="$EXTRAS" TORCH_INDEX="$TORCH_INDEX" \
-    && rm -rf /root/.cache
+    && rm -rf "$HOME/.cache"
 
 ENV PATH=/cellseg_mm/.venv/bin:$PATH
 CMD ["python", "tools/predict.py", "--help"]

@@ -64,7 +64,7 @@ def config_of_test(args: argparse.Namespace) -> tuple:
     content = read_checkpoint(args.checkpoint)
     own = checkpoint_config(content, args.checkpoint)
     if 'test_dataloader' not in own:
-        raise UserError(f'{args.checkpoint}: its config has no test data set; give a config file before it')
+        raise UserError(f'{args.checkpoint}: no test data set in its config; give a config before the checkpoint')
     entries = load_config(str(PRESET)).to_dict()
     entries |= {key: own[key] for key in ('model', 'tta_model', 'data_root', 'channel_order') if key in own}
     # the name under which MMEngine writes the config into the work dir: that of the training's config

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import runpy
@@ -159,6 +160,14 @@ def write_class_folder(folder: Path, image: np.ndarray, **masks: np.ndarray) -> 
     cv2.imwrite(str(folder / 'image.tif'), image[..., order])
     for name, mask in masks.items():
         cv2.imwrite(str(folder / f'{name}.tif'), mask.astype(np.float64))
+
+
+def load_tool(name: str) -> object:
+    """The module of a tool, for tests of its functions."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_json(path: Path) -> dict:

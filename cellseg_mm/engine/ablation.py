@@ -207,7 +207,7 @@ def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
     evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
     trained = json.loads((folder / 'trained.json').read_text('utf-8'))
     train, _ = read_scalars(folder / 'train')
-    last = read_checkpoint(latest_checkpoint(str(folder / 'train')))
+    last = latest_checkpoint(str(folder / 'train')) or str(best)
     on_cuda = 'memory' in train
     return dict(
         row=row.name,
@@ -217,7 +217,7 @@ def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
         figures={name.removeprefix('cells/'): value for name, value in metrics.items()},
         parameters=count_parameters(row.cfg),
         checkpoint_mib=best.stat().st_size / 2**20,
-        core_hours=last['meta'].get('core_hours'),  # CPU time of training; older versions did not count it
+        core_hours=read_checkpoint(last)['meta'].get('core_hours'),  # None in runs of older versions
         seconds_an_epoch=_seconds_an_epoch(train, read_checkpoint(str(best))['meta']),
         peak_memory_mib=max(train['memory'].values()) if on_cuda else trained['peak_rss_mib'],
         peak_memory_of='CUDA' if on_cuda else 'process',

@@ -8,7 +8,7 @@ def cpu_seconds() -> float:
     for process in [own, *own.children(recursive=True)]:
         try:
             times = process.cpu_times()
-        except psutil.Error:  # has ended meanwhile; its time is its parent's by now, or a step late
+        except psutil.Error:  # it ended meanwhile: its parent counts its time at the next call
             continue
         # the time of ended children is known to their parent; Windows does not keep it
         total += times.user + times.system + getattr(times, 'children_user', 0) + getattr(times, 'children_system', 0)

@@ -1,10 +1,9 @@
 """The first step of the demo; the others are the tools that their own tests run."""
 
 import dataclasses
-import importlib.util
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_tool
 
 from cellseg_mm import weights
 
@@ -12,9 +11,7 @@ from cellseg_mm import weights
 @pytest.fixture
 def demo(monkeypatch):
     """The tool's module; ``ran`` lists the tools that it starts."""
-    spec = importlib.util.spec_from_file_location('demo', ROOT / 'tools/demo.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool('demo')
     module.ran = []
     monkeypatch.setattr(module, 'run', lambda *arguments: module.ran.append(arguments) or 5.0)
     return module

@@ -1,10 +1,9 @@
 """Parts of tools/train.py; whole runs are in test_tools.py."""
 
-import importlib.util
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_tool
 from mmengine.config import Config
 
 from cellseg_mm.engine.schedule import Budget
@@ -16,9 +15,7 @@ CONFIG = str(ROOT / 'configs/demo/maskrcnn_r18_fpn.py')
 @pytest.fixture
 def train(monkeypatch):
     """The tool's module, whose trial finds that 4 epochs fit; ``asked`` lists the budgets."""
-    spec = importlib.util.spec_from_file_location('train', ROOT / 'tools/train.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool('train')
     module.asked = []
 
     def take_schedule(rows, seeds, budget, out, tested):
