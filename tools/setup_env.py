@@ -4,8 +4,8 @@
 Needs only Python 3.10 to 3.14 with venv, and a C++ compiler when no mmcv wheel is at hand. GROUP names a file of
 further requirements, requirements-GROUP.txt; a group once installed stays. Packages are installed by uv where it is
 found, else by pip. The wheel of mmcv is built once and kept in $CELLSEG_MM_CACHE (default ~/.cache/cellseg_mm) under a
-folder named by the mmcv, torch, CUDA and Python versions; pip's own cache knows none but the first. A wheel in
-$PIP_FIND_LINKS is used in place of a build.
+folder named by the mmcv, torch, CUDA and Python versions and by the GPUs that it serves; pip's own cache knows none but
+the first. A wheel in $PIP_FIND_LINKS is used in place of a build.
 """
 
 from __future__ import annotations  # an older Python has to come as far as the message that it is too old
@@ -196,6 +196,17 @@ def cuda_build() -> str:
     return 'cu' + cuda.replace('.', '')
 
 
+def cuda_archs() -> str:
+    """The compute capabilities that CUDA ops are compiled for, as in '8.0+9.0': asked for or visible."""
+    asked = os.environ.get('TORCH_CUDA_ARCH_LIST', '')
+    if not asked:
+        asked = ask(
+            'import torch; '
+            'print(*("%d.%d" % torch.cuda.get_device_capability(gpu) for gpu in range(torch.cuda.device_count())))'
+        )
+    return '+'.join(sorted(set(re.split(r'[;,\s]+', asked.strip()))))
+
+
 def header_package() -> str:
     """Debian's package of Python.h for this Python."""
     minor = 'python{}.{}'.format(*sys.version_info[:2])
@@ -284,8 +295,12 @@ def wheel_folder() -> Path:
     return Path(os.environ.get('CELLSEG_MM_CACHE') or Path.home() / '.cache/cellseg_mm') / 'wheels'
 
 
-def wheel_cache(mmcv: str, torch: str, cuda: str) -> Path:
-    """Where the wheel of `mmcv` for `torch` is kept (both 'NAME==VERSION'); `cuda` may be '*' to look for any."""
+def wheel_cache(mmcv: str, torch: str, cuda: str, archs: str = '') -> Path:
+    """Where the wheel of `mmcv` for `torch` is kept (both 'NAME==VERSION'); `cuda` may be '*' to look for any.
+
+    The kernels of one GPU do not run on another: `archs` (:func:`cuda_archs`) is part of the name where it is given.
+    """
+    cuda = f'{cuda}_{archs}' if archs else cuda
     version, torch = mmcv.split('==')[1], torch.split('==')[1].split('+')[0]
     return wheel_folder() / f'mmcv-{version}_torch-{torch}_{cuda}_{sys.implementation.cache_tag}'
 
@@ -471,7 +486,8 @@ def install_with_mmcv(mmcv: str, others: Callable[[], None]) -> None:
     """Install mmcv with its ops, from a wheel at hand or compiled here, and by `others()` everything else meanwhile."""
     torch = 'torch==' + ask('import torch; print(torch.__version__)')
     cuda, home = cuda_build(), None
-    cache = wheel_cache(mmcv, torch, cuda)
+    archs = '' if cuda == 'cpu' else cuda_archs()
+    cache = wheel_cache(mmcv, torch, cuda, archs)
     # forced: one of the same version, built for another torch, may be installed already
     install_wheel = ('--force-reinstall', '--no-deps')
     if not list(cache.glob('*.whl')):
@@ -486,7 +502,7 @@ def install_with_mmcv(mmcv: str, others: Callable[[], None]) -> None:
                 return
             check_compiler()
             cuda, home = choose_cuda(cuda)
-            cache = wheel_cache(mmcv, torch, cuda)
+            cache = wheel_cache(mmcv, torch, cuda, '' if cuda == 'cpu' else archs)
             if not list(cache.glob('*.whl')):
                 wheel = build_wheel(mmcv, folder, home, others)
                 cache.mkdir(exist_ok=True)

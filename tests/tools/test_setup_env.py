@@ -139,7 +139,7 @@ def test_no_compiler_is_asked_for_where_a_wheel_may_be_at_hand(empty_path, monke
     'torch_says, force, cuda',
     [('None False', '0', 'cpu'), ('13.0 False', '0', 'cpu'), ('13.0 True', '0', 'cu130'), ('13.0 False', '1', 'cu130')],
 )
-def test_cuda_is_told_as_mmcv_tells_it(monkeypatch, torch_says, force, cuda):
+def test_cuda_is_found_as_mmcv_finds_it(monkeypatch, torch_says, force, cuda):
     monkeypatch.setattr(setup_env, 'ask', lambda code: torch_says)
     monkeypatch.setenv('FORCE_CUDA', force)
     assert setup_env.cuda_build() == cuda
@@ -335,6 +335,23 @@ def test_the_cache_is_keyed_by_all_that_a_wheel_depends_on(monkeypatch):
     path = setup_env.wheel_cache('onedl-mmcv==2.3.6', 'torch==2.13.0+cu130', 'cu130')
     assert path.name == f'mmcv-2.3.6_torch-2.13.0_cu130_{sys.implementation.cache_tag}'
     assert str(path).startswith('/cache')
+    path = setup_env.wheel_cache('onedl-mmcv==2.3.6', 'torch==2.13.0+cu130', 'cu130', '9.0')
+    assert path.name == f'mmcv-2.3.6_torch-2.13.0_cu130_9.0_{sys.implementation.cache_tag}'
+
+
+@pytest.mark.parametrize(
+    'asked, torch_says, archs',
+    [
+        ('', '9.0 8.6 9.0\n', '8.6+9.0'),
+        ('9.0', '', '9.0'),
+        ('9.0; 8.0+PTX', '', '8.0+PTX+9.0'),
+        ('9.0 8.0', '', '8.0+9.0'),
+    ],
+)
+def test_the_gpus_of_a_wheel_are_those_asked_for_or_the_visible_ones(monkeypatch, asked, torch_says, archs):
+    monkeypatch.setenv('TORCH_CUDA_ARCH_LIST', asked)
+    monkeypatch.setattr(setup_env, 'ask', lambda code: torch_says)
+    assert setup_env.cuda_archs() == archs
 
 
 # groups and the stamp
