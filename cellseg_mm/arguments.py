@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from cellseg_mm.engine.budget import Budget
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.data_facts import checkpoint_data_facts, set_data_facts
 from cellseg_mm.engine.detector import checkpoint_config, input_pipeline
 from cellseg_mm.engine.precision import PRECISIONS
 from cellseg_mm.engine.run_config import testing_config
-from cellseg_mm.engine.schedule import Budget
 from cellseg_mm.utils import PROJECT_ROOT, ConfigOptions, UserError, load_config
 from cellseg_mm.weights import DEFAULT, MODELS, find_checkpoint
 

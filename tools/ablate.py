@@ -15,7 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cellseg_mm.arguments import add_budget, add_config_changes, add_starting_weights, tool_parser
-from cellseg_mm.engine import ablation, schedule
+from cellseg_mm.engine import ablation
+from cellseg_mm.engine.budget import set_epochs, take_schedule
 from cellseg_mm.engine.precision import share_precision
 from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
@@ -89,11 +90,11 @@ def main() -> None:
     ablation.check_comparable([ablation.Row.of(*pair) for pair in zip(args.configs, cfgs, strict=True)])
     share_precision(cfgs, out, choose=not args.table_only)
     rows = [ablation.Row.of(*pair) for pair in zip(args.configs, cfgs, strict=True)]
-    chosen = schedule.take_schedule(rows, len(args.seeds), None if args.table_only else args.budget, out)
+    chosen = take_schedule(rows, len(args.seeds), None if args.table_only else args.budget, out)
     if chosen:
         print(f'{chosen["epochs"]} epochs a run, from {out}/schedule.json', flush=True)
         for row in rows:
-            schedule.set_epochs(row.cfg, chosen['epochs'])
+            set_epochs(row.cfg, chosen['epochs'])
         rows = [ablation.Row.of(config, row.cfg) for config, row in zip(args.configs, rows, strict=True)]
     # seeds in the outer loop, so that every row has its first run as early as possible
     runs = [] if args.table_only else [(row, seed) for seed in args.seeds for row in rows]

@@ -19,8 +19,8 @@ from cellseg_mm.arguments import (
     add_starting_weights,
     tool_parser,
 )
-from cellseg_mm.engine import schedule
 from cellseg_mm.engine.ablation import Row
+from cellseg_mm.engine.budget import set_epochs, take_schedule
 from cellseg_mm.engine.checkpoint import check_disk_space
 from cellseg_mm.engine.launcher import set_launcher
 from cellseg_mm.engine.precision import fit_precision_to_device
@@ -67,10 +67,10 @@ def fit_epochs_to_budget(cfg: Config, args: argparse.Namespace) -> None:
     if not cfg.resume:
         (work_dir / 'schedule.json').unlink(missing_ok=True)
     budget = None if cfg.resume else args.budget
-    chosen = schedule.take_schedule([Row.of(args.config, cfg)], 1, budget, work_dir, tested=False)
+    chosen = take_schedule([Row.of(args.config, cfg)], 1, budget, work_dir, tested=False)
     if chosen:
         print(f'{chosen["epochs"]} epochs, from {work_dir / "schedule.json"}', flush=True)
-        schedule.set_epochs(cfg, chosen['epochs'])
+        set_epochs(cfg, chosen['epochs'])
 
 
 @one_line_errors(stopped='stopped; --resume goes on from the last checkpoint')

@@ -6,7 +6,7 @@
                                train/ test/       # work dirs of tools/train.py and tools/test.py
                                trained.json       # written when training has ended
                                result.json        # metrics, evidence and where they come from: the run is finished
-    OUT/schedule.json                          # of --budget, see schedule.py
+    OUT/schedule.json                          # of --budget, see budget.py
     OUT/ablation.{md,csv,json,png}
 """
 

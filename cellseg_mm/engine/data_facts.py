@@ -17,7 +17,7 @@ from cellseg_mm.utils import (
     read_json,
     scored_dataset,
 )
-from cellseg_mm.visualization.draw import class_colors
+from cellseg_mm.visualization.colors import class_colors
 
 PREPARED = 'prepared data come from tools/prepare_data.py'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')

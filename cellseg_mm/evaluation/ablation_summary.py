@@ -7,7 +7,7 @@ import numpy as np
 
 from cellseg_mm.utils import markdown_table
 
-from .bootstrap import paired_difference
+from .bootstrap import CONFIDENCE, paired_difference
 
 # the metrics of the table; the first three with differences between rows
 METRICS = ('segm_AP50_max1000', 'segm_mAP_max1000', 'PQ', 'segm_AP50_max100', 'segm_mAP_max100', 'mPQ', 'AJI', 'Dice')
@@ -70,7 +70,7 @@ def to_markdown(rows: list, runs: dict) -> str:
     ]
     if differences:
         parts.append(markdown_table(['difference to the row above', *COMPARED], differences))
-        parts.append('95 % bootstrap interval over test images and seeds, paired.')
+        parts.append(f'{CONFIDENCE} % bootstrap interval over test images and seeds, paired.')
     costs = [[row['row'], f'{row["parameters"]:,.0f}'] + [f'{row[key]:.1f}' for key in COSTS[1:]] for row in rows]
     parts.append(markdown_table(['row', 'parameters', 'checkpoint MiB', 's an epoch', 'peak memory MiB'], costs))
     origins = [_origin(run) for found in runs.values() for run in found]

@@ -17,6 +17,7 @@ from .instance_scores import panoptic_counts
 from .metrics import MAX_DETS
 from .scene import make_scenes
 
+CONFIDENCE = 95  # per cent, of all intervals
 # COCO's
 IOU_THRS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -179,7 +180,7 @@ def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, 
 
 
 def metric_intervals(evidence: Evidence, classes: Sequence, num_resamples: int = 1000, seed: int = 0) -> dict:
-    """Metrics of one run, with 95 % bootstrap intervals over test images, see :func:`paired_difference`.
+    """Metrics of one run, with bootstrap intervals over test images, see :func:`paired_difference`.
 
     They show how far other images of the same kind would move a metric, not the spread over seeds. With few images, or
     few that have a cell of the class, they are rough and tend to be too narrow.
@@ -204,14 +205,15 @@ def _draw_images(rng: np.random.Generator, num_images: int, num_resamples: int) 
 
 
 def _interval(series: np.ndarray) -> tuple:
-    """The first value, and the 2.5th and 97.5th percentile of the others that are not nan."""
+    """The first value, and the percentiles of the others, nan left out, between which :data:`CONFIDENCE` lies."""
+    outside = (100 - CONFIDENCE) / 2
     drawn = series[1:][~np.isnan(series[1:])]
-    low, high = np.percentile(drawn, [2.5, 97.5]).tolist() if len(drawn) else (float('nan'), float('nan'))
+    low, high = np.percentile(drawn, [outside, 100 - outside]).tolist() if len(drawn) else (float('nan'), float('nan'))
     return float(series[0]), low, high
 
 
 def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: int = 0) -> dict:
-    """Differences between two rows of an ablation, with 95 % bootstrap intervals over test images and seeds.
+    """Differences between two rows of an ablation, with bootstrap intervals over test images and seeds.
 
     Each resample draws the test images with replacement, the same ones for all runs, and the seeds with replacement:
     the same ones for both rows if the rows share their seeds, else each row's own (Efron and Tibshirani, An

@@ -10,7 +10,7 @@ import shapely
 
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable
-from cellseg_mm.visualization.draw import class_colors
+from cellseg_mm.visualization.colors import class_colors
 
 from .trace_outlines import trace_outlines
 from .writer import JSONListWriter

@@ -2,8 +2,8 @@ from cellseg_mm.images import ArraySource, open_image, read_overview
 
 from .inferencer import CellInferencer, find_channel_order
 from .merge import merge_tiles
-from .tiled import predict_tiled
-from .tiles import TileGrid, is_blank
+from .tile_grid import TileGrid, is_blank
+from .tiled_inference import predict_tiled
 
 __all__ = [
     'ArraySource',

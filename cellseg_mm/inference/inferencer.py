@@ -23,8 +23,8 @@ from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
-from .tiled import predict_tiled
-from .tiles import TileGrid
+from .tile_grid import TileGrid, default_overlap
+from .tiled_inference import predict_tiled
 
 # Scales that differ from those of the training images by up to this factor are usual; augmentation zooms by 15 %.
 TOLERANCE = 1.15
@@ -33,7 +33,6 @@ UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
 # Px a side of a tile's input, and at most of a whole image's, where Resize has a factor and gives inputs of any size.
 UNBOUNDED_INPUT = (1024, 4096)
 VIEWS = dict(type='CellTTAModel')  # for checkpoints whose config has no tta_model
-MAX_OVERLAP = 128  # px that tiles share, if a third of a tile is more
 
 
 class CellInferencer:
@@ -170,13 +169,13 @@ class CellInferencer:
 
         Args:
             tile_size (int | None): Px a side; by default a tile fills the model's input at :attr:`scale`.
-            overlap (int | None): Px that tiles share; by default a third of a tile, at most 128.
+            overlap (int | None): Px that tiles share; by default :func:`default_overlap`.
 
         Raises:
             UserError: If no image can be tiled so.
         """
         tile_size = max(96, round(self._input_size[0] / self.scale)) if tile_size is None else tile_size
-        overlap = min(MAX_OVERLAP, tile_size // 3) if overlap is None else overlap
+        overlap = default_overlap(tile_size) if overlap is None else overlap
         TileGrid.cover(1, 1, tile_size, overlap)
         return dict(tile_size=tile_size, overlap=overlap)
 

@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cellseg_mm.structures import Cells, Runs
 
-from .tiles import TileGrid
+from .tile_grid import TileGrid
 
 # px: a mask that ends this close to a border counts as cut there, because a detector's edges are not exact
 EDGE = 2

@@ -8,6 +8,7 @@ import safetensors
 from cellseg_mm import weights
 from cellseg_mm.engine.checkpoint import check_digest
 from cellseg_mm.evaluation.ablation_summary import METRICS
+from cellseg_mm.evaluation.bootstrap import CONFIDENCE
 from cellseg_mm.utils import UserError, markdown_table, parse_config_text
 
 from .run import Run
@@ -42,7 +43,7 @@ def card_metrics(name: str, run: Run) -> str:
             f'`{path.name}`: {path.stat().st_size / 1e6:.1f} MB, SHA-256 `{weights.MODELS[name].digest}`; seed {seed}, '
             f'the weights of epoch {point.get("epoch")} of {epochs}.',
             '',
-            markdown_table(['metric', 'value', '95 % interval over images'], rows),
+            markdown_table(['metric', 'value', f'{CONFIDENCE} % interval over images'], rows),
             '',
             f'At score {run.metrics["score_thr"]:.2f}, by `tools/test.py` at commit {provenance.get("commit")} '
             f'({provenance.get("device")}).',

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from cellseg_mm.evaluation.error_analysis import MISSED, error_kinds, scene_codes
-from cellseg_mm.visualization.error_pictures import KIND_COLORS
+from cellseg_mm.visualization.colors import KIND_COLORS
 
 from .pictures import outline_path, photo_source
 from .run import Scored

@@ -11,12 +11,13 @@ from tqdm import tqdm
 from cellseg_mm.engine.provenance import provenance
 from cellseg_mm.evaluation import class_table
 from cellseg_mm.evaluation.ablation_summary import COMPARED, COSTS, METRICS
+from cellseg_mm.evaluation.bootstrap import CONFIDENCE
 from cellseg_mm.evaluation.error_analysis import MISSED, SPURIOUS
 from cellseg_mm.utils import PROJECT_ROOT, diff_configs, load_config
 from cellseg_mm.utils.config import MISSING, flatten
 from cellseg_mm.visualization import plot_ablation, plot_curves, validation_losses
-from cellseg_mm.visualization.draw import class_colors
-from cellseg_mm.visualization.error_pictures import KIND_COLORS, plot_precision_recall
+from cellseg_mm.visualization.colors import KIND_COLORS, class_colors
+from cellseg_mm.visualization.error_pictures import plot_precision_recall
 
 from .examples import choose_examples
 from .pictures import plot_sources
@@ -80,6 +81,7 @@ def build_page(work_dirs: list) -> str:
         missing=missing,
         meanings=MEANINGS,
         compared=COMPARED,
+        confidence=CONFIDENCE,
         ablations=[ablation_section(ablation) for ablation in ablations],
         metrics=metric_rows(runs),
         curves=curves_section(runs),
@@ -197,6 +199,7 @@ def ablation_section(ablation: Ablation) -> dict:
         plot=dict(plot, alt=alt),
         metrics=METRICS,
         compared=COMPARED,
+        confidence=CONFIDENCE,
         costs=COST_NAMES,
     )
 

@@ -2,6 +2,8 @@ import numpy as np
 from matplotlib import colormaps, rcParams
 from matplotlib.figure import Figure
 
+from cellseg_mm.evaluation.bootstrap import CONFIDENCE
+
 
 def plot_ablation(rows: list, runs: dict, metrics: tuple) -> Figure:
     """Plot each seed's metrics by row, and the differences to the row above with their intervals.
@@ -33,5 +35,5 @@ def plot_ablation(rows: list, runs: dict, metrics: tuple) -> Figure:
             part.grid(axis='y', alpha=0.3)
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel('seeds (dots) and their mean')
-    axes[1, 0].set_ylabel('difference to the row above\n95 % interval')
+    axes[1, 0].set_ylabel(f'difference to the row above\n{CONFIDENCE} % interval')
     return figure

@@ -3,7 +3,8 @@ from mmdet.registry import VISUALIZERS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from .draw import add_caption, class_colors, draw_outlines
+from .colors import class_colors
+from .draw import add_caption, draw_outlines
 
 # Smaller images are enlarged, so that the outlines of 20-px cells stay separate.
 MIN_SIDE = 512

@@ -4,18 +4,8 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
-from matplotlib import colormaps
 
 from cellseg_mm.structures import decode_window
-
-# Bright hues that contrast with purple and pink stains.
-COLORS = [(0, 235, 100), (255, 235, 0), (0, 225, 255), (255, 110, 0)]
-
-
-def class_colors(num_classes: int) -> list:
-    """One RGB colour, 0..255, for each class: the first four hand-picked, others from matplotlib's tab20."""
-    more = [tuple(round(255 * value) for value in colormaps['tab20'](index % 20)[:3]) for index in range(num_classes)]
-    return [*COLORS, *more][:num_classes]
 
 
 def draw_outlines(image: np.ndarray, masks: Iterable, colors: list, scale: int = 1) -> np.ndarray:

@@ -4,19 +4,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.evaluation.error_analysis import CORRECT, MERGED, MISSED, SPLIT, SPURIOUS, WRONG_CLASS
+from cellseg_mm.evaluation.error_analysis import CORRECT, MISSED, SPURIOUS
 
+from .colors import KIND_COLORS
 from .draw import add_caption, draw_outlines
 
-# The tissue is drawn nearly grey, so that only errors have a colour.
-KIND_COLORS = {
-    CORRECT: (255, 255, 255),
-    WRONG_CLASS: (255, 225, 0),
-    MISSED: (255, 0, 0),
-    SPURIOUS: (255, 120, 0),
-    MERGED: (0, 235, 255),
-    SPLIT: (0, 230, 60),
-}
 # The share of grey in the image, and the share of its kind's colour in a wrong cell.
 GREYED = 0.7
 TINT = 0.35

@@ -7,7 +7,8 @@ import numpy as np
 
 from cellseg_mm.structures import Cells
 
-from .draw import add_caption, class_colors, outline_window
+from .colors import class_colors
+from .draw import add_caption, outline_window
 
 # Small images are enlarged a whole number of times, so that the outlines of 20-px cells stay separate.
 MIN_SIDE = 512

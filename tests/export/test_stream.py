@@ -16,7 +16,7 @@ from cellseg_mm.export import FORMATS, export_cells, geojson, label_image, measu
 from cellseg_mm.export.label_image import LabelImageWriter
 from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
-from cellseg_mm.visualization.draw import class_colors
+from cellseg_mm.visualization.colors import class_colors
 
 FILES = ['cut_classes.tif', 'cut_coco.json', 'cut_labels.tif', 'cut.csv', 'cut.geojson']
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, load_tool
 from mmengine.config import Config
 
-from cellseg_mm.engine.schedule import Budget
+from cellseg_mm.engine.budget import Budget
 from cellseg_mm.utils import UserError, write_json
 
 CONFIG = str(ROOT / 'configs/demo/maskrcnn_r18_fpn.py')

@@ -1,7 +1,8 @@
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.visualization.draw import add_caption, class_colors, contact_sheet, draw_outlines
+from cellseg_mm.visualization.colors import class_colors
+from cellseg_mm.visualization.draw import add_caption, contact_sheet, draw_outlines
 
 
 def test_outline_lies_on_the_masks_rim_and_nowhere_else():

@@ -5,12 +5,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from cellseg_mm.visualization.error_pictures import (
-    KIND_COLORS,
-    draw_errors,
-    plot_confusion_matrix,
-    plot_precision_recall,
-)
+from cellseg_mm.visualization.colors import KIND_COLORS
+from cellseg_mm.visualization.error_pictures import draw_errors, plot_confusion_matrix, plot_precision_recall
 
 REPORT = dict(
     score_thr=0.4,

@@ -3,7 +3,8 @@ from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import Cells
 from cellseg_mm.visualization import Overlay, draw_cells
-from cellseg_mm.visualization.draw import class_colors, draw_outlines
+from cellseg_mm.visualization.colors import class_colors
+from cellseg_mm.visualization.draw import draw_outlines
 
 CLASSES = ['a', 'b', 'c']
 COLORS = class_colors(3)

@@ -15,7 +15,7 @@ class StopwatchHook(Hook):
 
     It holds two counts, ``clock`` (seconds since 1970) and ``cores`` (CPU seconds of the process and its workers), each
     with the keys ``began``, ``steps`` (a list), ``trained`` (after validation loss and checkpoint) and ``validated``,
-    of the last epoch that was validated. It serves trials, see :mod:`cellseg_mm.engine.schedule`.
+    of the last epoch that was validated. It serves trials, see :mod:`cellseg_mm.engine.budget`.
     """
 
     priority = 'LOWEST'  # after the other hooks

@@ -15,7 +15,7 @@ from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError, read_json, write_atomically, write_json
 
 from .merge import merge_tiles
-from .tiles import TileGrid, is_blank
+from .tile_grid import TileGrid, default_overlap, is_blank
 
 
 def predict_tiled(
@@ -24,7 +24,7 @@ def predict_tiled(
     work_dir: str | Path,
     origin: dict,
     tile_size: int = 1024,
-    overlap: int = 128,
+    overlap: int | None = None,
     batch_size: int = 4,
     skip_background: bool = True,
     alone: bool = False,
@@ -46,8 +46,8 @@ def predict_tiled(
         origin (dict): What the cells depend on besides the tiling, such as path, size and time of change of the image
             and the checkpoint: plain JSON values. Tiles of another origin or tiling are refused.
         tile_size (int): Px a side, at most.
-        overlap (int): Px that neighbouring tiles share. At least one tile shows a smaller cell whole; larger cells are
-            united from pieces.
+        overlap (int | None): Px that neighbouring tiles share, by default :func:`default_overlap`. At least one tile
+            shows a smaller cell whole; larger cells are united from pieces.
         batch_size (int): Tiles in a call of the detector.
         skip_background (bool): Skip tiles that show only glass, see :func:`is_blank`.
         alone (bool): This process does everything, even if there are others.
@@ -58,6 +58,7 @@ def predict_tiled(
     Raises:
         UserError: If the tiling is impossible, or ``work_dir`` holds tiles of another origin or a broken one.
     """
+    overlap = default_overlap(tile_size) if overlap is None else overlap
     grid = TileGrid.cover(source.height, source.width, tile_size, overlap)
     work_dir = Path(work_dir)
     # with one tile this gains nothing, and the result must be that of the plain path

@@ -10,8 +10,8 @@ from conftest import ROOT, read_json
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from cellseg_mm.engine import ablation, run_config, schedule
-from cellseg_mm.engine.schedule import Budget, Pace, epochs_within, read_pace, set_epochs
+from cellseg_mm.engine import ablation, run_config
+from cellseg_mm.engine.budget import Budget, Pace, epochs_within, read_pace, set_epochs, take_schedule
 from cellseg_mm.utils import UserError, write_atomically, write_json
 
 ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
@@ -122,8 +122,8 @@ def trials(monkeypatch):
         counts = dict(clock=times(lambda mark: launched + mark), cores=times(lambda mark: mark / 2))
         write_json(folder / 'stopwatch.json', counts)
 
-    monkeypatch.setattr(schedule, 'run_tool', run_tool)
-    monkeypatch.setattr(schedule, 'time', SimpleNamespace(time=lambda: clock.now))
+    monkeypatch.setattr('cellseg_mm.engine.budget.run_tool', run_tool)
+    monkeypatch.setattr('cellseg_mm.engine.budget.time', SimpleNamespace(time=lambda: clock.now))
     return clock
 
 
@@ -133,16 +133,16 @@ def test_trials_are_taken_off_the_budget_and_their_schedule_is_kept(rows, trials
         len(read_json(prepared / f'annotations/{split}.json')['images']) for split in ('train', 'val', 'test')
     )
     run = 2 * 10 + 4 * (-(-train // 2) * 2 + 3) + 2 * test / val
-    chosen = schedule.take_schedule(rows, 1, Budget(129 + 3 * run + 0.01), tmp_path)
+    chosen = take_schedule(rows, 1, Budget(129 + 3 * run + 0.01), tmp_path)
     assert chosen['epochs'] == 4
     assert trials.tried == ROWS and not (tmp_path / 'trials').exists()
     assert chosen['trials'][ROWS[0]]['step'] == pytest.approx(2) and chosen['device'] and chosen['versions']
 
     # from now on it is the schedule there: more seeds, another time, or none
     for budget in (Budget(1), Budget(99999, of_cores=True), None):
-        assert schedule.take_schedule(rows[:1], 5, budget, tmp_path) == json.loads(json.dumps(chosen))
+        assert take_schedule(rows[:1], 5, budget, tmp_path) == json.loads(json.dumps(chosen))
     assert trials.tried == ROWS
-    assert schedule.take_schedule(rows, 1, None, tmp_path / 'other') is None
+    assert take_schedule(rows, 1, None, tmp_path / 'other') is None
 
 
 def test_core_hours_count_training_alone(rows, trials, prepared, tmp_path):
@@ -151,7 +151,7 @@ def test_core_hours_count_training_alone(rows, trials, prepared, tmp_path):
     run = 5 + 4 * (-(-train // 2) * 1 + 0.5 + 1)
     for missing, epochs in ((0, 4), (0.01, 3)):
         budget = Budget(3 * run - missing + 1e-6, of_cores=True)
-        chosen = schedule.take_schedule(rows, 1, budget, tmp_path / str(missing))
+        chosen = take_schedule(rows, 1, budget, tmp_path / str(missing))
         assert chosen['epochs'] == epochs and chosen['of_cores']
 
 
@@ -159,27 +159,28 @@ def test_a_call_that_is_cut_off_keeps_its_trials(rows, trials, tmp_path):
     """The second call tries the rest, and takes the time of the first one's off the budget, too."""
     trials.broken = ROWS[1]
     with pytest.raises(KeyboardInterrupt):
-        schedule.take_schedule(rows, 1, Budget(600), tmp_path / 'cut')
+        take_schedule(rows, 1, Budget(600), tmp_path / 'cut')
     trials.broken = None
     trials.now += 500  # until it is called again
-    chosen = schedule.take_schedule(rows, 1, Budget(600), tmp_path / 'cut')
+    chosen = take_schedule(rows, 1, Budget(600), tmp_path / 'cut')
     assert trials.tried == [ROWS[0], ROWS[1], ROWS[1], ROWS[2]]
-    assert chosen['epochs'] == schedule.take_schedule(rows, 1, Budget(600), tmp_path / 'whole')['epochs'] > 1
+    assert chosen['epochs'] == take_schedule(rows, 1, Budget(600), tmp_path / 'whole')['epochs'] > 1
 
 
 def test_a_trial_of_a_long_epoch_is_short(rows, trials, monkeypatch, tmp_path):
     """Three steps are tried, and the epoch counts with all of its own."""
     settings = []
-    monkeypatch.setattr(schedule, 'TRIAL_STEPS', 3)
+    monkeypatch.setattr('cellseg_mm.engine.budget.TRIAL_STEPS', 3)
     monkeypatch.setattr(
-        schedule, 'write_atomically', lambda path, text: settings.append(text) or write_atomically(path, text)
+        'cellseg_mm.engine.budget.write_atomically',
+        lambda path, text: settings.append(text) or write_atomically(path, text),
     )
-    chosen = schedule.take_schedule(rows, 1, Budget(6000), tmp_path)
+    chosen = take_schedule(rows, 1, Budget(6000), tmp_path)
     assert all('num_batch_per_epoch=3' in text for text in settings) and len(settings) == 3
     assert chosen['trials'][ROWS[0]]['steps'] > 3
 
 
 def test_a_budget_that_is_too_short_leaves_no_schedule(rows, trials, tmp_path):
     with pytest.raises(UserError, match=f'leaves 0 s for a run, and {ROWS[0]} needs'):
-        schedule.take_schedule(rows, 1, Budget(60), tmp_path)
+        take_schedule(rows, 1, Budget(60), tmp_path)
     assert not (tmp_path / 'schedule.json').exists()

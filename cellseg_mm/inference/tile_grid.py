@@ -6,6 +6,7 @@ import numpy as np
 
 from cellseg_mm.utils import UserError
 
+MAX_OVERLAP = 128  # px, of the default overlap, which is a third of a tile
 WHITE = 215
 SAMPLE_STEP = 4
 MIN_DARK_SAMPLES = 4
@@ -69,6 +70,11 @@ class TileGrid:
         """x, y, width and height of a tile in px; tiles are numbered row by row."""
         row, col = divmod(index, len(self.xs))
         return int(self.xs[col]), int(self.ys[row]), self.tile_width, self.tile_height
+
+
+def default_overlap(tile_size: int) -> int:
+    """Px that tiles share where the user gives no number: a third of a tile, at most :data:`MAX_OVERLAP`."""
+    return min(MAX_OVERLAP, tile_size // 3)
 
 
 def _cover(length: int, tile_size: int, overlap: int) -> tuple:
