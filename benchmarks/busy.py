@@ -30,9 +30,14 @@ SETTINGS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', default=TRAINED, help='a path in the project (default: %(default)s)')
-    parser.add_argument('--steps', type=int, default=60)
+    parser.add_argument('--steps', type=int, default=30)
     parser.add_argument('--rounds', type=int, default=3)
+    others = [name for name in SETTINGS if name != 'default']
+    parser.add_argument(
+        '--beside', nargs='*', default=others, choices=others, help='settings to compare (default: all)'
+    )
     args = parser.parse_args()
+    settings = ['default', *args.beside]
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / 'cells'
@@ -43,16 +48,16 @@ def main() -> None:
                 other = None
                 if neighbour == 'busy':
                     other = subprocess.Popen([sys.executable, '-c', 'while True: pass'])
-                for name, environment in SETTINGS.items():
-                    found = step_seconds(ROOT, args.config, data, args.steps, environment)
+                for name in settings:
+                    found = step_seconds(ROOT, args.config, data, args.steps, SETTINGS[name])
                     seconds.setdefault((name, neighbour), []).append(found)
                 if other:
                     other.kill()
                     other.wait()
     medians = {key: statistics.median(found) for key, found in seconds.items()}
-    rows = [[name, *(f'{medians[name, neighbour]:.2f}' for neighbour in ('quiet', 'busy'))] for name in SETTINGS]
+    rows = [[name, *(f'{medians[name, neighbour]:.2f}' for neighbour in ('quiet', 'busy'))] for name in settings]
     print_table(['setting', 'quiet s', 'beside a busy process s'], rows)
-    fastest = min(medians[name, 'quiet'] for name in SETTINGS)
+    fastest = min(medians[name, 'quiet'] for name in settings)
     print(f'ratio {medians["default", "busy"] / fastest:.2f}')
 
 

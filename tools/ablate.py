@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cellseg_mm.arguments import add_budget, add_config_changes, add_starting_weights, tool_parser
 from cellseg_mm.engine import ablation
-from cellseg_mm.engine.budget import set_epochs, take_schedule
+from cellseg_mm.engine.budget import SCHEDULE, set_epochs, take_schedule
 from cellseg_mm.engine.precision import share_precision
 from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
@@ -92,7 +92,7 @@ def main() -> None:
     rows = [ablation.Row.of(*pair) for pair in zip(args.configs, cfgs, strict=True)]
     chosen = take_schedule(rows, len(args.seeds), None if args.table_only else args.budget, out)
     if chosen:
-        print(f'{chosen["epochs"]} epochs a run, from {out}/schedule.json', flush=True)
+        print(f'{chosen["epochs"]} epochs a run, from {out / SCHEDULE}', flush=True)
         for row in rows:
             set_epochs(row.cfg, chosen['epochs'])
         rows = [ablation.Row.of(config, row.cfg) for config, row in zip(args.configs, rows, strict=True)]

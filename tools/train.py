@@ -20,7 +20,7 @@ from cellseg_mm.arguments import (
     tool_parser,
 )
 from cellseg_mm.engine.ablation import Row
-from cellseg_mm.engine.budget import set_epochs, take_schedule
+from cellseg_mm.engine.budget import SCHEDULE, set_epochs, take_schedule
 from cellseg_mm.engine.checkpoint import check_disk_space
 from cellseg_mm.engine.launcher import set_launcher
 from cellseg_mm.engine.precision import fit_precision_to_device
@@ -58,18 +58,18 @@ def parse_args() -> argparse.Namespace:
 
 
 def fit_epochs_to_budget(cfg: Config, args: argparse.Namespace) -> None:
-    """Set the epochs of --budget; a resumed run keeps its own."""
-    if not (args.budget or cfg.resume):
-        return
+    """Set the number of epochs that fits --budget. A resumed run keeps the number that its first start chose."""
     if args.budget and args.launcher != 'none':
         raise UserError('--budget is for one process; for several run tools/ablate.py CONFIG --nproc N --budget TIME')
-    work_dir = Path(cfg.work_dir)
+    path = Path(cfg.work_dir) / SCHEDULE
     if not cfg.resume:
-        (work_dir / 'schedule.json').unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # of an earlier run in this folder
+    if not (args.budget or path.exists()):
+        return
     budget = None if cfg.resume else args.budget
-    chosen = take_schedule([Row.of(args.config, cfg)], 1, budget, work_dir, tested=False)
+    chosen = take_schedule([Row.of(args.config, cfg)], 1, budget, path.parent, tested=False)
     if chosen:
-        print(f'{chosen["epochs"]} epochs, from {work_dir / "schedule.json"}', flush=True)
+        print(f'{chosen["epochs"]} epochs, from {path}', flush=True)
         set_epochs(cfg, chosen['epochs'])
 
 
@@ -79,28 +79,28 @@ def main() -> None:
     keep_freed_memory()
     cfg = training_config(
         args.config,
-        args.cfg_options,
-        args.work_dir,
-        args.seed,
-        args.from_scratch,
-        args.backbone_weights,
-        args.load_from and find_checkpoint(args.load_from),
+        options=args.cfg_options,
+        work_dir=args.work_dir,
+        seed=args.seed,
+        from_scratch=args.from_scratch,
+        backbone_weights=args.backbone_weights,
+        load_from=args.load_from and find_checkpoint(args.load_from),
     )
     set_launcher(cfg, args.launcher, args.local_rank)
     checkpoint = resume_run(cfg, args.resume)
     fit_precision_to_device(cfg, args.precision)
     fit_epochs_to_budget(cfg, args)
     runner = Runner.from_cfg(cfg)
-    fetch_backbone_weights(cfg)  # the processes know each other now, so one fetches for all
-    epochs = cfg.train_cfg.get('max_epochs', 1)
+    fetch_backbone_weights(cfg)  # the process group has started, so one process downloads for all
+    epochs_left = cfg.train_cfg.get('max_epochs', 1)
     if checkpoint:
         check_weights_fit(runner.model, checkpoint, args.config, cfg.load_from)
-        epochs = max(epochs - checkpoint['meta']['epoch'], 0)
+        epochs_left = max(epochs_left - checkpoint['meta']['epoch'], 0)
     elif cfg.load_from:
         hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.type == 'NewClassHeadsHook']
         left_out = [name for hook in hooks for name in hook.weights]
         check_starting_weights(runner.model, cfg.load_from, left_out)
-    check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1), epochs)
+    check_disk_space(runner.model, cfg.work_dir, cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1), epochs_left)
     record_provenance(runner.log_dir)
     runner.train()
 

@@ -31,8 +31,8 @@ class PanopticCounts(NamedTuple):
     def quality(self) -> tuple:
         """PQ, DQ and SQ. Kirillov et al., Panoptic Segmentation, CVPR 2019, equation 1; ``PQ = DQ * SQ``.
 
-        ``DQ = TP / (TP + FP/2 + FN/2)``, ``SQ = sum of IoU / TP``. All three are nan without both prediction and ground
-        truth, and 0 if there is one of them and nothing matches, as in HoVer-Net's ``get_fast_pq``
+        ``DQ = TP / (TP + FP/2 + FN/2)``, ``SQ = sum of IoU / TP``. All three are nan if there is neither a prediction
+        nor a ground-truth cell, and 0 if there are some but none match, as in HoVer-Net's ``get_fast_pq``
         (``metrics/stats_utils.py``), CoNIC's script, torchmetrics and the panoptic API.
         """
         total = self.predicted + self.actual
@@ -135,7 +135,7 @@ def aggregated_jaccard(scene: Scene) -> float:
 
 
 def foreground_dice(scene: Scene) -> float:
-    """Dice of all cells against the background of one image: ``2 |A and B| / (|A| + |B|)``."""
+    """Dice of one image, all cells as one: ``2 |A and B| / (|A| + |B|)``, A ground truth, B predictions."""
     total = scene.gt_foreground + scene.areas.sum()
     return float(2 * scene.hits.sum() / total) if total else float('nan')
 

@@ -20,6 +20,8 @@ from cellseg_mm.structures import decode_runs, paint_instances, to_code
 class Scene:
     """One image: G ground-truth cells, P predicted ones in the order of falling score, K pairs of the two that overlap.
 
+    Names without ``gt_`` and ``pair_`` are of the predictions.
+
     Attributes:
         gt_labels: (G,) int64 class indices from 0 on.
         gt_areas: (G,) int64 px.
@@ -148,23 +150,23 @@ def make_scene(
     areas = np.bincount(owners[~is_ignored[places]], minlength=len(order))
 
     scene = Scene(
-        gt_labels,
-        gt_areas,
-        gt_runs.centroids(len(gt_codes), height),
-        labels,
-        scores,
-        areas,
-        centroids,
-        pair_gt,
-        pair_pred,
-        pair_area,
-        int(np.count_nonzero(is_cell)),
-        np.bincount(owners[is_cell[places]], minlength=len(order)),
+        gt_labels=gt_labels,
+        gt_areas=gt_areas,
+        gt_centroids=gt_runs.centroids(len(gt_codes), height),
+        labels=labels,
+        scores=scores,
+        areas=areas,
+        centroids=centroids,
+        pair_gt=pair_gt,
+        pair_pred=pair_pred,
+        pair_area=pair_area,
+        gt_foreground=int(np.count_nonzero(is_cell)),
+        hits=np.bincount(owners[is_cell[places]], minlength=len(order)),
     )
     scene = _select(scene, ~gt_ignored & (gt_areas > 0), np.ones(len(order), bool))
-    counts = 2 * areas >= visible
-    counts[scene.matches()[1]] = True
-    return _select(scene, np.ones(len(scene.gt_labels), bool), counts & (areas > 0))
+    scored = 2 * areas >= visible  # at least half of it is not ignored
+    scored[scene.matches()[1]] = True
+    return _select(scene, np.ones(len(scene.gt_labels), bool), scored & (areas > 0))
 
 
 def make_scenes(ground_truth: dict, results: list) -> list:
@@ -207,8 +209,8 @@ def _count_pairs(gt_owners: np.ndarray, pred_owners: np.ndarray, num_preds: int)
     """The pairs of cells and predictions that share pixels, and how many.
 
     Args:
-        gt_owners (ndarray): (P,) int64 cell of each pixel of the ground truth.
-        pred_owners (ndarray): (P,) int64 prediction at this pixel, -1 for the background.
+        gt_owners (ndarray): (N,) int64 cell of each pixel of the ground truth.
+        pred_owners (ndarray): (N,) int64 prediction at this pixel, -1 for the background.
         num_preds (int): Number of predictions.
 
     Returns:
@@ -232,16 +234,16 @@ def _select(scene: Scene, gt: np.ndarray, pred: np.ndarray) -> Scene:
     """The scene with some cells and some predictions only, given as bool arrays; they are renumbered."""
     pairs = gt[scene.pair_gt] & pred[scene.pair_pred]
     return Scene(
-        scene.gt_labels[gt],
-        scene.gt_areas[gt],
-        scene.gt_centroids[gt],
-        scene.labels[pred],
-        scene.scores[pred],
-        scene.areas[pred],
-        scene.centroids[pred],
-        (np.cumsum(gt) - 1)[scene.pair_gt[pairs]],
-        (np.cumsum(pred) - 1)[scene.pair_pred[pairs]],
-        scene.pair_area[pairs],
-        scene.gt_foreground,
-        scene.hits[pred],
+        gt_labels=scene.gt_labels[gt],
+        gt_areas=scene.gt_areas[gt],
+        gt_centroids=scene.gt_centroids[gt],
+        labels=scene.labels[pred],
+        scores=scene.scores[pred],
+        areas=scene.areas[pred],
+        centroids=scene.centroids[pred],
+        pair_gt=(np.cumsum(gt) - 1)[scene.pair_gt[pairs]],
+        pair_pred=(np.cumsum(pred) - 1)[scene.pair_pred[pairs]],
+        pair_area=scene.pair_area[pairs],
+        gt_foreground=scene.gt_foreground,
+        hits=scene.hits[pred],
     )

@@ -23,7 +23,7 @@ def train(monkeypatch):
         kept = (out / 'schedule.json').exists()
         return dict(epochs=7 if kept else 4) if budget or kept else None
 
-    monkeypatch.setattr(module.schedule, 'take_schedule', take_schedule)
+    monkeypatch.setattr(module, 'take_schedule', take_schedule)
     monkeypatch.setattr(module, 'Row', SimpleNamespace(of=lambda *arguments: arguments))  # no data are read
     return module
 
@@ -42,6 +42,7 @@ def test_a_new_run_chooses_its_epochs_and_a_resumed_one_keeps_them(train, tmp_pa
     write_json(tmp_path / 'schedule.json', dict(epochs=7))
     assert fitted_epochs(train, tmp_path, budget, resume=True) == fitted_epochs(train, tmp_path, resume=True) == 7
     assert fitted_epochs(train, tmp_path) == 15  # a new run without a budget, in the folder of one that had it
+    assert fitted_epochs(train, tmp_path, resume=True) == 15
     assert fitted_epochs(train, tmp_path, budget) == 4  # a new run does not take the schedule of an earlier one
 
 

@@ -1,7 +1,7 @@
 """CBAM: Convolutional Block Attention Module, Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521.
 
-Follows the authors' code (https://github.com/Jongchan/attention-module), which specifies more than the paper: biases in
-the channel gate's MLP, and max before mean and a BatchNorm of momentum 0.01 in the spatial gate.
+Follows the authors' code (https://github.com/Jongchan/attention-module) where the paper leaves details open: the
+channel gate's MLP has biases; the spatial gate takes max before mean, and its BatchNorm has momentum 0.01.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class ChannelGate(nn.Module):
-    """Weights each channel by ``sigmoid(mlp(mean) + mlp(max))``, mean and max taken over the map.
+    """Weights each channel by ``sigmoid(mlp(mean) + mlp(max))``, mean and max taken over H and W.
 
     Args:
         channels (int): Channels of the input.
@@ -55,9 +55,10 @@ class CBAM(nn.Module):
         channels (int): Channels of the input.
         reduction (int): Reduction of the channel gate's MLP.
         kernel_size (int): Kernel of the spatial gate.
-        identity_init (bool): Start as the identity: ``x + gamma * (gates(x) - x)`` with a learned scalar ``gamma`` of
-            zero. Two gates near 0.5 otherwise scale the features to about a quarter at the start, which pretrained
-            weights behind frozen BatchNorm do not expect. Not part of the paper.
+        identity_init (bool): Start as the identity, which is not in the paper: the output is ``x + gamma * (y - x)``,
+            where ``y`` is what the gates give and ``gamma`` a learned scalar that starts at 0. Without it both gates
+            start near 0.5 and scale the features to about a quarter, which pretrained weights behind frozen BatchNorm
+            do not expect.
     """
 
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7, identity_init: bool = False) -> None:
