@@ -30,7 +30,7 @@ TRACEABLE = {
     'roi_head.type': ('JointBatchRoIHead', 'StandardRoIHead'),
     'roi_head.bbox_roi_extractor.type': ('SingleRoIExtractor',),
     'roi_head.bbox_roi_extractor.roi_layer.type': ('RoIAlign', 'SparseRoIAlign'),
-    'roi_head.bbox_head.type': ('Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'),
+    'roi_head.bbox_head.type': ('OneClassBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'),
     'roi_head.bbox_head.loss_cls.type': ('CrossEntropyLoss',),
     'roi_head.bbox_head.bbox_coder.type': ('DeltaXYWHBBoxCoder',),
     'roi_head.mask_roi_extractor.type': ('SingleRoIExtractor',),

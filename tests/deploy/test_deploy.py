@@ -29,10 +29,20 @@ ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn_cbam']
 NOTES, RUNNER = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/export.md').read_text('utf-8'), re.DOTALL)
 
 
-@pytest.fixture(scope='module', params=ROWS)
+SHIPPED_HEADS = dict(
+    bbox_head=dict(type='OneClassBBoxHead', reg_class_agnostic=True), mask_head=dict(class_agnostic=True)
+)
+
+
+@pytest.fixture(scope='module', params=[*ROWS, 'heads of the shipped models'])
 def row(request) -> tuple:
-    """A row of the ablation: config, detector, and the ONNX file's content."""
-    cfg = tiny_config(request.param, rcnn=dict(score_thr=0.1))
+    """A row of the ablation, or one with other heads: config, detector, and the ONNX file's content."""
+    if request.param in ROWS:
+        cfg = tiny_config(request.param, rcnn=dict(score_thr=0.1))
+    else:
+        cfg = tiny_config(ROWS[1], rcnn=dict(score_thr=0.3, nms=dict(class_agnostic=True)))
+        cfg.merge_from_dict(dict(model=dict(roi_head=SHIPPED_HEADS)))
+    deploy.check_traceable(cfg, 'x.pth')
     detector = random_detector(cfg)
     checkpoint = dict(meta=dict(dataset_meta=dict(classes=CLASSES), operating_point=POINT))
     return cfg, detector, deploy.to_onnx(detector, deploy.metadata(cfg, checkpoint))

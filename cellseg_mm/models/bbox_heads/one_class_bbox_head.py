@@ -20,8 +20,9 @@ def most_likely_class(logits: Tensor) -> Tensor:
         [0.8, 0.0, 0.0, 0.2]
     """
     probabilities = logits.softmax(dim=1)
-    background, best = probabilities[:, -1:], probabilities[:, :-1].argmax(dim=1, keepdim=True)
-    return torch.zeros_like(logits).scatter(1, best, 1 - background).slice_scatter(background, 1, -1).log()
+    cells, background = probabilities[:, :-1], probabilities[:, -1:]
+    cells = torch.zeros_like(cells).scatter(1, cells.argmax(dim=1, keepdim=True), 1 - background)
+    return torch.cat([cells, background], dim=1).log()
 
 
 @MODELS.register_module()
