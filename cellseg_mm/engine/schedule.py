@@ -8,7 +8,6 @@ of the training processes and their data workers. Core-hours do not depend on wh
 """
 
 import argparse
-import json
 import math
 import re
 import shutil
@@ -23,9 +22,9 @@ from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from cellseg_mm.evaluation import read_tested
-from cellseg_mm.utils import UserError, locked, write_atomically, write_json
+from cellseg_mm.utils import UserError, locked, read_json, write_atomically, write_json
 
-from .ablation import Row, run_tool
+from .ablation import ORIGIN, Row, run_tool
 from .provenance import provenance
 
 WARM_UP = 10  # steps of a trial that are not counted; half of them if there are fewer than 20
@@ -168,11 +167,11 @@ def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, 
     """
     path = out / 'schedule.json'
     if budget is None or path.exists():
-        return json.loads(path.read_text('utf-8')) if path.exists() else None
+        return read_json(path, ORIGIN) if path.exists() else None
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / 'schedule.lock') as lock:  # a second process waits here, and then takes the choice of the first
         if path.exists():
-            return json.loads(path.read_text('utf-8'))
+            return read_json(path, ORIGIN)
         trials = {row.name: _try(row, out / 'trials', lock) for row in tqdm(rows, desc='trials', unit='row')}
         paces = {name: trial['core_pace' if budget.of_cores else 'pace'] for name, trial in trials.items()}
         left = budget.seconds - (0 if budget.of_cores else sum(trial['seconds'] for trial in trials.values()))
@@ -219,7 +218,7 @@ def _try(row: Row, trials: Path, lock: object) -> dict:
         tested, validated = (
             len(read_tested(cfg[f'{split}_dataloader'].dataset)['images']) for split in ('test', 'val')
         )
-        stopwatch = json.loads((folder / 'stopwatch.json').read_text('utf-8'))
+        stopwatch = read_json(folder / 'stopwatch.json', ORIGIN)
         # the stopwatch counts the cores of one process
         cores = {key: np.multiply(value, processes).tolist() for key, value in stopwatch['cores'].items()}
         content = dict(
@@ -228,5 +227,5 @@ def _try(row: Row, trials: Path, lock: object) -> dict:
             seconds=time.time() - launched,
         )
         write_json(done, content)
-    content = json.loads(done.read_text('utf-8'))
+    content = read_json(done, ORIGIN)
     return dict(content, pace=Pace(**content['pace']), core_pace=Pace(**content['core_pace']))
