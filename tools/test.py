@@ -23,7 +23,7 @@ from cellseg_mm.engine.launcher import set_launcher
 from cellseg_mm.engine.precision import inference_precision
 from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.engine.run_config import set_test_time_augmentation, set_work_dir, testing_config
-from cellseg_mm.engine.score_threshold import set_operating_threshold
+from cellseg_mm.engine.score_threshold import set_score_threshold
 from cellseg_mm.engine.starting_weights import check_weights_fit
 from cellseg_mm.utils import (
     UserError,
@@ -79,7 +79,7 @@ def main() -> None:
     set_work_dir(cfg, args.work_dir, args.config or args.checkpoint)
     set_launcher(cfg, args.launcher, args.local_rank)
     root = set_data_root(cfg)
-    set_operating_threshold(cfg, checkpoint, args.score_thr)
+    set_score_threshold(cfg, checkpoint, args.score_thr)
     scored = check_test_labels(cfg, root)
     if not scored:
         if not (args.out or args.show_dir):

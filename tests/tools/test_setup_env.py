@@ -139,7 +139,7 @@ def test_no_compiler_is_asked_for_where_a_wheel_may_be_at_hand(empty_path, monke
     'torch_says, force, cuda',
     [('None False', '0', 'cpu'), ('13.0 False', '0', 'cpu'), ('13.0 True', '0', 'cu130'), ('13.0 False', '1', 'cu130')],
 )
-def test_cuda_is_told_as_mmcv_tells_it(monkeypatch, torch_says, force, cuda):
+def test_cuda_is_named_as_mmcv_names_it(monkeypatch, torch_says, force, cuda):
     monkeypatch.setattr(setup_env, 'ask', lambda code: torch_says)
     monkeypatch.setenv('FORCE_CUDA', force)
     assert setup_env.cuda_build() == cuda
