@@ -12,8 +12,9 @@ TORCH_INDEX ?=
 EXTRAS ?=
 RUN := .venv/bin/python
 SETUP = @$(PYTHON) tools/setup_env.py $(if $(TORCH),--torch $(TORCH)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(EXTRAS)
-# a process a core, each with one thread; the tests of a file share its trained models, so they stay together
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
+# a process a core, each with one thread; the tests of a file share its trained models, so they stay together, and files
+# come in the order of tests/conftest.py
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 # the groups that the tests import
 TESTED := app dev onnx slides tables
 

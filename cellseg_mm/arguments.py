@@ -1,23 +1,11 @@
 """Arguments that several tools share."""
 
 import argparse
-import re
-from pathlib import Path
-
-from mmengine.config import Config
 
 from cellseg_mm.engine.budget import Budget
-from cellseg_mm.engine.checkpoint import read_checkpoint
-from cellseg_mm.engine.data_facts import checkpoint_data_facts, set_data_facts
-from cellseg_mm.engine.detector import checkpoint_config, input_pipeline
 from cellseg_mm.engine.precision import PRECISIONS
-from cellseg_mm.engine.run_config import testing_config
-from cellseg_mm.utils import PROJECT_ROOT, ConfigOptions, UserError, load_config
-from cellseg_mm.weights import DEFAULT, MODELS, find_checkpoint
-
-# data, schedule and runtime of a test whose model comes from a checkpoint
-PRESET = PROJECT_ROOT / 'configs/_base_/default_preset.py'
-STARTED = re.compile(r'_\d{8}_\d{6}$')  # the time at the end of MMEngine's names
+from cellseg_mm.utils import ConfigOptions, UserError
+from cellseg_mm.weights import DEFAULT, MODELS
 
 
 def tool_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -37,45 +25,11 @@ def help_page(description: str, example: str) -> dict:
 
 
 def add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """``[CONFIG] CHECKPOINT``, for :func:`config_of_test`."""
+    """``[CONFIG] CHECKPOINT``, for :func:`cellseg_mm.engine.run_config.testing_config`."""
     parser.add_argument(
         'config', nargs='?', metavar='CONFIG', help="a config file (default: the checkpoint's own config)"
     )
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help=f'a file, or a shipped model: {", ".join(MODELS)}')
-
-
-def config_of_test(args: argparse.Namespace) -> tuple:
-    """The config of a test and the checkpoint's content, from ``config``, ``checkpoint`` and ``cfg_options``.
-
-    Without a config file the checkpoint gives the model, the views of ``--tta``, the test pipeline and the data root.
-    Everything else comes from the default preset, so no other part of the checkpoint's config is run.
-
-    Args:
-        args (Namespace): Changed in place: ``checkpoint`` becomes the file of a shipped model.
-
-    Raises:
-        UserError: See :func:`testing_config`.
-    """
-    if args.checkpoint.endswith('.py'):
-        raise UserError(f'{args.checkpoint}: is a config, but a checkpoint is needed; give it after the config')
-    args.checkpoint = find_checkpoint(args.checkpoint)
-    if args.config:
-        return testing_config(args.config, args.checkpoint, args.cfg_options)
-    content = read_checkpoint(args.checkpoint)
-    own = checkpoint_config(content, args.checkpoint)
-    if 'test_dataloader' not in own:
-        raise UserError(f'{args.checkpoint}: no test data set in its config; give a config before the checkpoint')
-    entries = load_config(str(PRESET)).to_dict()
-    entries |= {key: own[key] for key in ('model', 'tta_model', 'data_root', 'channel_order') if key in own}
-    # the name under which MMEngine writes the config into the work dir: that of the training's config
-    name = STARTED.sub('', content['meta'].get('experiment_name') or Path(args.checkpoint).stem)
-    cfg = Config(entries, content['meta']['cfg'], f'{name}.py')
-    cfg.test_dataloader.dataset.pipeline = input_pipeline(own)
-    cfg.merge_from_dict(args.cfg_options or {})
-    set_data_facts(cfg, **checkpoint_data_facts(content, args.checkpoint))
-    cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
-    cfg.load_from = args.checkpoint
-    return cfg, content
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ ROOT = Path(cellseg_mm.__file__).parent
 ORDER = [
     'version',
     'utils',
+    'weights',
     'structures',
     'images',
     'datasets',
@@ -18,7 +19,6 @@ ORDER = [
     'evaluation',
     'visualization',
     'engine',
-    'weights',
     'arguments',
     'export',
     'inference',

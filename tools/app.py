@@ -61,7 +61,7 @@ def main() -> None:
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that images of patients are removed then too
     with tempfile.TemporaryDirectory(prefix='cellseg_app_') as folder:
-        app = build_app(detector, find_images(args.samples), detector.operating_thr, Path(folder))
+        app = build_app(detector, find_images(args.samples), detector.validated_thr, Path(folder))
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)
         app.block_thread()
 

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Draw training images before and after augmentation, cells outlined by class, to see that masks follow."""
 
-import argparse
-
 import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.transforms import LoadCellAnnotations
 from cellseg_mm.engine.data_facts import fill_from_prepared_data
@@ -23,7 +22,7 @@ def outlined(image: np.ndarray, masks: object, labels: np.ndarray, palette: list
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'python tools/browse_augmentation.py configs/maskrcnn_r50_fpn_cbam.py --out shown')
     parser.add_argument('config')
     parser.add_argument('--out', type=output_folder, required=True, help='folder for augmentation.png')
     parser.add_argument('--images', type=int, default=4, help='images to draw, one in each row (default: 4)')

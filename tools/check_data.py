@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Check a prepared data set: shared images, missing classes, cells of odd sizes or drawn twice, anchors."""
 
-import argparse
 import contextlib
 import io
 import sys
@@ -13,6 +12,7 @@ from mmdet.registry import DATASETS, TASK_UTILS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.check import Check, check_anchors, check_prepared_set, checks_text
 from cellseg_mm.engine import AnchorFitHook
@@ -46,7 +46,7 @@ def load(path: str, prepared: Path) -> Config:
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'python tools/check_data.py data/cells --config configs/maskrcnn_r50_fpn_cbam.py')
     parser.add_argument('prepared', type=Path, help='prepared data set, written by tools/prepare_data.py')
     parser.add_argument('--config', help='also check the anchors of this config')
     parser.add_argument('--strict', action='store_true', help='exit with status 1 if there is a warning')

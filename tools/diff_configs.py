@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Print the dotted keys in which two configs differ, one per line. The exit status is 0 if they are equal, 1 if not."""
 
-import argparse
 import sys
 
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.utils import diff_configs, load_config, one_line_errors
 from cellseg_mm.utils.config import MISSING
 
@@ -14,7 +14,9 @@ def shown(value: object) -> str:
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(
+        __doc__, 'python tools/diff_configs.py configs/maskrcnn_r50_fpn.py configs/maskrcnn_r50_fpn_cbam.py'
+    )
     parser.add_argument('old', metavar='A')
     parser.add_argument('new', metavar='B')
     args = parser.parse_args()

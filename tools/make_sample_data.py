@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Draw synthetic H&E-like tissue with labelled cells, in the course task's layout with all its quirks."""
 
-import argparse
-
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.datasets import make_sample_data
 from cellseg_mm.utils import one_line_errors, output_folder
 
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'python tools/make_sample_data.py data/sample --images 80 --seed 1')
     parser.add_argument('out', type=output_folder, help='folder to write train/, test/ and test_release/ into')
     parser.add_argument(
         '--images', type=int, default=40, help='number of labelled images, a quarter of them for test (default: 40)'

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Convert labelled images of any known format to a prepared data set for training (formats: data/README.md)."""
 
-import argparse
 from pathlib import Path
 
+from cellseg_mm.arguments import tool_parser
 from cellseg_mm.datasets import FORMATS, prepare
 from cellseg_mm.utils import one_line_errors, output_folder
 
@@ -60,7 +60,7 @@ def describe_notes(notes: list) -> list:
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__, 'python tools/prepare_data.py data/sample --out data/cells')
     parser.add_argument('src', type=Path, metavar='SOURCE', help='folder of images and labels, or a COCO JSON file')
     parser.add_argument(
         '--out',

@@ -14,11 +14,11 @@ from cellseg_mm.arguments import (
     add_channel_order,
     add_config_and_checkpoint,
     add_config_changes,
-    config_of_test,
     help_page,
     tool_parser,
 )
 from cellseg_mm.engine.data_facts import checkpoint_channel_order
+from cellseg_mm.engine.run_config import testing_config
 from cellseg_mm.engine.starting_weights import check_weights_fit
 from cellseg_mm.evaluation import read_ground_truth, read_results
 from cellseg_mm.submission import (
@@ -85,11 +85,11 @@ def parse_args() -> argparse.Namespace:
 
 def make(args: argparse.Namespace) -> None:
     images = read_image_list(args.ids)
-    cfg, checkpoint = config_of_test(args)
+    cfg, checkpoint = testing_config(args.checkpoint, args.config, args.cfg_options)
     classes = list(checkpoint['meta']['dataset_meta']['classes'])
     order = args.channel_order
     if order == 'auto':
-        order = checkpoint_channel_order(checkpoint, args.checkpoint)
+        order = checkpoint_channel_order(checkpoint, cfg.load_from)
     with tempfile.TemporaryDirectory() as folder:
         write_test_set(images, args.images, order, classes, Path(folder) / 'data')
         cfg.test_dataloader.dataset = scored_dataset(cfg.test_dataloader.dataset)
@@ -99,7 +99,7 @@ def make(args: argparse.Namespace) -> None:
         cfg.test_evaluator = dict(type='DumpCocoResults', path=f'{folder}/results.json')
         cfg.work_dir = f'{folder}/work_dir'
         runner = Runner.from_cfg(cfg)
-        check_weights_fit(runner.model, checkpoint, args.config or 'its own config', args.checkpoint)
+        check_weights_fit(runner.model, checkpoint, args.config or 'its own config', cfg.load_from)
         runner.test()
         dropped = write_submission(args.out, read_results(Path(folder) / 'results.json'))
     if dropped:

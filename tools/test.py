@@ -16,15 +16,14 @@ from cellseg_mm.arguments import (
     add_launcher,
     add_precision,
     add_score_threshold,
-    config_of_test,
     tool_parser,
 )
 from cellseg_mm.engine.data_facts import check_test_labels, set_data_root
 from cellseg_mm.engine.launcher import set_launcher
 from cellseg_mm.engine.precision import inference_precision
 from cellseg_mm.engine.provenance import record_provenance
-from cellseg_mm.engine.run_config import set_test_time_augmentation, set_work_dir
-from cellseg_mm.engine.score_threshold import set_operating_threshold
+from cellseg_mm.engine.run_config import set_test_time_augmentation, set_work_dir, testing_config
+from cellseg_mm.engine.score_threshold import set_score_threshold
 from cellseg_mm.engine.starting_weights import check_weights_fit
 from cellseg_mm.utils import (
     UserError,
@@ -76,11 +75,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     keep_freed_memory()
-    cfg, checkpoint = config_of_test(args)
+    cfg, checkpoint = testing_config(args.checkpoint, args.config, args.cfg_options)
     set_work_dir(cfg, args.work_dir, args.config or args.checkpoint)
     set_launcher(cfg, args.launcher, args.local_rank)
     root = set_data_root(cfg)
-    set_operating_threshold(cfg, checkpoint, args.score_thr)
+    set_score_threshold(cfg, checkpoint, args.score_thr)
     scored = check_test_labels(cfg, root)
     if not scored:
         if not (args.out or args.show_dir):
@@ -95,7 +94,7 @@ def main() -> None:
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(args.show_dir.absolute()))
     runner = Runner.from_cfg(cfg)
     record_provenance(runner.log_dir)
-    check_weights_fit(runner.model, checkpoint, args.config or 'its own config', args.checkpoint)
+    check_weights_fit(runner.model, checkpoint, args.config or 'its own config', cfg.load_from)
     with inference_precision(runner.model, args.precision):
         metrics = runner.test()
     if scored and is_main_process():

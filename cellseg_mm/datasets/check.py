@@ -5,7 +5,6 @@ The data set is read once, into :class:`Images`, :class:`CellTable`, :class:`Map
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from cellseg_mm.structures import read_layers
 from cellseg_mm.utils import UserError, markdown_table
+from cellseg_mm.utils.coco_file import check_entries, is_box, is_number, read_coco
 
 from .formats.sample import MAX_COVER, MAX_OVERLAP, MAX_PARTS, count_parts, overlapping_pairs
 from .splits import SPLITS
@@ -142,7 +142,7 @@ def _ignored_ids(root: Path, images: Images) -> list:
     found = [[] for _ in images.names]
     first = 0
     for split_name in SPLITS:
-        content = json.loads((Path(root) / 'annotations' / f'{split_name}.json').read_text('utf-8'))
+        content = _read_split(root, split_name)
         index_of = {entry['id']: index for index, entry in enumerate(content['images'], start=first)}
         first += len(content['images'])
         for entry in content['annotations']:
@@ -158,34 +158,45 @@ def read_annotations(root: Path) -> tuple:
         tuple: :class:`Images`, :class:`CellTable` and the names of the C classes, list[str].
 
     Raises:
-        UserError: If it is not a prepared data set.
+        UserError: If it is not a prepared data set, with the first wrong entry.
     """
     images, cells = [], []
     for split, split_name in enumerate(SPLITS):
-        path = Path(root) / 'annotations' / f'{split_name}.json'
-        try:
-            content = json.loads(path.read_text('utf-8'))
-            classes = [entry['name'] for entry in content['categories']]
-            label_of = {entry['id']: label for label, entry in enumerate(content['categories'])}
-            index_of = {entry['id']: index for index, entry in enumerate(content['images'], start=len(images))}
-            images += [
-                (entry['file_name'], split, (entry['height'], entry['width']), entry.get('instance_map', ''))
-                for entry in content['images']
-            ]
-            cells += [
-                (index_of[entry['image_id']], label_of[entry['category_id']], entry['area'], entry['bbox'])
-                for entry in content['annotations']
-                if not entry['iscrowd']
-            ]
-        except OSError as error:
-            raise UserError(f'{path}: {error.strerror}; tools/prepare_data.py makes a prepared data set') from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path}: is not an annotation file of tools/prepare_data.py ({error!r})') from error
+        content = _read_split(root, split_name)
+        classes = [entry['name'] for entry in content['categories']]
+        label_of = {entry['id']: label for label, entry in enumerate(content['categories'])}
+        index_of = {entry['id']: index for index, entry in enumerate(content['images'], start=len(images))}
+        images += [
+            (entry['file_name'], split, (entry['height'], entry['width']), entry.get('instance_map', ''))
+            for entry in content['images']
+        ]
+        cells += [
+            (index_of[entry['image_id']], label_of[entry['category_id']], entry['area'], entry['bbox'])
+            for entry in content['annotations']
+            if not entry['iscrowd']
+        ]
     if not images:
         raise UserError(f'{root}: its annotations list no images')
     names, splits, sizes, maps = map(np.array, zip(*images, strict=True))
     indices, labels, areas, boxes = map(np.array, zip(*cells, strict=True)) if cells else np.zeros((4, 0), int)
     return Images(names, splits, sizes, maps), CellTable(indices, labels, areas, boxes.reshape(-1, 4)), classes
+
+
+def _read_split(root: Path, split: str) -> dict:
+    """The annotation file of a split, with the keys that tools/prepare_data.py writes."""
+    path = Path(root) / 'annotations' / f'{split}.json'
+    content = read_coco(
+        path,
+        'tools/prepare_data.py makes a prepared data set',
+        area=(is_number, 'a finite number'),
+        bbox=(is_box, '4 finite numbers [x, y, w, h]'),
+        iscrowd=(lambda value: value in (0, 1), '0 or 1'),
+    )
+    ids = {entry['id'] for entry in content['images']}
+    check_entries(
+        path, 'annotation entry', content['annotations'], dict(image_id=(ids.__contains__, 'the id of a listed image'))
+    )
+    return content
 
 
 def read_files(root: Path, images: Images) -> tuple:

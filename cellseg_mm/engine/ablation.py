@@ -28,7 +28,16 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
-from cellseg_mm.utils import PROJECT_ROOT, UserError, diff_configs, locked, peak_mib, write_atomically, write_json
+from cellseg_mm.utils import (
+    PROJECT_ROOT,
+    UserError,
+    diff_configs,
+    locked,
+    peak_mib,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
 
@@ -38,6 +47,7 @@ from .provenance import provenance
 # where a run is and how it resumes, not what it computes
 NOT_IN_DIGEST = ('work_dir', 'data_root', 'launcher', 'resume', 'randomness', 'tta_model', 'num_threads')
 NOT_IN_DIGEST += (ABLATION_VARIABLE,)
+ORIGIN = 'a run writes this file; delete it to run that part again'
 
 
 @dataclass(frozen=True)
@@ -202,10 +212,10 @@ def epochs_of(row: Row, seed: int, out: Path) -> int:
 
 def _result(row: Row, seed: int, folder: Path, best: Path) -> dict:
     """The content of ``result.json``: enough for tables and intervals without data and checkpoints."""
-    metrics = json.loads((folder / 'test/test_metrics.json').read_text('utf-8'))
+    metrics = read_json(folder / 'test/test_metrics.json', ORIGIN)
     ground_truth = read_tested(row.cfg.test_dataloader.dataset)
     evidence = gather_evidence(ground_truth, read_results(folder / 'test/predictions.json'), metrics['cells/score_thr'])
-    trained = json.loads((folder / 'trained.json').read_text('utf-8'))
+    trained = read_json(folder / 'trained.json', ORIGIN)
     train, _ = read_scalars(folder / 'train')
     last = latest_checkpoint(str(folder / 'train')) or str(best)
     on_cuda = 'memory' in train
@@ -253,7 +263,7 @@ def read_runs(rows: list, out: Path) -> dict:
     runs = {}
     for row in rows:
         paths = row.folder(out).glob('seed_*/result.json')
-        found = [json.loads(path.read_text('utf-8')) for path in paths]
+        found = [read_json(path, ORIGIN) for path in paths]
         runs[row.name] = sorted(found, key=lambda run: run['seed'])
         for run in runs[row.name]:
             run['evidence'] = Evidence.from_dict(run['evidence'])

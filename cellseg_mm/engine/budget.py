@@ -24,11 +24,10 @@ from tqdm import tqdm
 from cellseg_mm.evaluation import read_tested
 from cellseg_mm.utils import UserError, locked, read_json, write_atomically, write_json
 
-from .ablation import Row, run_tool
+from .ablation import ORIGIN, Row, run_tool
 from .provenance import provenance
 
 SCHEDULE = 'schedule.json'
-REMEDY = '--budget writes it: delete it to have it written anew'
 WARM_UP = 10  # steps of a trial that are not counted; half of them if there are fewer than 20
 TRIAL_STEPS = 50  # or as many as an epoch has, if fewer
 
@@ -169,11 +168,11 @@ def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, 
     """
     path = out / SCHEDULE
     if budget is None or path.exists():
-        return read_json(path, REMEDY) if path.exists() else None
+        return read_json(path, ORIGIN) if path.exists() else None
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / 'schedule.lock') as lock:  # a second process waits here, and then takes the choice of the first
         if path.exists():
-            return read_json(path, REMEDY)
+            return read_json(path, ORIGIN)
         trials = {row.name: _try(row, out / 'trials', lock) for row in tqdm(rows, desc='trials', unit='row')}
         paces = {name: trial['core_pace' if budget.of_cores else 'pace'] for name, trial in trials.items()}
         left = budget.seconds - (0 if budget.of_cores else sum(trial['seconds'] for trial in trials.values()))
@@ -220,7 +219,7 @@ def _try(row: Row, trials: Path, lock: object) -> dict:
         tested, validated = (
             len(read_tested(cfg[f'{split}_dataloader'].dataset)['images']) for split in ('test', 'val')
         )
-        stopwatch = read_json(folder / 'stopwatch.json', REMEDY)
+        stopwatch = read_json(folder / 'stopwatch.json', ORIGIN)
         # the stopwatch counts the cores of one process
         cores = {key: np.multiply(value, processes).tolist() for key, value in stopwatch['cores'].items()}
         content = dict(
@@ -229,5 +228,5 @@ def _try(row: Row, trials: Path, lock: object) -> dict:
             seconds=time.time() - launched,
         )
         write_json(done, content)
-    content = read_json(done, REMEDY)
+    content = read_json(done, ORIGIN)
     return dict(content, pace=Pace(**content['pace']), core_pace=Pace(**content['core_pace']))

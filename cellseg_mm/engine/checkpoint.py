@@ -15,7 +15,6 @@ import shutil
 import socket
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import safetensors.torch
@@ -25,7 +24,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from cellseg_mm.utils import UserError, write_atomically
+from cellseg_mm.utils import UserError, check_digest, digest_file, write_atomically
 
 TRUST_VARIABLE = 'CELLSEG_MM_TRUST'
 # how torch's message, or ours, names what a file wanted to call
@@ -125,35 +124,6 @@ def _load_safetensors(path: Path) -> dict:
         return dict(state_dict=weights, meta=meta)
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise UserError(f'{path}: not a whole file of tools/export.py ({error!r})') from error
-
-
-def check_digest(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal.
-
-    Raises:
-        UserError: If the ``.sha256`` file beside it holds another one.
-    """
-    with open(path, 'rb') as file:
-        digest = _sha256(file)
-    recorded = _digest_file(path)
-    if recorded.is_file() and recorded.read_text('utf-8').split()[:1] != [digest]:
-        raise UserError(
-            f'{path}: cut off or changed since it was written ({recorded.name} has another SHA-256); use another '
-            'checkpoint, or copy it again'
-        )
-    return digest
-
-
-def _sha256(file: BinaryIO) -> str:
-    """As ``hashlib.file_digest``, which Python 3.10 lacks."""
-    digest = hashlib.sha256()
-    while chunk := file.read(2**20):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _digest_file(path: Path) -> Path:
-    return path.with_name(f'{path.name}.sha256')
 
 
 def latest_checkpoint(work_dir: str) -> str | None:
@@ -267,10 +237,10 @@ class WholeFileBackend(LocalBackend):
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write a file. Interrupted, it leaves the old or the new content, and never the digest of the other."""
         path = Path(filepath)
-        _digest_file(path).unlink(missing_ok=True)
+        digest_file(path).unlink(missing_ok=True)
         write_atomically(path, obj)
         if path.suffix in WEIGHTS:
-            write_atomically(_digest_file(path), f'{hashlib.sha256(obj).hexdigest()}  {path.name}\n')
+            write_atomically(digest_file(path), f'{hashlib.sha256(obj).hexdigest()}  {path.name}\n')
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write a text file."""
@@ -279,7 +249,7 @@ class WholeFileBackend(LocalBackend):
     def remove(self, filepath: str | Path) -> None:
         """Remove a file and its digest."""
         super().remove(filepath)
-        _digest_file(Path(filepath)).unlink(missing_ok=True)
+        digest_file(Path(filepath)).unlink(missing_ok=True)
 
 
 def guard_checkpoints() -> None:

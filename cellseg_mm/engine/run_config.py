@@ -1,15 +1,22 @@
-"""From a config file to the config of a training or a test."""
+"""From a config file, or a checkpoint, to the config of a training or a test."""
 
+import re
 from pathlib import Path
 
 from mmengine.config import Config
 
 from cellseg_mm.utils import PROJECT_ROOT, UserError, inner_dataset_configs, load_config
+from cellseg_mm.weights import find_checkpoint
 
 from .checkpoint import latest_checkpoint, read_checkpoint
 from .data_facts import checkpoint_data_facts, fill_from_prepared_data, set_data_facts
+from .detector import checkpoint_config, input_pipeline
 from .precision import resume_precision
 from .starting_weights import check_same_classes, start_from_checkpoint, train_from_scratch, use_backbone_weights
+
+# data, schedule and runtime of a test whose model comes from a checkpoint
+PRESET = PROJECT_ROOT / 'configs/_base_/default_preset.py'
+STARTED = re.compile(r'_\d{8}_\d{6}$')  # the time at the end of MMEngine's names
 
 
 def training_config(
@@ -95,26 +102,47 @@ def resume_run(cfg: Config, given: str | None) -> dict | None:
     return checkpoint
 
 
-def testing_config(config: str, checkpoint: str, options: dict | None = None) -> tuple:
+def testing_config(checkpoint: str, config: str | None = None, options: dict | None = None) -> tuple:
     """The config of a test of a checkpoint: its data set's normalisation and classes are those of the checkpoint.
 
     Args:
-        config (str): A config file.
-        checkpoint (str): A file of weights.
+        checkpoint (str): A file of weights, or the name of a shipped model; the config's ``load_from`` is the file.
+        config (str | None): A config file. Without one the checkpoint's own config gives the model, the views of
+            ``--tta``, the test pipeline and the data root. Everything else then comes from the default preset, so no
+            other part of the checkpoint's config is run.
         options (dict | None): Dotted keys to change, ``--cfg-options``.
 
     Returns:
         tuple: The config, and the checkpoint's content, see :func:`read_checkpoint`.
 
     Raises:
-        UserError: If either file is missing, or the checkpoint holds no config with normalisation and classes.
+        UserError: If a file is missing, the checkpoint holds no config with normalisation and classes, or a config is
+            given in its place.
     """
-    cfg = load_config(config, options)
-    content = read_checkpoint(checkpoint)
-    set_data_facts(cfg, **checkpoint_data_facts(content, checkpoint))
+    if checkpoint.endswith('.py'):
+        raise UserError(f'{checkpoint}: is a config, but a checkpoint is needed; give it after the config')
+    path = find_checkpoint(checkpoint)
+    content = read_checkpoint(path)
+    cfg = load_config(config, options) if config else _own_testing_config(content, path, options)
+    set_data_facts(cfg, **checkpoint_data_facts(content, path))
     cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
-    cfg.load_from = checkpoint
+    cfg.load_from = path
     return cfg, content
+
+
+def _own_testing_config(checkpoint: dict, path: str, options: dict | None) -> Config:
+    """The default preset with the model and the input of the checkpoint's own config."""
+    own = checkpoint_config(checkpoint, path)
+    if 'test_dataloader' not in own:
+        raise UserError(f'{path}: no test data set in its config; give a config before the checkpoint')
+    entries = load_config(str(PRESET)).to_dict()
+    entries |= {key: own[key] for key in ('model', 'tta_model', 'data_root', 'channel_order') if key in own}
+    # the name under which MMEngine writes the config into the work dir: that of the training's config
+    name = STARTED.sub('', checkpoint['meta'].get('experiment_name') or Path(path).stem)
+    cfg = Config(entries, checkpoint['meta']['cfg'], f'{name}.py')
+    cfg.test_dataloader.dataset.pipeline = input_pipeline(own)
+    cfg.merge_from_dict(options or {})
+    return cfg
 
 
 def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> None:

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from cellseg_mm.utils import UserError, evaluators
 
 
-def operating_threshold(checkpoint: dict, score_thr: float | None = None) -> tuple:
+def find_score_threshold(checkpoint: dict, score_thr: float | None = None) -> tuple:
     """The score threshold that validation chose, unless another is given.
 
     Args:
@@ -23,7 +23,7 @@ def operating_threshold(checkpoint: dict, score_thr: float | None = None) -> tup
     return 0.5, 'the default, because no validation came before this checkpoint'
 
 
-def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:
+def set_score_threshold(cfg: Config, checkpoint: dict, score_thr: float | None = None) -> None:
     """Test and draw at the score threshold that validation chose, or the given one, and print it.
 
     Args:
@@ -41,7 +41,7 @@ def set_operating_threshold(cfg: Config, checkpoint: dict, score_thr: float | No
                 f'--score-thr {score_thr:g}: the model returns no detection below {lowest:g}; add to --cfg-options: '
                 f'model.test_cfg.rcnn.score_thr={score_thr:g}'
             )
-    score_thr, reason = operating_threshold(checkpoint, score_thr)
+    score_thr, reason = find_score_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)
     for evaluator in evaluators(cfg.test_evaluator):
         if evaluator.type == 'CellMetric':

@@ -1,7 +1,6 @@
 """Predictions as COCO results: the flat list of dicts that the submission, COCO tools and our own tools read."""
 
 import json
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.evaluator import BaseMetric
 
 from cellseg_mm.utils import UserError, read_json, scored_dataset, write_atomically
+from cellseg_mm.utils.coco_file import check_entries, is_box, is_id, is_number, read_coco
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def read_results(path: Path) -> list:
     if not isinstance(results, list):
         raise UserError(f'{path}: not a list of COCO results; {origin}')
     checks = dict(
-        image_id=(_is_id, 'the id of an image'),
-        category_id=(_is_id, 'the id of a category'),
+        image_id=(is_id, 'the id of an image'),
+        category_id=(is_id, 'the id of a category'),
         score=(is_number, 'a finite number'),
         bbox=(is_box, '4 finite numbers [x, y, w, h]'),
         segmentation=(_is_segmentation, 'a run-length code'),
     )
-    _check_entries(path, 'result', results, checks)
+    check_entries(path, 'result', results, checks)
     return results
 
 
@@ -90,61 +90,11 @@ def read_ground_truth(path: Path) -> dict:
     Raises:
         UserError: If the file is missing or not of this form, with the first wrong entry.
     """
-    content = read_json(path, 'tools/prepare_data.py makes annotations/SPLIT.json')
-    parts = ('images', 'annotations', 'categories')
-    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
-        raise UserError(f'{path}: not a COCO annotation file; it needs {", ".join(parts)}')
+    segmentation = (_is_segmentation, 'polygons or a run-length code')
+    content = read_coco(path, 'tools/prepare_data.py makes annotations/SPLIT.json', segmentation=segmentation)
     if not content['annotations']:
         raise UserError(f'{path}: holds no annotations to score against')
-    side = (lambda value: type(value) is int and value > 0, 'a number of px')
-    image = dict(id=(_is_id, 'an id'), file_name=(_is_text, 'a text'), height=side, width=side)
-    _check_entries(path, 'image entry', content['images'], image)
-    _check_entries(path, 'category entry', content['categories'], dict(id=(_is_id, 'an id'), name=(_is_text, 'a text')))
-    for part in ('images', 'categories'):
-        if len({entry['id'] for entry in content[part]}) < len(content[part]):
-            raise UserError(f'{path}: two of its {part} have the same id; give each its own')
-    categories = {entry['id'] for entry in content['categories']}
-    annotation = dict(
-        image_id=(_is_id, 'the id of an image'),
-        category_id=(lambda value: _is_id(value) and value in categories, 'the id of a listed category'),
-        segmentation=(_is_segmentation, 'polygons or a run-length code'),
-    )
-    _check_entries(path, 'annotation entry', content['annotations'], annotation)
     return content
-
-
-def _check_entries(path: Path, what: str, entries: list, checks: dict) -> None:
-    """Check that entries are objects with the keys of ``checks``: key to a test of its value, and the expected value.
-
-    Raises:
-        UserError: For the first entry that fails.
-    """
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise UserError(f'{path}: {what} {index}: is {reprlib.repr(entry)}, expected an object {{...}}')
-        for key, (is_good, expected) in checks.items():
-            if key not in entry:
-                raise UserError(f'{path}: {what} {index}: has no {key}')
-            if not is_good(entry[key]):
-                raise UserError(f'{path}: {what} {index}: {key} is {reprlib.repr(entry[key])}, expected {expected}')
-
-
-def _is_id(value: object) -> bool:
-    return type(value) in (int, str)
-
-
-def _is_text(value: object) -> bool:
-    return type(value) is str
-
-
-def is_number(value: object) -> bool:
-    """Whether a JSON value is a finite number within float64's range."""
-    return type(value) in (int, float) and abs(value) < 1e300
-
-
-def is_box(value: object) -> bool:
-    """Whether a JSON value is a list of 4 numbers, see :func:`is_number`."""
-    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
 def _is_segmentation(value: object) -> bool:

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from cellseg_mm.structures import Cells
+from cellseg_mm.structures import Cells, paint_pixels
 
 from .writer import Writer
 
-# Least share of its own area that a cell must keep if others cover it, as in `Cells.instance_map`.
-MIN_VISIBLE = 0.5
 # Bytes of pixels up to which a file is in strips: ImageJ opens neither tiles nor larger images.
 MAX_STRIPPED = 2**31 - 1
 # Px: rows of a strip, and the side of a tile.
@@ -46,13 +44,10 @@ class LabelImageWriter(Writer):
     def write(self, cells: Cells, measurements: dict) -> None:
         """Add N cells; their measurements are not used."""
         order = np.argsort(-cells.scores, kind='stable')
-        numbers = self._count + 1 + order
-        image = self._map_scratch()
-        for number, (window, x, y) in zip(numbers.tolist(), cells.select(order).windows(), strict=True):
-            place = image[y : y + window.shape[0], x : x + window.shape[1]]
-            free = window & (place == 0)
-            if free.sum() >= MIN_VISIBLE * window.sum():
-                place[free] = number
+        places_of_each = cells.runs.select(order, len(cells)).places_of_each(len(cells))
+        height, width = self._shape
+        pixels_of_each = (places % height * width + places // height for places in places_of_each)  # row by row
+        paint_pixels(self._map_scratch().reshape(-1), pixels_of_each, self._count + 1 + order)
         self._class_values.append((cells.labels + 1).astype(np.uint8))
         self._count += len(cells)
 

@@ -17,7 +17,7 @@ from cellseg_mm.datasets.transforms import resized_size
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config, input_pipeline, load_detector
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
-from cellseg_mm.engine.score_threshold import operating_threshold
+from cellseg_mm.engine.score_threshold import find_score_threshold
 from cellseg_mm.images import SwappedSource, as_source, open_image, sample_windows
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
@@ -66,7 +66,7 @@ class CellInferencer:
         classes (tuple[str]): Names, in the order of the labels.
         score_thr (float): As above.
         score_reason (str): Where it comes from, in words.
-        operating_thr (float): The threshold that validation chose, 0.5 without one; ``score_thr`` does not change it.
+        validated_thr (float): The threshold that validation chose, 0.5 without one; ``score_thr`` does not change it.
         training_order (str): Channel order of the files that training was prepared from, ``'rgb'`` if unknown.
         max_cells (int): The most cells that are found in an image or a tile.
         scale (float): As above.
@@ -93,8 +93,8 @@ class CellInferencer:
         content = read_checkpoint(checkpoint)
         cfg = checkpoint_config(content, checkpoint, config)
         self.classes = tuple(content['meta']['dataset_meta']['classes'])
-        self.score_thr, self.score_reason = operating_threshold(content, score_thr)
-        self.operating_thr, _ = operating_threshold(content)
+        self.score_thr, self.score_reason = find_score_threshold(content, score_thr)
+        self.validated_thr, _ = find_score_threshold(content)
         self.channel_order, self.training_order = channel_order, cfg.get('channel_order') or 'rgb'
         self.max_cells, steps, resize = _adapt_config(cfg, self.score_thr, config or checkpoint)
         self._precision = precision
@@ -245,7 +245,7 @@ def _stain_of_cells(detector: CellInferencer, source: object) -> float | None:
     windows = (source.read(*window) for window in sample_windows(source.height, source.width))
     window = min(windows, key=lambda window: window.mean())  # the one with the most tissue
     cells = Cells.concatenate([detector(view) for view in (window, np.ascontiguousarray(window[..., ::-1]))])
-    cells = cells.select(cells.scores >= detector.operating_thr)
+    cells = cells.select(cells.scores >= detector.validated_thr)
     return stain_difference(window, cells.instance_map(min_visible=0) > 0)
 
 

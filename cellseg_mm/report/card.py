@@ -6,10 +6,9 @@ from pathlib import Path
 import safetensors
 
 from cellseg_mm import weights
-from cellseg_mm.engine.checkpoint import check_digest
 from cellseg_mm.evaluation.ablation_summary import METRICS
 from cellseg_mm.evaluation.bootstrap import CONFIDENCE
-from cellseg_mm.utils import UserError, markdown_table, parse_config_text
+from cellseg_mm.utils import UserError, check_digest, markdown_table, parse_config_text
 
 from .run import Run
 

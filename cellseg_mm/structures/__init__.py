@@ -10,7 +10,7 @@ from .instance_map import (
     write_layers,
 )
 from .instance_map_masks import InstanceMapMasks
-from .run_length import Runs, decode_runs, decode_window, encode_runs, paint_instances, to_code
+from .run_length import Runs, decode_runs, decode_window, encode_runs, paint_instances, paint_pixels, to_code
 
 __all__ = [
     'Cells',
@@ -24,6 +24,7 @@ __all__ = [
     'instance_extents',
     'lay_runs',
     'paint_instances',
+    'paint_pixels',
     'read_layers',
     'relabel',
     'stack_layers',

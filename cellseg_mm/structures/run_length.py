@@ -18,7 +18,7 @@ An L of three pixels and a single pixel, as masks, as codes and as runs:
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -293,12 +293,25 @@ def paint_instances(runs: Runs, num_instances: int, height: int, width: int, min
            [1, 2, 0]], dtype=int32)
     """
     flat = np.zeros(height * width, np.int32)
-    # one instance after another, because the places of huge masks together could fill the memory
-    for number, places in enumerate(runs.places_of_each(num_instances), start=1):
-        free = places[flat[places] == 0]
-        if len(free) >= min_visible * len(places):
-            flat[free] = number
+    paint_pixels(flat, runs.places_of_each(num_instances), itertools.count(1), min_visible)
     return flat.reshape(width, height).T
+
+
+def paint_pixels(flat: np.ndarray, pixels_of_each: Iterable, ids: Iterable, min_visible: float = 0.5) -> None:
+    """Paint instances into a flat id map, one after another; what is painted already has precedence.
+
+    Memory is that of one instance, because the pixels of huge masks together could fill it.
+
+    Args:
+        flat (ndarray): (H * W,) int32, changed in place; the pixels may be in any order.
+        pixels_of_each (Iterable[ndarray]): For each instance its (P,) int64 indices in ``flat``.
+        ids (Iterable[int]): For each instance its id, at least 1.
+        min_visible (float): An instance with a smaller share of free pixels is dropped, see :func:`paint_instances`.
+    """
+    for number, pixels in zip(ids, pixels_of_each, strict=False):
+        free = pixels[flat[pixels] == 0]
+        if len(free) >= min_visible * len(pixels):
+            flat[free] = number
 
 
 def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:

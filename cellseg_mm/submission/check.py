@@ -9,8 +9,8 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from tqdm import tqdm
 
-from cellseg_mm.evaluation.coco_results import is_box, is_number
 from cellseg_mm.structures import decode_runs
+from cellseg_mm.utils.coco_file import is_box, is_number
 
 from .findings import Findings, kind_of
 from .zip_file import read_zip

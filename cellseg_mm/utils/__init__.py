@@ -8,6 +8,7 @@ from .config import (
     scored_dataset,
 )
 from .cpu_time import cpu_seconds
+from .digest import check_digest, digest_file
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_json, write_plot
 from .locks import locked
@@ -21,8 +22,10 @@ __all__ = [
     'ConfigOptions',
     'Recent',
     'UserError',
+    'check_digest',
     'cpu_seconds',
     'diff_configs',
+    'digest_file',
     'evaluators',
     'inner_dataset_configs',
     'keep_freed_memory',

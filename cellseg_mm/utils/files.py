@@ -54,22 +54,28 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f'{folder}: cannot be written to ({error.strerror}); choose another place') from error
 
 
-def read_json(path: Path, origin: str) -> object:
+def read_json(path: Path, origin: str = '', strict: bool = False) -> object:
     """The content of a JSON file.
 
     Args:
         path (Path): The file.
         origin (str): Where such a file comes from, for the message.
+        strict (bool): Refuse nan and infinity, which JSON excludes and Python reads.
 
     Raises:
-        UserError: If it is missing or not valid JSON.
+        UserError: If it cannot be read or is not valid JSON.
     """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f'{name} is not a JSON number')
+
+    advice = f'; {origin}' if origin else ''
     try:
-        return json.loads(Path(path).read_text('utf-8'))
+        return json.loads(Path(path).read_text('utf-8-sig'), parse_constant=refuse if strict else None)
     except OSError as error:
-        raise UserError(f'{path}: {error.strerror}; {origin}') from error
-    except ValueError as error:
-        raise UserError(f'{path}: is not valid JSON ({error}); {origin}') from error
+        raise UserError(f'{path}: {error.strerror}{advice}') from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path}: is not valid JSON ({error}){advice}') from error
 
 
 def printable(text: str | Path) -> str:

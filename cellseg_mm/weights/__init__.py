@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from cellseg_mm.engine.checkpoint import check_digest
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, check_digest
 
 FOLDER = Path(__file__).parent
 CHECKPOINTS = ('.pth', '.safetensors')  # endings of files that users name

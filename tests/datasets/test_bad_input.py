@@ -314,7 +314,7 @@ KINDS = {
         'has 3 pages',
     ),
     'map with a smaller copy': ('cellpose', pyramid(MASK), [6, 6]),
-    'map that tells cells from background alone': (
+    'map of cells and background alone': (
         'cellpose',
         tiff(MASK, (id_map(SCENES[0]) > 0).astype('u1')),
         'its 1 cells are in 6 separate parts, one in 6',
@@ -515,7 +515,7 @@ def write_pairs(root: Path) -> None:
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_it_is_told_in_one_line_or_right(written, tmp_path, kind):
+def test_it_is_right_or_gives_one_line(written, tmp_path, kind):
     name, damage, expected = KINDS[kind]
     root = shutil.copytree(written[name], tmp_path / 'source')
     damage(root)
@@ -537,7 +537,7 @@ def test_it_is_told_in_one_line_or_right(written, tmp_path, kind):
     assert '\n' not in str(caught.value) and str(root) in str(caught.value)
 
 
-def test_the_table_in_the_docs_tells_each_kind():
+def test_the_table_in_the_docs_has_each_kind():
     text = (Path(__file__).parents[2] / 'docs/reliability.md').read_text('utf-8')
     rows = {cells[1].strip(): cells[3] for line in text.splitlines() if len(cells := line.split('|')) == 5}
     for kind, (_, _, expected) in KINDS.items():

@@ -77,7 +77,7 @@ def test_fixed_randomness_is_a_function_of_its_key():
     assert len(set(draws)) == 3
 
 
-def test_the_hook_tells_the_seed_and_the_epoch(dataset_cfg):
+def test_the_hook_passes_on_the_seed_and_the_epoch(dataset_cfg):
     class Runner:
         seed, epoch = 11, 5
 

@@ -181,7 +181,7 @@ def test_class_balance():
     cells = make_cells(*[(0, 0, 99)] * 80, *[(0, 1, 99)] * 20, *[(1, 0, 99)] * 9, (1, 1, 99))
     images = make_images(TRAIN, VAL, TEST, unlabelled=[2])
     assert not check_class_balance(images, cells, ['a', 'b']).warnings
-    # a class that train lacks is told once, where it is lacking
+    # a class that train lacks is named once, where it is missing
     cells = make_cells((0, 0, 99), (1, 0, 99), (1, 1, 99))
     assert check_class_balance(images, cells, ['a', 'b']).warnings == ['train has no cell of class b']
 
@@ -292,7 +292,7 @@ def ignored(root):
 
 
 @pytest.mark.parametrize('title, damage', [('overlaps', doubled), ('parts', scattered), ('ignored', ignored)])
-def test_a_fault_of_the_maps_is_told_with_its_image(altered, title, damage):
+def test_a_fault_of_the_maps_names_its_image(altered, title, damage):
     titles = ('overlaps', 'parts', 'ignored', 'cover')
     assert not any(check_prepared_set(altered)[name].warnings for name in titles)
     image = damage(altered)
@@ -335,9 +335,16 @@ def test_what_is_no_prepared_set(altered, tmp_path):
         read_annotations(tmp_path)
     path = altered / 'annotations/val.json'
     content = read_json(path)
-    for broken in ('no json', json.dumps([]), json.dumps(dict(content, categories=[]))):
-        path.write_text(broken)
-        with pytest.raises(UserError, match=r'val\.json: is not an annotation file') as caught:
+    entry = content['annotations'][0]
+    for broken, message in (
+        ('no json', 'is not valid JSON .*tools/prepare_data'),
+        ([], 'not a COCO annotation file; it needs images'),
+        (dict(content, categories=[]), 'annotation entry 0: category_id is 1, expected the id of a listed category'),
+        (dict(content, annotations=[entry, dict(entry, image_id=99)]), '1: image_id is 99, expected the id of a liste'),
+        (dict(content, annotations=[dict(entry, iscrowd=None)]), 'annotation entry 0: iscrowd is None, expected 0 or'),
+    ):
+        path.write_text(broken if isinstance(broken, str) else json.dumps(broken))
+        with pytest.raises(UserError, match=rf'val\.json: .*{message}') as caught:
             read_annotations(altered)
         assert '\n' not in str(caught.value)
     for split in ('train', 'val', 'test'):

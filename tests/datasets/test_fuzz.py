@@ -1,7 +1,7 @@
 """Files damaged at random: each reader gives a result or a UserError, in a line, and nothing else.
 
 A few seconds here; `make fuzz` goes on for longer. MAT files are left out: scipy's reader can end the process, which
-tools/prepare_data.py tells in one line (test_prepare.py).
+tools/prepare_data.py prints in one line (test_prepare.py).
 """
 
 import json

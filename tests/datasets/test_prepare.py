@@ -230,7 +230,7 @@ def die(*_):
     os._exit(139)
 
 
-def test_a_process_that_dies_is_told(source, tmp_path, monkeypatch):
+def test_a_process_that_dies_gives_one_line(source, tmp_path, monkeypatch):
     """As readers in C do on some damaged files."""
     monkeypatch.setattr(TaskSample, 'read_instances', die)
     with pytest.raises(UserError, match=r'image_\d.image.tif: a process died') as caught:
@@ -338,7 +338,7 @@ def test_a_json_source_changes_with_its_images_alone(source, tmp_path):
     assert '6 files then, 5 now' in stale_source(tmp_path / 'cells')
 
 
-def test_notes_on_images_are_told_once(tmp_path, run_here):
+def test_notes_on_images_are_printed_once(tmp_path, run_here):
     source = tmp_path / 'source'
     source.mkdir()
     cells = np.zeros((40, 50), np.uint8)

@@ -1,4 +1,4 @@
-"""Files whose marks do not mean what they say: each comes out right, or is told in one line.
+"""Files whose marks do not mean what they say: each comes out right, or gives one line.
 
 Of each kind: how five images are written, and the cells of each class that come out, with a part of the notes on them;
 or a part of the line that refuses them.
@@ -475,7 +475,7 @@ def convert(root, write, **options):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_it_is_right_or_told(tmp_path, kind):
+def test_it_is_right_or_noted(tmp_path, kind):
     write, expected, *notes = KINDS[kind]
     options = XML_CLASSES if 'ImageScope' in kind or 'XML' in kind else {}
     if isinstance(expected, str):
@@ -486,8 +486,8 @@ def test_it_is_right_or_told(tmp_path, kind):
     statistics = convert(tmp_path, write, **options)
     found = {name: sum(split[name] for split in statistics['instances'].values()) for name in statistics['classes']}
     assert found == expected and not any(statistics['ignored'].values())
-    told = [f'{entry["objects"]} {entry["note"]}' for entry in statistics.get('label_notes', [])]
-    assert bool(told) == bool(notes[0]) and re.escape(notes[0]) in re.escape(' '.join(told))
+    noted = [f'{entry["objects"]} {entry["note"]}' for entry in statistics.get('label_notes', [])]
+    assert bool(noted) == bool(notes[0]) and re.escape(notes[0]) in re.escape(' '.join(noted))
 
 
 @pytest.mark.parametrize(
@@ -533,7 +533,7 @@ def test_the_part_of_a_cell_is_chosen(tmp_path):
     assert areas[1] / areas[0] == pytest.approx(0.49, abs=0.03)
 
 
-def test_a_part_that_no_cell_has_is_told(tmp_path):
+def test_a_part_that_no_cell_has_is_an_error(tmp_path):
     with pytest.raises(UserError, match='no cell has an outline of its nucleus'):
         convert(tmp_path, maps(lambda path, ids: cv2.imwrite(f'{path}.png', ids)), part='nucleus')
     assert not (tmp_path / 'cells').exists()

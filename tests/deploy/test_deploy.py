@@ -281,7 +281,7 @@ def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, 
     assert len(result.stdout.splitlines()) == sum(score >= 0.5 for score in scores) > 0
 
 
-def test_broken_files_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path):
+def test_broken_files_give_one_line(tiny_checkpoint, run_here, tmp_path):
     path, broken = tmp_path / 'x.safetensors', tmp_path / 'broken.safetensors'
     run_here('export', tiny_checkpoint, '--out', path)
     whole = path.read_bytes()
@@ -319,7 +319,7 @@ def test_broken_files_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path):
         (f'--out model.onnx --config {ROOT}/configs/maskrcnn_r50.py', r'is not of the model in .*maskrcnn_r50\.py'),
     ],
 )
-def test_mistakes_are_told_in_one_line(tiny_checkpoint, run_here, tmp_path, monkeypatch, arguments, message):
+def test_mistakes_give_one_line(tiny_checkpoint, run_here, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     status, _, err = run_here('export', tiny_checkpoint, *arguments.split())
     assert status == 2 and re.search(f'^error: .*{message}.*\n$', err)

@@ -1,4 +1,4 @@
-"""Small hooks: seeds, the operating point, validation on resuming, and the printed line."""
+"""Small hooks: seeds, the score threshold, validation on resuming, and the printed line."""
 
 import statistics
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ def test_core_hours_go_on_where_a_run_is_resumed(resumed, earlier, monkeypatch):
 
 
 @pytest.mark.parametrize('epoch', [2, 0])
-def test_operating_point_goes_through_checkpoints(epoch):
+def test_the_score_threshold_goes_through_checkpoints(epoch):
     """Into a run that is resumed, not into a new one that loads the weights."""
     hook, runner = OperatingPointHook(), SimpleNamespace(epoch=3)
     checkpoint = dict(meta={})
@@ -74,7 +74,7 @@ def test_operating_point_goes_through_checkpoints(epoch):
 )
 def test_the_test_uses_it(meta, given, expected, reason, capsys):
     cfg = Config.fromfile(ROOT / 'configs/maskrcnn_r50.py')
-    score_threshold.set_operating_threshold(cfg, dict(meta=meta), given)
+    score_threshold.set_score_threshold(cfg, dict(meta=meta), given)
     assert cfg.test_evaluator.score_thr == cfg.default_hooks.visualization.score_thr == expected
     assert cfg.val_evaluator.score_thr is None
     assert reason in capsys.readouterr().out

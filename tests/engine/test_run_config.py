@@ -2,9 +2,10 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from tiny_detector import CLASSES, MEAN, POINT, STD
+from tiny_detector import CLASSES, MEAN, POINT, STD, WIDTH
 
 from cellseg_mm.engine import data_facts, run_config
+from cellseg_mm.engine.detector import input_pipeline
 from cellseg_mm.utils import UserError
 
 FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
@@ -46,7 +47,7 @@ def test_augmented_testing_wraps_the_model(cfg):
 
 def test_a_test_has_the_facts_of_its_checkpoint(tiny_checkpoint):
     options = {'test_dataloader.num_workers': 0, 'model.data_preprocessor.mean': [1, 2, 3]}
-    cfg, content = run_config.testing_config(str(FLAGSHIP), str(tiny_checkpoint), options)
+    cfg, content = run_config.testing_config(str(tiny_checkpoint), str(FLAGSHIP), options)
     assert cfg.test_dataloader.num_workers == 0
     assert (cfg.model.data_preprocessor.mean, cfg.model.data_preprocessor.std) == (MEAN, STD)  # also over the options
     assert cfg.num_classes == cfg.model.roi_head.bbox_head.num_classes == 3
@@ -57,10 +58,45 @@ def test_a_test_has_the_facts_of_its_checkpoint(tiny_checkpoint):
 
 def test_a_test_needs_a_checkpoint_of_a_training(tmp_path):
     with pytest.raises(UserError, match=r'x\.pth: no such checkpoint'):
-        run_config.testing_config(str(FLAGSHIP), str(tmp_path / 'x.pth'))
+        run_config.testing_config(str(tmp_path / 'x.pth'), str(FLAGSHIP))
     torch.save(dict(state_dict={}, meta={}), tmp_path / 'x.pth')
     with pytest.raises(UserError, match=r'x\.pth: carries no config of tools/train\.py'):
-        run_config.testing_config(str(FLAGSHIP), str(tmp_path / 'x.pth'))
+        run_config.testing_config(str(tmp_path / 'x.pth'), str(FLAGSHIP))
+
+
+def test_a_checkpoint_is_enough(tiny_checkpoint):
+    options = {'model.test_cfg.rcnn.max_per_img': 7}
+    cfg, content = run_config.testing_config(str(tiny_checkpoint), options=options)
+    assert cfg.load_from == str(tiny_checkpoint)
+    config = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+    other, _ = run_config.testing_config(str(tiny_checkpoint), str(config), options)
+    facts = cfg.model.data_preprocessor.mean, cfg.test_dataloader.dataset.metainfo.classes
+    assert facts == (other.model.data_preprocessor.mean, other.test_dataloader.dataset.metainfo.classes)
+    assert cfg.model.test_cfg.rcnn.max_per_img == other.model.test_cfg.rcnn.max_per_img == 7
+    assert facts[1] == tuple(content['meta']['dataset_meta']['classes'])
+    assert (cfg.model.backbone.base_channels, other.model.backbone.get('base_channels', 64)) == (WIDTH // 2, 64)
+    assert input_pipeline(cfg) == input_pipeline(other)
+
+
+@pytest.mark.parametrize(
+    ('meta', 'expected'), [({}, 'best.py'), (dict(experiment_name='my_row_20261128_101500'), 'my_row.py')]
+)
+def test_the_config_keeps_its_name(tiny_checkpoint, tmp_path, meta, expected):
+    content = torch.load(tiny_checkpoint, weights_only=False)
+    content['meta'].pop('experiment_name', None)
+    content['meta'].update(meta)
+    torch.save(content, tmp_path / 'best.pth')
+    cfg, _ = run_config.testing_config(str(tmp_path / 'best.pth'))
+    assert cfg.filename == expected
+
+
+def test_the_runtime_of_a_checkpoint_is_not_run(tiny_checkpoint, tmp_path):
+    """Hooks, evaluators and data sets of a stranger's config could be any program."""
+    content = torch.load(tiny_checkpoint, weights_only=False)
+    content['meta']['cfg'] += "\ncustom_hooks = [dict(type='os.abort')]\ntest_evaluator = dict(type='os.abort')\n"
+    torch.save(content, tmp_path / 'x.pth')
+    cfg, _ = run_config.testing_config(str(tmp_path / 'x.pth'))
+    assert 'os.abort' not in cfg.pretty_text and cfg.custom_hooks and cfg.test_evaluator.type == 'CellMetric'
 
 
 def save_run(path, classes='ab', **parts):

@@ -12,15 +12,15 @@ def test_a_threshold_below_what_the_model_returns():
     cfg = Config.fromfile(ROOT / 'configs/maskrcnn_r50_fpn_cbam_report.py')
     option = r'add to --cfg-options: model\.test_cfg\.rcnn\.score_thr=0\.3$'
     with pytest.raises(UserError, match=rf'--score-thr 0\.3: .* no detection below 0\.5; {option}'):
-        score_threshold.set_operating_threshold(cfg, {}, 0.3)
-    score_threshold.set_operating_threshold(cfg, {}, 0.5)
+        score_threshold.set_score_threshold(cfg, {}, 0.3)
+    score_threshold.set_score_threshold(cfg, {}, 0.5)
     # this check is only for a threshold that the user gives
-    score_threshold.set_operating_threshold(cfg, dict(meta=dict(operating_point=dict(score_thr=0.3, epoch=1))))
+    score_threshold.set_score_threshold(cfg, dict(meta=dict(operating_point=dict(score_thr=0.3, epoch=1))))
     assert cfg.test_evaluator.score_thr == 0.3
     # whether or not the config names one; other metrics stay as they are
     cfg.test_evaluator = [dict(type='CellMetric'), dict(type='DumpResults')]
-    score_threshold.set_operating_threshold(cfg, {}, 0.6)
+    score_threshold.set_score_threshold(cfg, {}, 0.6)
     assert cfg.test_evaluator == [dict(type='CellMetric', score_thr=0.6), dict(type='DumpResults')]
     for test_cfg in (dict(rcnn=dict(score_thr=0.05)), dict(rcnn=None), None):
         cfg.model.test_cfg = test_cfg
-        score_threshold.set_operating_threshold(cfg, {}, 0.3)
+        score_threshold.set_score_threshold(cfg, {}, 0.3)

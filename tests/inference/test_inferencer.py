@@ -80,7 +80,7 @@ def test_images_of_pillow_and_tuples(detector):
 
 
 @pytest.mark.parametrize(
-    'given, told',
+    'given, message',
     [
         (None, 'an image of type NoneType: a path, an '),
         (b'abc', 'an image of type bytes'),
@@ -91,8 +91,8 @@ def test_images_of_pillow_and_tuples(detector):
         (Image.fromarray(np.zeros((20, 20), np.uint16)), 'an image of mode I;16: 8 bits'),
     ],
 )
-def test_what_is_no_image_is_told(detector, given, told):
-    with pytest.raises(UserError, match=told):
+def test_what_is_not_an_image_is_named(detector, given, message):
+    with pytest.raises(UserError, match=message):
         detector(given)
 
 
@@ -146,7 +146,7 @@ def test_a_file_with_red_and_blue_exchanged_is_put_right_where_training_files_we
     monkeypatch.setattr(CellInferencer, '_detect', detect)
     # what validation's threshold leaves out, here all but the nucleus, does not tell the stain
     detector = CellInferencer(tiny_checkpoint, score_thr=0.05)
-    assert (detector.training_order, detector.operating_thr) == ('bgr', 0.25)
+    assert (detector.training_order, detector.validated_thr) == ('bgr', 0.25)
     for name, said in (('right', ''), ('swapped', 'red and blue exchanged in the file, corrected')):
         found, note = pixels(detector, name)
         assert np.array_equal(found, image) and note == said
@@ -183,7 +183,7 @@ def test_a_resize_by_a_factor_sends_large_images_through_in_tiles(enlarging):
     assert detector.tiling() == dict(tile_size=512, overlap=128)
 
 
-def test_tiles_fill_the_models_input_unless_told_otherwise(detector, tiny_checkpoint):
+def test_tiles_fill_the_models_input_by_default(detector, tiny_checkpoint):
     assert detector.tiling() == dict(tile_size=128, overlap=42)
     assert detector.tiling(200) == dict(tile_size=200, overlap=66) and detector.tiling(900)['overlap'] == 128
     assert CellInferencer(tiny_checkpoint, scale=0.5).tiling() == dict(tile_size=512, overlap=128)
@@ -226,7 +226,7 @@ def test_views_are_merged_with_tta(detector, tiny_checkpoint):
     assert len(merged) and merged.scores.max() <= 1 and merged.codes() != detector(image).codes()
 
 
-def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_path):
+def test_the_stain_of_the_cells_shows_the_channel_order_of_files(tmp_path):
     image, mask = stained()
     tifffile.imwrite(tmp_path / 'right.tif', image, photometric='rgb')
     tifffile.imwrite(tmp_path / 'swapped.tif', image[..., ::-1], photometric='rgb')
@@ -240,7 +240,7 @@ def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_pa
     def find(image: np.ndarray) -> Cells:
         return as_cells(mask[None], [0.9])
 
-    find.operating_thr = 0.5
+    find.validated_thr = 0.5
     for name, order in (('right', 'rgb'), ('swapped', 'bgr')):
         found, reason = find_channel_order(find, [tmp_path / f'{name}.tif', tmp_path / 'damaged.tif'])
         assert found == order and reason.endswith('of 1')
@@ -258,7 +258,7 @@ def test_the_channel_order_of_files_is_told_from_the_stain_of_their_cells(tmp_pa
         (dict(config='absent.py'), 'absent.py: no such config file'),
     ],
 )
-def test_mistakes_are_told_in_one_line(tiny_checkpoint, options, message):
+def test_mistakes_give_one_line(tiny_checkpoint, options, message):
     with pytest.raises(UserError, match=re.escape(message)) as raised:
         CellInferencer(tiny_checkpoint, **options)
     assert '\n' not in str(raised.value)

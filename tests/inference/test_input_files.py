@@ -47,7 +47,7 @@ def test_no_two_files_write_to_the_same_names():
     assert names('/x/a.png', '/x/b.png') == ['a', 'b']
     assert names('/x/a.png', '/y/a.png', '/y/b.png') == ['x_a', 'y_a', 'b']
     assert names('/x/a.png', '/x/a.tif') == ['x_a_png', 'x_a_tif']
-    assert names('/x/a.png', '/x/A.png') == ['x_a_png', 'x_A_png_2']  # one name where cases are not told apart
+    assert names('/x/a.png', '/x/A.png') == ['x_a_png', 'x_A_png_2']  # one name where upper and lower case are the same
     assert names('/x/y/a.png', '/z/y/a.png', '/z/y/a.tif') == ['y_a_png', 'y_a_png_2', 'y_a_tif']
     assert names('/x/summary.png') == ['x_summary']  # that of all files together
     # a name made of folder and stem may be another file's stem

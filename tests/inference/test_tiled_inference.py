@@ -50,7 +50,7 @@ def test_an_image_of_one_tile_is_one_call_of_the_detector_even_if_it_looks_blank
         predict(blank, tmp_path / 'b', detector=refuse)
 
 
-def test_blank_tiles_are_passed_over_unless_told_not_to(tmp_path):
+def test_blank_tiles_are_skipped_by_default(tmp_path):
     ids = np.zeros((600, 600), np.int32)
     ids[325:345, 325:345] = 1  # in four tiles
     seen = []

@@ -19,8 +19,8 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from cellseg_mm.engine.checkpoint import TRUST_VARIABLE, check_digest, load_safely, read_checkpoint
-from cellseg_mm.utils import UserError, parse_config_text
+from cellseg_mm.engine.checkpoint import TRUST_VARIABLE, load_safely, read_checkpoint
+from cellseg_mm.utils import UserError, check_digest, parse_config_text
 
 CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
 MAKE_TRACE = '__import__("os").mkdir("{trace}")'

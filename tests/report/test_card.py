@@ -6,10 +6,9 @@ import pytest
 from conftest import ROOT, read_json
 
 from cellseg_mm import weights
-from cellseg_mm.engine.checkpoint import check_digest
 from cellseg_mm.report.card import fill_card
 from cellseg_mm.report.run import read_run
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, check_digest
 from work_dirs import SCORE_THR, write_config, write_test, write_training
 
 NAME = 'nuclei-lite0'

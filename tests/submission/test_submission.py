@@ -189,7 +189,7 @@ def cut_off(path, text):
 
 
 def one_bit_off(path, text):
-    """In the compressed data: the checksum tells."""
+    """In the compressed data: the checksum differs."""
     write_zip(path, text)
     data = bytearray(path.read_bytes())
     data[data.index(MEMBER.encode()) + len(MEMBER) + 60] ^= 1
@@ -280,7 +280,7 @@ def test_no_kind_of_problem_shares_its_words_with_another():
     assert len(set(shown)) == len(shown) >= 15
 
 
-def test_all_kinds_are_told_at_once(tmp_path, monkeypatch):
+def test_all_kinds_are_listed_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(findings, 'MAX_LINES', 100)
     results = good_results()[:5]  # the changed ones are of image 2
     together = [name for name in WRONG_ENTRIES if name not in OF_THE_WHOLE_FILE]
@@ -347,7 +347,7 @@ JSON = st.recursive(
 
 @settings(deadline=None, max_examples=200)
 @given(st.dictionaries(st.sampled_from(sorted(good_results()[0])), JSON), JSON)
-def test_odd_values_are_told_not_stumbled_over(tmp_path_factory, changed, entry):
+def test_odd_values_are_listed_without_a_crash(tmp_path_factory, changed, entry):
     path = tmp_path_factory.getbasetemp() / 'odd.zip'
     results = good_results()
     results[6] = dict(results[6], **changed)
@@ -357,7 +357,7 @@ def test_odd_values_are_told_not_stumbled_over(tmp_path_factory, changed, entry)
     assert problems_of(path)
 
 
-def test_damage_anywhere_is_told_not_stumbled_over(tmp_path):
+def test_damage_anywhere_is_listed_without_a_crash(tmp_path):
     path, rng = tmp_path / 'x.zip', random.Random(0)
     write_submission(path, good_results())
     whole = path.read_bytes()

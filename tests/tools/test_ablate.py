@@ -1,7 +1,6 @@
 """tools/ablate.py as a user runs it, and as a machine that goes down leaves it."""
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 
 import cv2
 import pytest
-from conftest import ROOT, read_json, write_tiny_config
+from conftest import ROOT, load_tool, read_json, write_tiny_config
 from matplotlib.figure import Figure
 
 from cellseg_mm.evaluation.ablation_summary import COSTS, METRICS
@@ -22,9 +21,7 @@ ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn', 'maskrcnn_r18_fpn_cbam']
 SHORT = ['train_cfg.max_epochs=2', 'train_dataloader.dataset.dataset.indices=2', 'model.test_cfg.rcnn.score_thr=0.001']
 SHORT += ['model.test_cfg.rcnn.max_per_img=50', 'val_dataloader.dataset.indices=2', 'test_dataloader.dataset.indices=2']
 
-spec = importlib.util.spec_from_file_location('ablate_tool', ROOT / 'tools/ablate.py')
-ablate = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ablate)
+ablate = load_tool('ablate')
 
 
 def command(rows, prepared, folder, out, *more):
@@ -54,7 +51,7 @@ def figures_of(out):
     return rows, [[run[key] for key in ('row', 'seed', 'digest', 'figures')] for run in content['runs']]
 
 
-def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, tmp_path):
+def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, run_here, tmp_path):
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     result = run(command(ROWS[2:], prepared, tmp_path, whole))
     assert result.returncode == 0, result.stderr[-3000:]
@@ -70,17 +67,17 @@ def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, tmp_path):
 
     # once more: nothing is left to do, and the table stands
     before = {path: path.stat().st_mtime for path in broken.glob('runs/**/*.pth')}
-    result = run(arguments)
-    assert result.returncode == 0 and '| maskrcnn_r18_fpn_cbam |' in result.stdout
+    status, printed, _ = run_here('ablate', *arguments[2:])
+    assert status == 0 and '| maskrcnn_r18_fpn_cbam |' in printed
     assert {path: path.stat().st_mtime for path in broken.glob('runs/**/*.pth')} == before
     assert cv2.imread(str(broken / 'ablation.png')).std() > 10
     (line,) = csv.DictReader((broken / 'ablation.csv').open())
     assert line['row'] == ROWS[2] and line['commit'] and float(line['seconds_an_epoch']) > 0
 
     # the whole of it in a page
-    result = run([sys.executable, ROOT / 'tools/report.py', whole])
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert f'written to {whole}/report.html' in result.stdout and 'run/s' in result.stderr
+    status, printed, errors = run_here('report', whole)
+    assert status == 0, errors
+    assert f'written to {whole}/report.html' in printed and 'run/s' in errors
     page = (whole / 'report.html').read_text()
     assert 'maskrcnn_r18_fpn_cbam, seed 0' in page and 'What is missing' not in page
     assert page.count('class="panels"') == 2 and 'not recorded' not in page  # two test images; commit and device

@@ -104,7 +104,7 @@ def test_the_threshold_is_that_of_the_test(prepared, results, run_here, error_li
         assert 'test_metrics.json: no score threshold of the test in it; give --score-thr' in line
 
 
-def test_older_pictures_go_and_missing_images_are_told(prepared, results, run_here, capsys, tmp_path):
+def test_older_pictures_go_and_missing_images_are_named(prepared, results, run_here, capsys, tmp_path):
     annotations, out = tmp_path / 'test.json', tmp_path / 'out'
     shutil.copy(prepared / 'annotations/test.json', annotations)
     run_here(results, annotations, '--out', out, '--images', prepared / 'images', '--worst', 1)

@@ -253,7 +253,7 @@ def test_a_name_that_is_no_utf_8_goes_through(predict, tmp_path):
         ('x.tif --launcher pytorch', 'start the command by torchrun'),
     ],
 )
-def test_mistakes_are_told_in_one_line_before_anything_is_written(predict, tmp_path, monkeypatch, arguments, message):
+def test_mistakes_give_one_line_before_anything_is_written(predict, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     for folder in ('empty', 'out'):
         (tmp_path / folder).mkdir()

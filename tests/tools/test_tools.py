@@ -80,11 +80,11 @@ def test_overfits_two_images(overfitted, tested, two_images):
     assert metrics == pytest.approx({f'cells/{name}': value for name, value in expected.items()})
 
 
-def test_a_checkpoint_alone_gives_the_same_metrics(overfitted, tested, two_images, run_tool, tmp_path):
+def test_a_checkpoint_alone_gives_the_same_metrics(overfitted, tested, two_images, run_here, tmp_path):
     """The model and the test pipeline come from it; the metrics go beside it."""
     checkpoint = shutil.copy(overfitted[1] / 'epoch_1.pth', tmp_path)
-    result = run_tool('test', checkpoint, '--cfg-options', f'data_root={two_images}')
-    assert result.returncode == 0, result.stderr[-3000:]
+    status, _, errors = run_here('test', checkpoint, '--cfg-options', f'data_root={two_images}')
+    assert status == 0, errors
     assert read_json(tmp_path / 'test_metrics.json') == tested[0]
 
 
@@ -113,26 +113,16 @@ def test_statistics_are_in_the_dump_and_the_checkpoint(overfitted, two_images):
     assert list(checkpoint['meta']['dataset_meta']['classes']) == statistics['classes']
 
 
-def test_test_normalises_as_training_did(overfitted, two_images, run_tool, tmp_path):
+def test_test_normalises_as_training_did(overfitted, tested, two_images, run_here, tmp_path):
     """Statistics of the tested data must not matter."""
     config, work_dir = overfitted
     shutil.copytree(two_images, tmp_path / 'cells')
     statistics = read_json(two_images / 'statistics.json')
     (tmp_path / 'cells/statistics.json').write_text(json.dumps(dict(statistics, mean=[0, 0, 0], std=[1, 1, 1])))
-    metrics = []
-    for data in (two_images, tmp_path / 'cells'):
-        arguments = [
-            'test',
-            config,
-            work_dir / 'epoch_1.pth',
-            '--work-dir',
-            tmp_path,
-            '--cfg-options',
-            f'data_root={data}',
-        ]
-        assert run_tool(*arguments).returncode == 0
-        metrics.append(read_json(tmp_path / 'test_metrics.json'))
-    assert metrics[0] == metrics[1]
+    arguments = [config, work_dir / 'epoch_1.pth', '--work-dir', tmp_path]
+    status, _, errors = run_here('test', *arguments, '--cfg-options', f'data_root={tmp_path / "cells"}')
+    assert status == 0, errors
+    assert read_json(tmp_path / 'test_metrics.json') == tested[0]
 
 
 def test_curves(overfitted, run_tool, tmp_path):
@@ -231,7 +221,7 @@ def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):
     assert metrics['cells/segm_AP50_max1000'] > 0.8  # it did not start from nothing
 
 
-def test_diff_configs(run_tool, one_line_error):
+def test_diff_configs(run_tool, run_here, one_line_error):
     rows = [ROOT / 'configs' / f'maskrcnn_r50{row}.py' for row in ('', '_fpn', '_fpn_cbam')]
     result = run_tool('diff_configs', rows[1], rows[2])
     assert result.returncode == 1
@@ -239,8 +229,10 @@ def test_diff_configs(run_tool, one_line_error):
         f'model.backbone.{key}' for key in ('attention.reduction', 'attention.type', 'placement', 'type')
     ]
     assert "model.backbone.type: 'ResNet' -> 'CBAMResNet'" in result.stdout
-    assert run_tool('diff_configs', rows[0], rows[0]).returncode == 0
+    assert run_here('diff_configs', rows[0], rows[0])[:2] == (0, '')
     assert 'no such config' in one_line_error('diff_configs', rows[0], 'x.py')
+    result = run_tool('diff_configs', rows[0], 'x.py')  # a mistake in a process of its own
+    assert result.returncode == 2 and result.stderr.startswith('error: x.py: no such config')
 
 
 def test_data_tools(run_tool, one_line_error, tmp_path):
@@ -256,13 +248,14 @@ def test_data_tools(run_tool, one_line_error, tmp_path):
     assert 'at least 8 images' in one_line_error('make_sample_data', tmp_path / 'y', '--images', 2)
 
 
-def test_browse_augmentation(prepared, run_tool, one_line_error, tmp_path):
+def test_browse_augmentation(prepared, run_tool, run_here, one_line_error, tmp_path):
     result = run_tool('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', prepared, '--images', 2)
     assert result.returncode == 0, result.stderr
     assert cv2.imread(str(tmp_path / 'augmentation.png')).std() > 10
     repeated = ROOT / 'configs/consep/maskrcnn_r50.py'
-    result = run_tool('browse_augmentation', repeated, '--out', tmp_path / 'x', '--data-root', prepared, '--images', 2)
-    assert result.returncode == 0, result.stderr
+    arguments = ['--out', tmp_path / 'x', '--data-root', prepared, '--images', 2]
+    status, _, errors = run_here('browse_augmentation', repeated, *arguments)
+    assert status == 0, errors
     assert cv2.imread(str(tmp_path / 'x/augmentation.png')).std() > 10
     assert 'no prepared data' in one_line_error('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', 'x')
 

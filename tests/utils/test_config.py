@@ -56,7 +56,7 @@ def test_flatten_opens_dicts_and_lists_of_dicts():
     assert dict(flatten(value)) == {'a': 1, 'b.c': [1, 2], 'b.d[0].e': 3, 'b.d[1].e': 4, 'b.f': {}}
 
 
-def test_diff_tells_changed_added_and_removed_keys():
+def test_diff_lists_changed_added_and_removed_keys():
     old = dict(same=(1, 2), changed=dict(x=1), flag=True, gone=1)
     new = dict(same=[1, 2], changed=dict(x=2), flag=1, added='y')
     assert diff_configs(old, new) == [
@@ -89,7 +89,7 @@ def test_missing_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name, text, told',
+    'name, text, message',
     [
         ('x.pth', '', 'is a checkpoint, but a config is needed here; give the config before'),
         ('x.txt', 'a = 1', r'cannot be read as a config \(OSError: '),
@@ -98,8 +98,8 @@ def test_missing_config(tmp_path):
         ('x.py', 'a = b', r'cannot be read as a config \(NameError: '),
     ],
 )
-def test_files_that_are_no_config(name, text, told, tmp_path):
+def test_files_that_are_not_configs(name, text, message, tmp_path):
     (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=told) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         load_config(str(tmp_path / name))
     assert str(raised.value).startswith(str(tmp_path / name)) and '\n' not in str(raised.value)

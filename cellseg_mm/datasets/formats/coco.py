@@ -34,7 +34,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from cellseg_mm.structures import Runs, decode_runs
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, read_json
 
 from .rasterize import lay_instances, rasterize, to_ring
 from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, look_inside, region_notes
@@ -44,7 +44,6 @@ from .sample import (
     Instances,
     Sample,
     class_number,
-    load_json,
     split_folders,
     subfolder,
     visible,
@@ -80,7 +79,7 @@ def find_samples(src: Path, classes: tuple | None) -> tuple:
                 f'{path}: {found[split].name} beside it is {split} too; name one of them train, val or test'
             )
         found[split] = path
-        content = load_json(path)
+        content = read_json(path, strict=True)
         is_labelled = split != 'test' or (isinstance(content, dict) and 'annotations' in content)
         for key in ('categories', 'images', *(['annotations'] if is_labelled else [])):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, read_json
 
 from .rasterize import instances_from_outlines, survey_outlines, to_ring
 from .regions import NO_RULES, Contents, RegionRules, find_regions, find_rules, is_starred, region_notes
@@ -44,7 +44,6 @@ from .sample import (
     class_number,
     find_pairs,
     images_by_stem,
-    load_json,
     split_folders,
     visible,
 )
@@ -149,7 +148,7 @@ def read_features(path: Path, plan: Plan) -> list:
     Raises:
         UserError: If it is not a GeoJSON file of objects.
     """
-    content = load_json(path)
+    content = read_json(path, strict=True)
     if isinstance(content, dict):
         content = content.get('features', [content])
     if not isinstance(content, list):

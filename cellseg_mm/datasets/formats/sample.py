@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 import unicodedata
 import warnings
@@ -427,24 +426,6 @@ def one_class(classes: tuple | None, what: str) -> tuple:
     if len(classes) != 1:
         raise UserError(f'--classes {" ".join(classes)}: {what} has only one class; give one name')
     return classes
-
-
-def load_json(path: Path) -> object:
-    """The content of a JSON file.
-
-    Raises:
-        UserError: If it cannot be read or is not valid JSON, which excludes nan and infinity.
-    """
-
-    def refuse(name: str) -> None:
-        raise ValueError(f'{name} is not a JSON number')
-
-    try:
-        return json.loads(path.read_text('utf-8-sig'), parse_constant=refuse)
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{path}: is not valid JSON ({error})') from error
 
 
 def read_table(path: Path, *columns: str) -> list:

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, read_json
 
 from .sample import (
     IMAGE_SUFFIXES,
@@ -28,7 +28,6 @@ from .sample import (
     check_size,
     images_by_stem,
     lay_maps,
-    load_json,
     read_mask,
     split_folders,
     subfolders,
@@ -80,7 +79,7 @@ def _read_ids(path: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        return {Path(entry['file_name']).stem: int(entry['id']) for entry in load_json(path)}
+        return {Path(entry['file_name']).stem: int(entry['id']) for entry in read_json(path, strict=True)}
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f'{path}: not a list of {{"file_name", "id", ...}} ({error!r})') from error
 
