@@ -1,6 +1,6 @@
 """A trained model as a file that runs without this project: weights as safetensors, the whole detector as ONNX.
 
-Both hold what their use needs as metadata, a JSON text for each key: see docs/export.md.
+Both hold what their use needs as metadata, a JSON text for each key: see docs/deploy.md.
 """
 
 from .metadata import input_sizes, metadata

@@ -77,7 +77,7 @@ def to_onnx(detector: MaskRCNN, notes: dict) -> bytes:
     onnx = _optional('onnx')
     buffer = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
-        # the tracer warns of assertions that hold, and torch recommends its other exporter (see docs/export.md)
+        # the tracer warns of assertions that hold, and torch recommends its other exporter (see docs/deploy.md)
         warnings.simplefilter('ignore')
         torch.onnx.export(
             TraceableMaskRCNN(detector).eval(),

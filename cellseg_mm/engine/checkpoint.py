@@ -70,7 +70,7 @@ def read_checkpoint(path: str) -> dict:
     """
     checkpoint = load_safely(path)
     if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
-        raise UserError(f'{path}: not a checkpoint of tools/train.py or tools/export.py, it holds no state_dict')
+        raise UserError(f'{path}: not a checkpoint of tools/train.py or tools/deploy.py, it holds no state_dict')
     return checkpoint
 
 
@@ -111,7 +111,7 @@ def load_safely(path: str) -> object:
 
 
 def _load_safetensors(path: Path) -> dict:
-    """A file of tools/export.py as the checkpoint that it was made of; any other as a dict of tensors."""
+    """A file of tools/deploy.py as the checkpoint that it was made of; any other as a dict of tensors."""
     try:
         weights = safetensors.torch.load_file(path)
         with safetensors.safe_open(path, framework='pt') as file:
@@ -123,7 +123,7 @@ def _load_safetensors(path: Path) -> dict:
         meta.update((key, notes[key]) for key in ('operating_point', 'input_scale') if notes.get(key))
         return dict(state_dict=weights, meta=meta)
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise UserError(f'{path}: not a whole file of tools/export.py ({error!r})') from error
+        raise UserError(f'{path}: not a whole file of tools/deploy.py ({error!r})') from error
 
 
 def latest_checkpoint(work_dir: str) -> str | None:

@@ -47,7 +47,7 @@ class CellInferencer:
     see :func:`predict_tiled`.
 
     Args:
-        checkpoint (str | Path | None): A file of tools/train.py or tools/export.py, or the name of a shipped model, see
+        checkpoint (str | Path | None): A file of tools/train.py or tools/deploy.py, or the name of a shipped model, see
             :func:`cellseg_mm.weights.shipped_models`; the default one if None. Nothing in it is run: its config is read
             as plain text and may name only registered parts.
         config (str | Path | None): A config file in place of the checkpoint's own config.

@@ -1,6 +1,6 @@
 """The shipped models, each a file beside this one. docs/models.md has their cards.
 
-To add one, write its file by ``tools/export.py CHECKPOINT --half --out cellseg_mm/weights/NAME.safetensors``, and put
+To add one, write its file by ``tools/deploy.py CHECKPOINT --half --out cellseg_mm/weights/NAME.safetensors``, and put
 the SHA-256 that it prints into :data:`MODELS`.
 """
 

@@ -26,7 +26,7 @@ from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError, parse_config_text
 
 ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn_cbam']
-NOTES, RUNNER = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/export.md').read_text('utf-8'), re.DOTALL)
+NOTES, RUNNER = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/deploy.md').read_text('utf-8'), re.DOTALL)
 
 
 SHIPPED_HEADS = dict(
@@ -189,7 +189,7 @@ def test_what_an_onnx_file_cannot_hold_is_named(change, message):
 
 def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoint, run_here, tmp_path, monkeypatch):
     path = tmp_path / 'model.safetensors'
-    status, out, _ = run_here('export', tiny_checkpoint, '--out', path)
+    status, out, _ = run_here('deploy', tiny_checkpoint, '--out', path)
     assert status == 0 and re.search(
         r'weights as float32.*written to \S+model\.safetensors \([\d.]+ MB\)', out, re.DOTALL
     )
@@ -213,7 +213,7 @@ def test_safetensors_are_read_as_the_checkpoint_they_were_made_of(tiny_checkpoin
 
 def test_half_precision_rounds_weights_alone(tiny_checkpoint, run_here, tmp_path):
     path = tmp_path / 'half.safetensors'
-    assert run_here('export', tiny_checkpoint, '--out', path, '--half')[0] == 0
+    assert run_here('deploy', tiny_checkpoint, '--out', path, '--half')[0] == 0
     old, new = (read_checkpoint(str(file))['state_dict'] for file in (tiny_checkpoint, path))
     for name, value in old.items():
         if value.is_floating_point() and '.running_' not in name:
@@ -249,14 +249,14 @@ def test_a_weight_beyond_float16_is_named():
 def test_another_config_takes_over_classes_and_normalisation(tiny_checkpoint, run_here, tmp_path):
     config = tmp_path / 'other.py'
     config.write_text(tiny_config(ROWS[1], rcnn=dict(score_thr=0.4)).pretty_text.replace("'bgr'", "'rgb'"))
-    assert run_here('export', tiny_checkpoint, '--out', tmp_path / 'x.safetensors', '--config', config)[0] == 0
+    assert run_here('deploy', tiny_checkpoint, '--out', tmp_path / 'x.safetensors', '--config', config)[0] == 0
     new = read_checkpoint(str(tmp_path / 'x.safetensors'))
     assert Config.fromstring(new['meta']['cfg'], '.py').model.test_cfg.rcnn.score_thr == 0.4
     assert data_facts.checkpoint_channel_order(new, '') == 'bgr'
 
 
 def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, tmp_path):
-    status, out, _ = run_here('export', tiny_checkpoint, '--out', tmp_path / 'model.onnx')
+    status, out, _ = run_here('deploy', tiny_checkpoint, '--out', tmp_path / 'model.onnx')
     assert status == 0 and 'of a drawn image' in out and f'operating_point: {json.dumps(POINT)}' in out
     cv2.imwrite(str(tmp_path / 'image.png'), draw(3, 128, 128)[..., ::-1])
     absent = ''.join(f'sys.modules[{name!r}] = None\n' for name in ('torch', 'mmcv', 'mmdet', 'mmengine', 'cellseg_mm'))
@@ -283,7 +283,7 @@ def test_the_onnx_file_runs_where_nothing_of_ours_is(tiny_checkpoint, run_here, 
 
 def test_broken_files_give_one_line(tiny_checkpoint, run_here, tmp_path):
     path, broken = tmp_path / 'x.safetensors', tmp_path / 'broken.safetensors'
-    run_here('export', tiny_checkpoint, '--out', path)
+    run_here('deploy', tiny_checkpoint, '--out', path)
     whole = path.read_bytes()
     weights, notes = safetensors.torch.load(whole), dict(cellseg_mm='"1"', config='""', classes='[')
     contents = [
@@ -299,11 +299,11 @@ def test_broken_files_give_one_line(tiny_checkpoint, run_here, tmp_path):
     contents += [safetensors.torch.save(weights, notes), safetensors.torch.save(weights, dict(cellseg_mm='[' * 10**5))]
     for content in contents:
         broken.write_bytes(content)
-        with pytest.raises(UserError, match=r'broken\.safetensors: not a whole file of tools/export\.py') as raised:
+        with pytest.raises(UserError, match=r'broken\.safetensors: not a whole file of tools/deploy\.py') as raised:
             read_checkpoint(str(broken))
         assert '\n' not in str(raised.value)
     broken.write_bytes(safetensors.torch.save(weights))
-    with pytest.raises(UserError, match=r'not a checkpoint of .* tools/export\.py, it holds no state_dict'):
+    with pytest.raises(UserError, match=r'not a checkpoint of .* tools/deploy\.py, it holds no state_dict'):
         read_checkpoint(str(broken))
     path.write_bytes(whole[:-1])
     with pytest.raises(UserError, match='cut off or changed'):
@@ -321,7 +321,7 @@ def test_broken_files_give_one_line(tiny_checkpoint, run_here, tmp_path):
 )
 def test_mistakes_give_one_line(tiny_checkpoint, run_here, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run_here('export', tiny_checkpoint, *arguments.split())
+    status, _, err = run_here('deploy', tiny_checkpoint, *arguments.split())
     assert status == 2 and re.search(f'^error: .*{message}.*\n$', err)
     assert not list(tmp_path.iterdir())
 
@@ -329,7 +329,7 @@ def test_mistakes_give_one_line(tiny_checkpoint, run_here, tmp_path, monkeypatch
 @pytest.mark.parametrize('package', ['onnx', 'onnxruntime'])
 def test_a_missing_package_is_named(tiny_checkpoint, run_here, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    status, _, err = run_here('export', tiny_checkpoint, '--out', tmp_path / 'model.onnx')
+    status, _, err = run_here('deploy', tiny_checkpoint, '--out', tmp_path / 'model.onnx')
     assert status == 2 and err.endswith(f'need the package {package}: pip install onnx onnxruntime\n')
     assert not (tmp_path / 'model.onnx').exists()
 
@@ -347,7 +347,7 @@ def test_every_tool_takes_safetensors_for_a_checkpoint(prepared, run_tool, tmp_p
     result = run_tool('train', config, '--from-scratch', '--work-dir', tmp_path / 'run', *options)
     assert result.returncode == 0, result.stderr[-3000:]
     files = [tmp_path / 'run/epoch_1.pth', tmp_path / 'x.safetensors']
-    assert run_tool('export', files[0], '--out', files[1]).returncode == 0
+    assert run_tool('deploy', files[0], '--out', files[1]).returncode == 0
     metrics = []
     for file in files:
         result = run_tool('test', config, file, '--work-dir', tmp_path / file.suffix, *options)

@@ -18,7 +18,7 @@ NAME = 'nuclei-lite0'
 def shipped(tiny_checkpoint, run_here, tmp_path, monkeypatch):
     """The file of a model."""
     path = tmp_path / f'{NAME}.safetensors'
-    run_here('export', tiny_checkpoint, '--half', '--out', path)
+    run_here('deploy', tiny_checkpoint, '--half', '--out', path)
     model = dataclasses.replace(weights.MODELS[NAME], digest=check_digest(path))
     monkeypatch.setattr(weights, 'FOLDER', tmp_path)
     monkeypatch.setattr(weights, 'MODELS', {NAME: model})

@@ -27,7 +27,7 @@ for tool in tools:
 
 
 def test_tools_run_without_posix_modules():
-    names = ['prepare_data', 'train', 'test', 'predict', 'report', 'export', 'demo']
+    names = ['prepare_data', 'train', 'test', 'predict', 'report', 'deploy', 'demo']
     tools = [str(ROOT / 'tools' / f'{name}.py') for name in names]
     result = subprocess.run([sys.executable, '-c', RUN_TOOLS, *tools], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

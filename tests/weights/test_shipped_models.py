@@ -25,7 +25,7 @@ def shipped(tiny_checkpoint, run_here, tmp_path, monkeypatch):
     """The folder of two models; the second differs in its score threshold."""
     folder = tmp_path / 'weights'
     paths = [folder / f'{name}.safetensors' for name in NAMES]
-    status, printed, _ = run_here('export', tiny_checkpoint, '--half', '--out', paths[0])
+    status, printed, _ = run_here('deploy', tiny_checkpoint, '--half', '--out', paths[0])
     digests = [hashlib.sha256(paths[0].read_bytes()).hexdigest()]
     assert status == 0 and re.search(r'^SHA-256 (\w{64})$', printed, re.MULTILINE)[1] == digests[0]
     with safetensors.safe_open(paths[0], framework='pt') as file:
@@ -124,7 +124,7 @@ def test_mistakes_with_models_are_one_line(shipped, run_here, tmp_path, monkeypa
 
 
 def test_export_takes_a_model_by_name(shipped, run_here, tmp_path):
-    status, printed, errors = run_here('export', NAMES[1], '--half', '--out', tmp_path / 'x.safetensors')
+    status, printed, errors = run_here('deploy', NAMES[1], '--half', '--out', tmp_path / 'x.safetensors')
     assert status == 0 and f'"score_thr": {OTHER_THR}' in printed, errors
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a trained model as safetensors (weights) or ONNX (the whole detector). See docs/export.md for their use."""
+"""Write a trained model as safetensors (weights) or ONNX (the whole detector). See docs/deploy.md for their use."""
 
 import argparse
 import hashlib
@@ -15,7 +15,7 @@ from cellseg_mm.weights import find_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
-    parser = tool_parser(__doc__, 'python tools/export.py work_dirs/demo/best_*.pth --out model.onnx')
+    parser = tool_parser(__doc__, 'python tools/deploy.py work_dirs/demo/best_*.pth --out model.onnx')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a file or a shipped model')
     parser.add_argument(
         '--out',
