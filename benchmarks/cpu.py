@@ -11,6 +11,7 @@ import argparse
 import copy
 import functools
 import json
+import logging
 import os
 import signal
 import statistics
@@ -27,6 +28,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.datasets import make_sample_data, prepare
@@ -113,6 +115,7 @@ class Inference:
     def parts(self) -> tuple:
         """Make the model, and a batch as from a data loader."""
         init_default_scope('mmdet')
+        MMLogger.get_current_instance().setLevel(logging.WARNING)  # no line for each initialised weight
         if not self.stock:
             keep_freed_memory()
         torch.manual_seed(0)
