@@ -548,7 +548,8 @@ def set_up(torch: str, torch_index: str, groups: Iterable[str]) -> None:
         install('--no-deps', '--no-build-isolation', '--editable', ROOT)
         with timed('trying nms and roi_align'):
             hint = 'the installed ops do not run: delete .venv and the wheel cache, and repeat'
-            run(VENV_PYTHON, '-c', CHECK_OPS, hint=hint)
+            # Python 3.14 warns of docstrings in mmdet, once, when it compiles them
+            run(VENV_PYTHON, '-W', 'ignore::SyntaxWarning', '-c', CHECK_OPS, hint=hint)
     else:
         others()
     stamp = {} if base_too else stamp
