@@ -14,7 +14,7 @@ from cellseg_mm import CellInferencer, deploy
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
 from cellseg_mm.images import ArraySource
-from cellseg_mm.inference import find_channel_order, tiled
+from cellseg_mm.inference import find_channel_order, tiled_inference
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
@@ -109,8 +109,8 @@ def test_files_arrays_sources_and_lists_of_them_give_the_same_cells(detector, tm
 def test_an_image_is_one_process_own_matter_whatever_a_launcher_started(detector, monkeypatch):
     image = draw(1, 128, 400)
     cells = detector(image)
-    monkeypatch.setattr(tiled, 'get_dist_info', lambda: (1, 2))
-    monkeypatch.setattr(tiled, 'barrier', None)
+    monkeypatch.setattr(tiled_inference, 'get_dist_info', lambda: (1, 2))
+    monkeypatch.setattr(tiled_inference, 'barrier', None)
     assert len(cells) and same(detector(image), cells)
 
 

@@ -151,7 +151,7 @@ def test_nothing_runs_from_the_web(hostile, tmp_path, monkeypatch):
         'test {config} {file}',
         'submission make {config} {file} --images {data} --ids {ids} --out out.zip',
         'predict {file} {data}/images --out out',
-        'export {file} --out out.onnx',
+        'deploy {file} --out out.onnx',
         'app {file}',
     ],
 )
