@@ -33,6 +33,11 @@ MODELS = {
     'consep-lite0': ShippedModel(
         'four classes of cells, trained on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563): for '
         'research only',
+        '89b64f323ce06eff71916c928e9167cd66a9dd9635196b7ed462a92d514482e1',
+    ),
+    'consep-lite0-wide': ShippedModel(
+        'four classes of cells, trained longer on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563), '
+        'for tissue like its own: for research only',
         'ed43ce53eca89221517431047f0e264f2b7d8d50196be36a60f364c9b4f3085f',
     ),
     'nuclei-lite0': ShippedModel(
