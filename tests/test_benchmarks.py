@@ -1,6 +1,7 @@
 """The benchmarks at sizes of seconds: they run, and end with their two ratios."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -88,3 +89,14 @@ def test_model():
     table = last_lines('model', '--size', 96, '--cells', 4, '--repeats', 1)
     parameters = {row[1].strip(): int(row[2].replace(',', '')) for row in table[3:]}
     assert parameters['stock'] == parameters['maskrcnn_r50_fpn'] == parameters['maskrcnn_r50_fpn_cbam'] - 700_800
+
+
+def test_other_tissue(tmp_path):
+    for path in (ROOT / 'data/samples').glob('purple_038*'):
+        shutil.copy(path, tmp_path)
+    command = [sys.executable, str(ROOT / 'benchmarks/other_tissue.py'), 'nuclei-lite0', '--images', str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    assert done.returncode == 0, done.stderr[-3000:]
+    header, _, row = ([cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines())
+    assert header == ['model', 'purple (1)', 'all'] and row[0] == 'nuclei-lite0'
+    assert float(row[1]) == float(row[2]) > 0.4
