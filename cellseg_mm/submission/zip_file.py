@@ -46,7 +46,8 @@ def read_zip(path: Path, findings: Findings) -> list | None:
     try:
         content = json.loads(text, parse_constant=lambda name: constants.append(name) or float(name))
     except (ValueError, RecursionError) as error:
-        findings.add('broken JSON', f'{MEMBER}: broken JSON ({error}); write it with a JSON library')
+        reason = 'nested too deeply' if isinstance(error, RecursionError) else error
+        findings.add('broken JSON', f'{MEMBER}: broken JSON ({reason}); write it with a JSON library')
         return None
     if constants:
         findings.add(

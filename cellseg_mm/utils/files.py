@@ -74,7 +74,9 @@ def read_json(path: Path, origin: str = '', strict: bool = False) -> object:
         return json.loads(Path(path).read_text('utf-8-sig'), parse_constant=refuse if strict else None)
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}{advice}') from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UserError(f'{path}: is not valid JSON (nested too deeply){advice}') from error
+    except ValueError as error:
         raise UserError(f'{path}: is not valid JSON ({error}){advice}') from error
 
 

@@ -1,9 +1,12 @@
 import contextlib
+import functools
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -233,6 +236,9 @@ def die(*_):
 def test_a_process_that_dies_gives_one_line(source, tmp_path, monkeypatch):
     """As readers in C do on some damaged files."""
     monkeypatch.setattr(TaskSample, 'read_instances', die)
+    # forked, so that the processes have the deadly method; Python 3.14 starts them anew
+    forked = functools.partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context('fork'))
+    monkeypatch.setattr(sys.modules[prepare.__module__], 'ProcessPoolExecutor', forked)
     with pytest.raises(UserError, match=r'image_\d.image.tif: a process died') as caught:
         prepare(source, tmp_path / 'out', workers=2)
     assert '\n' not in str(caught.value) and sorted(path.name for path in tmp_path.iterdir()) == ['source']

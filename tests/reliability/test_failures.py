@@ -86,15 +86,19 @@ def test_a_prepared_set_whose_source_has_changed_prints_a_warning(sample, tmp_pa
     assert 'has changed' not in capsys.readouterr().out
 
 
-def kill_worker(index: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return index
+class Deadly:
+    """A data set that kills the process that reads it."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_dead_worker_is_explained():
-    dataset = type('Deadly', (), dict(__len__=lambda self: 4, __getitem__=lambda self, index: kill_worker(index)))()
     with pytest.raises(RuntimeError) as raised:
-        list(DataLoader(dataset, num_workers=1))
+        list(DataLoader(Deadly(), num_workers=1))
     assert 'a data worker died' in explain(raised.value) and '\n' not in explain(raised.value)
 
 
