@@ -325,6 +325,7 @@ def unpack_mmcv(mmcv: str, into: Path) -> Path:
     run(
         *(*command, '--no-deps', '--no-build-isolation', '--no-binary', ':all:', '-d', into, mmcv),
         hint='mmcv was not downloaded, the reason is above; offline: PIP_FIND_LINKS=FOLDER with a wheel of it',
+        env={**os.environ, 'MMCV_WITH_OPS': '0'},  # pip runs its setup.py, which would look for nvcc, maybe in vain
     )
     archive = next(into.glob('*.tar.gz'))
     with tarfile.open(archive) as tar:

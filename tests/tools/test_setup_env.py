@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import sysconfig
 import time
 from collections import namedtuple
@@ -298,6 +299,15 @@ def unpacked(monkeypatch, tmp_path):
     (source / 'mmcv/ops/csrc/pytorch/cpu/nms_cpu.cpp').write_text('int nms_cpu;')
     monkeypatch.setattr(setup_env, 'unpack_mmcv', lambda mmcv, into: source)
     return lambda script: monkeypatch.setattr(setup_env, 'VENV_PYTHON', program(tmp_path / 'python', script))
+
+
+def test_mmcv_is_downloaded_where_only_the_build_will_have_nvcc(monkeypatch, commands, tmp_path):
+    monkeypatch.setenv('FORCE_CUDA', '1')
+    with tarfile.open(tmp_path / 'mmcv-1.tar.gz', 'w:gz') as tar:
+        tar.addfile(tarfile.TarInfo('mmcv-1'))
+    assert setup_env.unpack_mmcv('onedl-mmcv==2.3.6', tmp_path) == tmp_path / 'mmcv-1'
+    ((command, environment),) = commands
+    assert 'download' in command and environment['MMCV_WITH_OPS'] == '0' and environment['FORCE_CUDA'] == '1'
 
 
 def test_a_failed_build_shows_its_end_and_says_what_to_do(unpacked, tmp_path, capsys):
