@@ -8,8 +8,8 @@ import json
 import shutil
 import subprocess
 import sys
-import tarfile
 import sysconfig
+import tarfile
 import time
 from collections import namedtuple
 from pathlib import Path
