@@ -49,6 +49,8 @@ PIP_TO_UV = {
     'PIP_CERT': 'SSL_CERT_FILE',
 }
 
+# for mmcv's setup.py where a GPU may be there, without a compiler for it
+NO_CUDA = {'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''}
 CHECK_OPS = """
 import cv2, torch
 from mmcv.ops import nms, roi_align
@@ -325,7 +327,7 @@ def unpack_mmcv(mmcv: str, into: Path) -> Path:
     run(
         *(*command, '--no-deps', '--no-build-isolation', '--no-binary', ':all:', '-d', into, mmcv),
         hint='mmcv was not downloaded, the reason is above; offline: PIP_FIND_LINKS=FOLDER with a wheel of it',
-        env={**os.environ, 'MMCV_WITH_OPS': '0'},  # pip runs its setup.py, which would look for nvcc, maybe in vain
+        env={**os.environ, **NO_CUDA},  # pip runs mmcv's setup.py, which would look for nvcc, maybe in vain
     )
     archive = next(into.glob('*.tar.gz'))
     with tarfile.open(archive) as tar:
@@ -389,7 +391,7 @@ def build_environment(folder: Path, cuda_home: Path | None, environ: Mapping[str
             ours |= {'PYTORCH_NVCC': f'{ccache} {cuda_home / "bin/nvcc"}'}
             ours |= {'CCACHE_BASEDIR': str(folder), 'CCACHE_NOHASHDIR': '1'}
     else:
-        forced = {'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''}  # a GPU may be there, without a compiler for it
+        forced = NO_CUDA
     return {**ours, **environ, **forced, 'MMCV_WITH_OPS': '1', 'PATH': os.pathsep.join(path)}
 
 

@@ -307,7 +307,7 @@ def test_mmcv_is_downloaded_where_only_the_build_will_have_nvcc(monkeypatch, com
         tar.addfile(tarfile.TarInfo('mmcv-1'))
     assert setup_env.unpack_mmcv('onedl-mmcv==2.3.6', tmp_path) == tmp_path / 'mmcv-1'
     ((command, environment),) = commands
-    assert 'download' in command and environment['MMCV_WITH_OPS'] == '0' and environment['FORCE_CUDA'] == '1'
+    assert 'download' in command and environment['FORCE_CUDA'] == '0' and not environment['CUDA_VISIBLE_DEVICES']
 
 
 def test_a_failed_build_shows_its_end_and_says_what_to_do(unpacked, tmp_path, capsys):
