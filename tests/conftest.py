@@ -108,8 +108,8 @@ def one_line_error(run_here, monkeypatch, tmp_path):
     return run
 
 
-def build_dataset(prepared: Path, pipeline: list) -> object:
-    """The training split of a prepared set."""
+def build_dataset(prepared: Path, pipeline: list, **options) -> object:
+    """The training split of a prepared set. The options are the data set's."""
     return DATASETS.build(
         dict(
             type='CellDataset',
@@ -118,6 +118,7 @@ def build_dataset(prepared: Path, pipeline: list) -> object:
             data_prefix=dict(img='images/'),
             metainfo=dict(classes=read_json(prepared / 'statistics.json')['classes']),
             pipeline=pipeline,
+            **options,
         )
     )
 

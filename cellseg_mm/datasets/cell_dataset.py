@@ -11,6 +11,9 @@ from mmengine.dataset import RepeatDataset
 
 from cellseg_mm.utils import UserError
 
+# the label of a cell whose class nobody said; mmdet's labels are 0..C-1, and C for the background
+UNKNOWN_CLASS = -1
+
 
 @contextmanager
 def fixed_randomness(*key: int) -> Iterator:
@@ -43,11 +46,14 @@ class CellDataset(CocoDataset):
     Args:
         *args: As for :class:`mmdet.datasets.CocoDataset`.
         instance_prefix (str): Folder of the id maps, below ``data_root``.
+        unknown_class (bool): Whether all cells get the label :data:`UNKNOWN_CLASS`, whatever their category: to train
+            on a second set without classes, or with others. The box head must be :class:`OneClassBBoxHead`.
         **kwargs: As for :class:`mmdet.datasets.CocoDataset`.
     """
 
-    def __init__(self, *args, instance_prefix: str = 'instances', **kwargs) -> None:
+    def __init__(self, *args, instance_prefix: str = 'instances', unknown_class: bool = False, **kwargs) -> None:
         self.instance_prefix = instance_prefix
+        self.unknown_class = unknown_class
         # in shared memory, because persistent workers hold copies of the dataset
         self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
         super().__init__(*args, **kwargs)
@@ -79,6 +85,9 @@ class CellDataset(CocoDataset):
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """As in mmdet; with an id map, also ``instance_map_path``, and ``instance_id`` and ``area`` of each."""
+        if self.unknown_class:
+            self.cat_ids = self.coco.get_cat_ids()
+            self.cat2label = dict.fromkeys(self.cat_ids, UNKNOWN_CLASS)
         info = super().parse_data_info(raw_data_info)
         name = raw_data_info['raw_img_info'].get('instance_map')
         if name:

@@ -26,29 +26,39 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def set_data_root(cfg: Config) -> Path:
     """Make the config's ``data_root`` absolute wherever it stands: in dataloaders and evaluators.
 
-    A relative path is resolved from the current directory, then from the project's root.
+    A relative path is resolved from the current directory, then from the project's root. A training set with
+    ``unknown_class`` keeps its own root: it lends its cells, not its classes or normalisation.
 
     Returns:
         Path: The prepared set.
 
     Raises:
-        UserError: If the folder holds no prepared set.
+        UserError: If a folder holds no prepared set.
     """
-    given = Path(str(cfg.data_root))  # --cfg-options reads a folder named 2024 as a number
-    root = next((base for base in (Path.cwd() / given, PROJECT_ROOT / given) if _is_prepared(base)), None)
-    if root is None:
-        raise UserError(
-            f'{given}: no prepared data set there; make one with `python tools/prepare_data.py SOURCE --out {given}`, '
-            'or name its folder with --cfg-options data_root=FOLDER'
-        )
+    root = _prepared_set(cfg.data_root, 'data_root')
     cfg.data_root = f'{root}/'
     for loader in LOADERS:
         for dataset in inner_dataset_configs(cfg[loader].dataset):
-            dataset.data_root = cfg.data_root
+            if dataset.get('unknown_class'):
+                dataset.data_root = f'{_prepared_set(dataset.data_root, "train_dataloader...data_root")}/'
+            else:
+                dataset.data_root = cfg.data_root
     for split in ('val', 'test'):
         for evaluator in evaluators(cfg[f'{split}_evaluator']):
             if 'ann_file' in evaluator:
                 evaluator.ann_file = str(root / scored_dataset(cfg[f'{split}_dataloader'].dataset).ann_file)
+    return root
+
+
+def _prepared_set(given: object, key: str) -> Path:
+    """The absolute path of a prepared set."""
+    given = Path(str(given))  # --cfg-options reads a folder named 2024 as a number
+    root = next((base for base in (Path.cwd() / given, PROJECT_ROOT / given) if _is_prepared(base)), None)
+    if root is None:
+        raise UserError(
+            f'{given}: no prepared data set there; make one with `python tools/prepare_data.py SOURCE --out {given}`, '
+            f'or name its folder with --cfg-options {key}=FOLDER'
+        )
     return root
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from conftest import ROOT, read_json
@@ -46,6 +47,20 @@ def test_wrapped_data_sets_are_validated_and_tested_on(cfg, prepared):
     assert tested['images'] == read_json(prepared / 'annotations/test.json')['images']
     wrap(cfg, 'test', 'annotations/val.json', 'annotations/test.json')
     with pytest.raises(UserError, match=r'over 2 data sets \(annotations/val\.json, annotations/test\.json\)'):
+        data_facts.set_data_root(cfg)
+
+
+def test_a_set_of_unknown_classes_keeps_its_own_root(cfg, prepared, tmp_path):
+    cfg.data_root = str(prepared)
+    other = tmp_path / 'nuclei'
+    shutil.copytree(prepared, other)
+    own = cfg.train_dataloader.dataset.to_dict()
+    lent = dict(own, data_root=str(other), unknown_class=True)
+    cfg.train_dataloader.dataset = ConfigDict(type='ConcatDataset', datasets=[own, lent])
+    data_facts.set_data_root(cfg)
+    assert [entry.data_root for entry in cfg.train_dataloader.dataset.datasets] == [f'{prepared}/', f'{other}/']
+    cfg.train_dataloader.dataset.datasets[1].data_root = str(tmp_path / 'elsewhere')
+    with pytest.raises(UserError, match='elsewhere: no prepared data set there'):
         data_facts.set_data_root(cfg)
 
 

@@ -15,10 +15,12 @@ from mmengine.runner import save_checkpoint
 from torch.utils.data import DataLoader
 
 from cellseg_mm.datasets import prepare
+from cellseg_mm.datasets.cell_dataset import UNKNOWN_CLASS
 from cellseg_mm.engine import FiniteLossHook, TrainingSetHook
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.engine.starting_weights import start_from_checkpoint
+from cellseg_mm.models.bbox_heads import OneClassBBoxHead
 from cellseg_mm.utils import UserError, write_json
 from cellseg_mm.utils.errors import explain
 
@@ -54,6 +56,21 @@ def test_a_class_without_a_cell_is_warned_of(prepared):
     TrainingSetHook().before_train(SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), logger=logger))
     assert all(f'{name} {count:,}' in printed[0] for name, count in counts.items())
     assert 'no training cell is a martian: the model will never find one' in warned
+
+
+def test_cells_of_unknown_class_need_a_head_that_learns_from_them(prepared):
+    dataset = build_dataset(prepared, [], unknown_class=True)
+    assert {instance['bbox_label'] for instance in dataset.get_data_info(0)['instances']} == {UNKNOWN_CLASS}
+    printed = []
+    logger = SimpleNamespace(info=printed.append, warning=printed.append)
+    head = OneClassBBoxHead(in_channels=4, fc_out_channels=8, num_classes=4)
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), logger=logger, model=head)
+    TrainingSetHook().before_train(runner)
+    cells = sum(read_json(prepared / 'statistics.json')['instances']['train'].values())
+    assert f'of unknown class {cells:,}' in printed[0]
+    runner.model = torch.nn.Identity()
+    with pytest.raises(UserError, match=f'{cells:,} cells are of unknown class'):
+        TrainingSetHook().before_train(runner)
 
 
 def test_a_set_without_an_image_is_an_error_in_one_line(prepared, tmp_path):
