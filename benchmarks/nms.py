@@ -80,6 +80,8 @@ def main() -> None:
     parser.add_argument('--cells', type=int, default=600, help='cells on 1000x1000 px, with 20 candidates each')
     parser.add_argument('--repeats', type=int, default=5, help='timed calls of mmcv; of ours four times as many')
     args = parser.parse_args()
+    # both ways use one thread, and a process that has run torch's threads cannot be forked safely
+    torch.set_num_threads(1)
     density = args.cells / 600
     candidate_scene = candidates(args.cells, 20, 1000)
     scenes = {

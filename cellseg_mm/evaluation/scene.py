@@ -142,12 +142,16 @@ def make_scene(
     gt_owners = np.repeat(gt_runs.owner, gt_runs.length)
     pair_gt, pair_pred, pair_area = _count_pairs(gt_owners, id_map[gt_places] - 1, len(order))
 
-    of_region = gt_ignored[gt_owners]
-    is_cell, is_ignored = np.zeros((2, height * width), bool)
-    is_cell[gt_places[~of_region]] = True
-    is_ignored[gt_places[of_region]] = True
-    is_ignored &= ~is_cell
-    areas = np.bincount(owners[~is_ignored[places]], minlength=len(order))
+    is_cell = np.zeros(height * width, bool)
+    areas = visible
+    if gt_ignored.any():
+        of_region, is_ignored = gt_ignored[gt_owners], np.zeros(height * width, bool)
+        is_cell[gt_places[~of_region]] = True
+        is_ignored[gt_places[of_region]] = True
+        is_ignored &= ~is_cell
+        areas = np.bincount(owners[~is_ignored[places]], minlength=len(order))
+    else:
+        is_cell[gt_places] = True
 
     scene = Scene(
         gt_labels=gt_labels,
