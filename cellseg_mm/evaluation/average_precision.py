@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from faster_coco_eval import COCO as FasterCOCO
 from faster_coco_eval import COCOeval_faster
+from faster_coco_eval.core import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-
-from cellseg_mm.structures import decode_runs
 
 # both compute the same metrics; pycocotools is the reference and takes ten times as long
 ENGINES = {'faster_coco_eval': (FasterCOCO, COCOeval_faster), 'pycocotools': (COCO, COCOeval)}
@@ -112,7 +111,8 @@ def _detections(results: list, iou_type: str) -> list:
     if iou_type == 'bbox':
         areas = [entry['bbox'][2] * entry['bbox'][3] for entry in results]
     else:
-        areas = decode_runs([entry['segmentation'] for entry in results]).areas(len(results)).tolist()
+        # pycocotools' own function of this name overflows
+        areas = mask_utils.area([entry['segmentation'] for entry in results]).tolist() if results else []
     kept = ('image_id', 'category_id', 'score', shape)
     return [
         dict({key: entry[key] for key in kept}, id=number, area=area, iscrowd=0)

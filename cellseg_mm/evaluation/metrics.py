@@ -71,6 +71,7 @@ def evaluate(
         dict[str, float]: Metrics by name, not rounded; nan without ground truth.
     """
     classes = [entry['name'] for entry in ground_truth['categories']]
+    scenes = make_scenes(ground_truth, results)  # first, because it refuses broken codes
     metrics = {}
     for iou_type in ('segm', 'bbox'):
         bands = SIZE_BANDS if iou_type == 'segm' else {'all': SIZE_BANDS['all']}
@@ -85,7 +86,6 @@ def evaluate(
             key = f'{iou_type}_mAP_max{MAX_DETS[-1]}_{band}'
             metrics[key] = precision.mean(MAX_DETS[-1], band=band)
 
-    scenes = make_scenes(ground_truth, results)
     if score_thr is None:
         score_thr = best_score_threshold(scenes, SCORE_THRS)[0]
     return metrics | instance_metrics([scene.above(score_thr) for scene in scenes], classes, score_thr, centroid_radius)
