@@ -22,6 +22,7 @@ ORDER = [
     'arguments',
     'export',
     'inference',
+    'teaching',
     'deploy',
     'submission',
     'report',

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.structures.bbox import bbox2roi
 from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -19,11 +20,12 @@ from cellseg_mm.engine.detector import checkpoint_config, input_pipeline, load_d
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.score_threshold import find_score_threshold
 from cellseg_mm.images import SwappedSource, as_source, open_image, sample_windows
+from cellseg_mm.models import bare_detector
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
-from .tile_grid import TileGrid, default_overlap
+from .tile_grid import TileGrid, default_overlap, most_inside
 from .tiled_inference import predict_tiled
 
 # Scales that differ from those of the training images by up to this factor are usual; augmentation zooms by 15 %.
@@ -196,6 +198,54 @@ class CellInferencer:
             return iter(self._detect([source.read(0, 0, source.width, source.height)], self._fitted))
         options = options or self.tiling()
         return predict_tiled(lambda images: self._detect(images, self._scaled), source, work_dir, origin, **options)
+
+    def features(self, image: object, boxes: np.ndarray) -> np.ndarray:
+        """What the box head sees in each box, before its last layers: to name cells by another classifier.
+
+        Each box is seen in the image or tile that the detector would see, in the tile whose border is farthest from it.
+
+        Args:
+            image (object): As for a call, a single one.
+            boxes (ndarray): (N, 4) x1, y1, x2, y2 in px of the image.
+
+        Returns:
+            ndarray: (N, D) float32.
+        """
+        source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
+        tiled = self.needs_tiles(source)
+        windows = [(0, 0, source.width, source.height)]
+        if tiled:
+            grid = TileGrid.cover(source.height, source.width, **self.tiling())
+            windows = [grid.window(index) for index in range(len(grid))]
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        nearest = most_inside(windows, boxes)
+        parts, order = [], []
+        for index in np.unique(nearest):
+            own = np.flatnonzero(nearest == index)
+            x, y, *_ = windows[index]
+            pixels = source.read(*windows[index])
+            parts.append(self._embed(pixels, boxes[own] - [x, y, x, y], self._scaled if tiled else self._fitted))
+            order.append(own)
+        if not parts:
+            return np.zeros((0, self._bare.roi_head.bbox_head.cls_last_dim), np.float32)
+        return np.concatenate(parts)[np.argsort(np.concatenate(order))]
+
+    @property
+    def _bare(self) -> torch.nn.Module:
+        return bare_detector(self._model)
+
+    def _embed(self, image: np.ndarray, boxes: np.ndarray, transforms: list) -> np.ndarray:
+        """The features of boxes in px of a window, (H, W, 3) uint8 RGB."""
+        entry = _pack(image, transforms)
+        data = self._bare.data_preprocessor({key: [value] for key, value in entry.items()}, False)
+        scale = torch.tensor(data['data_samples'][0].scale_factor).repeat(2)
+        head = self._bare.roi_head
+        with torch.no_grad(), inference_precision(self._model, self._precision):
+            levels = self._bare.extract_feat(data['inputs'])
+            device = levels[0].device
+            rois = bbox2roi([(torch.from_numpy(boxes).float() * scale).to(device)])
+            seen = head.bbox_roi_extractor(levels[: head.bbox_roi_extractor.num_inputs], rois)
+            return head.bbox_head.embed(seen).float().cpu().numpy()
 
     def _detect(self, images: list, transforms: list) -> list:
         """The cells of each image; the model takes images of one size together."""

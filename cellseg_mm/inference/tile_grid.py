@@ -72,6 +72,25 @@ class TileGrid:
         return int(self.xs[col]), int(self.ys[row]), self.tile_width, self.tile_height
 
 
+def most_inside(windows: list, boxes: np.ndarray) -> np.ndarray:
+    """For each box, the window whose border is farthest from the box; it may be negative where a box is cut.
+
+    Args:
+        windows (list): W of x, y, width and height in px.
+        boxes (ndarray): (N, 4) x1, y1, x2, y2 in px.
+
+    Returns:
+        ndarray: (N,) int64 indices; the first of equal ones.
+
+    Examples:
+        >>> most_inside([(0, 0, 60, 50), (40, 0, 60, 50)], np.array([[38, 10, 44, 20], [52, 10, 58, 20]])).tolist()
+        [0, 1]
+    """
+    corners = np.array([(x, y, x + width, y + height) for x, y, width, height in windows])
+    room = (boxes[:, None] - corners) * [1, 1, -1, -1]
+    return room.min(axis=2).argmax(axis=1)
+
+
 def default_overlap(tile_size: int) -> int:
     """Px that tiles share where the user gives no number: a third of a tile, at most :data:`MAX_OVERLAP`."""
     return min(MAX_OVERLAP, tile_size // 3)

@@ -1,5 +1,5 @@
 from .backbones import AttentionResNet, EfficientNetLite
-from .bbox_heads import OneClassBBoxHead
+from .bbox_heads import OneClassBBoxHead, TaughtBBoxHead
 from .layers import CBAM, SameConv2d
 from .mask_heads import RLEMaskHead
 from .network_precision import bare_detector, network_precision
@@ -17,6 +17,7 @@ __all__ = [
     'RLEMaskHead',
     'SameConv2d',
     'SparseMaxIoUAssigner',
+    'TaughtBBoxHead',
     'bare_detector',
     'best_anchor_iou',
     'network_precision',

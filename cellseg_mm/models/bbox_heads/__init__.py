@@ -1,3 +1,4 @@
 from .one_class_bbox_head import OneClassBBoxHead, most_likely_class
+from .taught_bbox_head import TaughtBBoxHead, name_cells
 
-__all__ = ['OneClassBBoxHead', 'most_likely_class']
+__all__ = ['OneClassBBoxHead', 'TaughtBBoxHead', 'most_likely_class', 'name_cells']

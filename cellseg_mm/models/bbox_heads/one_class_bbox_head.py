@@ -52,5 +52,12 @@ class OneClassBBoxHead(Shared2FCBBoxHead):
         cls_score = torch.where(unknown[:, None], most_likely_class(cls_score), cls_score)
         return super().loss(cls_score, bbox_pred, rois, labels, *args, **kwargs)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """The (N, D) features that both branches see, of (N, channels, 7, 7) RoI features."""
+        x = x.flatten(1)
+        for layer in self.shared_fcs:
+            x = self.relu(layer(x))
+        return x
+
     def _predict_by_feat_single(self, roi: Tensor, cls_score: Tensor, *args, **kwargs) -> InstanceData:
         return super()._predict_by_feat_single(roi, most_likely_class(cls_score), *args, **kwargs)

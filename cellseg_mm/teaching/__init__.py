@@ -1,0 +1,16 @@
+"""Teach a detector the classes of your cells: its boxes and masks stay, and a classifier of its features is fitted."""
+
+from .classifier import classify, fit_classifier, held_out_classes
+from .comparison import Comparison, compare_classes
+from .teach import LabelledImage, read_labelled, teach
+
+__all__ = [
+    'Comparison',
+    'LabelledImage',
+    'classify',
+    'compare_classes',
+    'fit_classifier',
+    'held_out_classes',
+    'read_labelled',
+    'teach',
+]

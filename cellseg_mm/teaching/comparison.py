@@ -1,0 +1,90 @@
+"""Whether teaching helped, on cells that were held out, in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellseg_mm.evaluation.bootstrap import CONFIDENCE
+
+FEWEST_BLOCKS = 4  # pieces of tissue, for an interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Cells named before and after teaching.
+
+    Attributes:
+        cells: How many were held out, each once.
+        before: Share that was named right before, 0..1; None if the detector did not know the classes.
+        after: Share that is named right after.
+        low: Lower end of the interval of ``after - before``, or of ``after``; None with too few pieces of tissue.
+        high: Upper end.
+        confusion: (K, K) int64, cells of class i named j after.
+    """
+
+    cells: int
+    before: float | None
+    after: float
+    low: float | None
+    high: float | None
+    confusion: np.ndarray
+
+    def in_words(self) -> str:
+        """One or two sentences for people who know cells and not statistics."""
+        after = f'{100 * self.after:.0f} % of {self.cells:,} cells that were held out'
+        if self.before is None:
+            known = f'{after} got the right class.'
+            if self.low is None:
+                return f'{known} More images are needed to say how sure that is.'
+            return f'{known} On other images like these, expect {100 * self.low:.0f} to {100 * self.high:.0f} %.'
+        change = 100 * (self.after - self.before)
+        moved = f'{after} got the right class, {100 * self.before:.0f} % before teaching'
+        if self.low is None:
+            return f'{moved}. Not enough to tell whether it helped: correct cells in more images.'
+        interval = f'{change:+.0f} points, {CONFIDENCE} % interval {100 * self.low:+.0f} to {100 * self.high:+.0f}'
+        if self.low > 0:
+            return f'It helped: {moved} ({interval}).'
+        if self.high < 0:
+            return f'It did harm: {moved} ({interval}).'
+        return f'Not enough to tell: {moved} ({interval}).'
+
+
+def compare_classes(
+    labels: np.ndarray,
+    before: np.ndarray | None,
+    after: np.ndarray,
+    blocks: np.ndarray,
+    num_classes: int,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare the classes that cells were given with their true ones.
+
+    The interval is a bootstrap over blocks, which are pieces of tissue, because cells beside each other look alike
+    (percentile interval, as :func:`cellseg_mm.evaluation.bootstrap.paired_difference`).
+
+    Args:
+        labels (ndarray): (N,) int64, the true classes.
+        before (ndarray | None): (N,) int64, the classes before, -1 for one that is not among the K; None if unknown.
+        after (ndarray): (N,) int64, the classes after, each by a classifier that had not seen the cell.
+        blocks (ndarray): (N,) int64, the block of each cell.
+        num_classes (int): K.
+        num_resamples (int): Number of resamples.
+        seed (int): Seed of the draws.
+    """
+    right = (after == labels).astype(np.float64)
+    old = None if before is None else (before == labels).astype(np.float64)
+    gain = right if old is None else right - old
+    index = np.unique(blocks, return_inverse=True)[1]
+    sums, counts = np.bincount(index, gain), np.bincount(index)
+    low = high = None
+    if len(counts) >= FEWEST_BLOCKS:
+        drawn = np.random.default_rng(seed).integers(0, len(counts), (num_resamples, len(counts)))
+        outside = (100 - CONFIDENCE) / 2
+        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        low, high = np.percentile(means, [outside, 100 - outside]).tolist()
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(confusion, (labels, after), 1)
+    return Comparison(
+        len(labels), None if old is None else float(old.mean()), float(right.mean()), low, high, confusion
+    )

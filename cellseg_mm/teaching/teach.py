@@ -1,0 +1,196 @@
+"""From labelled cells and a detector to a checkpoint that names cells by these classes."""
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.data_facts import set_num_classes
+from cellseg_mm.engine.detector import checkpoint_config
+from cellseg_mm.evaluation.coco_results import read_ground_truth
+from cellseg_mm.inference import CellInferencer
+from cellseg_mm.utils import UserError
+from cellseg_mm.visualization.colors import class_colors
+
+from .classifier import classify, fit_classifier, held_out_classes
+from .comparison import compare_classes
+
+# The detector names what it finds by the box before its last refinement, so the classifier must not rely on tight boxes.
+COPIES = 4
+SHIFT, STRETCH = 0.1, 0.15  # standard deviations, in sides of the box and as a logarithm
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image whose cells people have named.
+
+    Attributes:
+        path: The image file, in true RGB.
+        boxes: (N, 4) float32 x1, y1, x2, y2 in px.
+        labels: (N,) int64.
+    """
+
+    path: Path
+    boxes: np.ndarray
+    labels: np.ndarray
+
+
+def read_labelled(root: Path, split: str = 'train') -> tuple:
+    """The images of a prepared set.
+
+    Args:
+        root (Path): Made by tools/prepare_data.py.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        tuple: list[LabelledImage] of the images with cells, and the names of the classes.
+
+    Raises:
+        UserError: If the split is missing or has no cells.
+    """
+    content = read_ground_truth(root / f'annotations/{split}.json')
+    label_of = {entry['id']: index for index, entry in enumerate(content['categories'])}
+    own = {image['id']: [] for image in content['images']}
+    for entry in content['annotations']:
+        if not entry.get('iscrowd'):
+            own[entry['image_id']].append(entry)
+    images = []
+    for image in content['images']:
+        entries = own[image['id']]
+        if entries:
+            boxes = np.array([entry['bbox'] for entry in entries], np.float32)
+            boxes[:, 2:] += boxes[:, :2]
+            labels = np.array([label_of[entry['category_id']] for entry in entries], np.int64)
+            images.append(LabelledImage(root / 'images' / image['file_name'], boxes, labels))
+    return images, [entry['name'] for entry in content['categories']]
+
+
+def jitter_boxes(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(N, 4) boxes shifted and stretched at random, see :data:`SHIFT`."""
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    centres = centres + rng.normal(0, SHIFT, centres.shape) * sides
+    sides = sides * np.exp(rng.normal(0, STRETCH, sides.shape))
+    return np.concatenate([centres - sides / 2, centres + sides / 2], axis=1).astype(np.float32)
+
+
+def image_features(detector: CellInferencer, image: LabelledImage) -> np.ndarray:
+    """(COPIES, N, D) float32: the features of an image's cells, in their own boxes and in jittered ones."""
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([image.boxes, *(jitter_boxes(image.boxes, rng) for _ in range(COPIES - 1))])
+    found = detector.features(image.path, boxes)
+    return found.reshape(COPIES, len(image.labels), -1)
+
+
+def teach(
+    checkpoint: str,
+    images: Sequence,
+    classes: Sequence,
+    progress: Callable = iter,
+    see: Callable | None = None,
+    hold_out: bool = True,
+) -> tuple:
+    """Teach a detector other classes: see :class:`TaughtBBoxHead`.
+
+    Args:
+        checkpoint (str): A file whose boxes and masks are regardless of class, such as a shipped model's.
+        images (Sequence[LabelledImage]): Their cells teach.
+        classes (Sequence[str]): Names, in the order of the labels.
+        progress (Callable): Wraps the iterable of images, to show progress.
+        see (Callable | None): LabelledImage -> its :func:`image_features`, if they are kept from before.
+        hold_out (bool): Whether to compare, by cross-validation; it takes up to five times as long as the fit.
+
+    Returns:
+        tuple: The content of the new checkpoint, and its :class:`Comparison` on held-out cells or None.
+
+    Raises:
+        UserError: If the detector cannot be taught, or there are no cells of two classes.
+    """
+    content = read_checkpoint(checkpoint)
+    cfg = checkpoint_config(content, checkpoint)
+    _check_teachable(cfg, checkpoint)
+    labels = np.concatenate([image.labels for image in images]) if images else np.zeros(0, np.int64)
+    if len(np.unique(labels)) < 2:
+        raise UserError(
+            f'cells of {len(np.unique(labels))} class(es) in {len(images)} images; teaching takes two or more'
+        )
+    see = see or functools.partial(image_features, CellInferencer(checkpoint))
+    features = np.concatenate([see(image) for image in progress(images)], axis=1)
+    fitted = fit_classifier(features.reshape(-1, features.shape[-1]), np.tile(labels, COPIES), len(classes))
+    groups, blocks = _groups(images)
+    comparison = None
+    if hold_out and len(np.unique(groups)) > 1:
+        after = held_out_classes(features, labels, groups, len(classes), COPIES)
+        comparison = compare_classes(
+            labels, _named_before(content, cfg, features[0], classes), after, blocks, len(classes)
+        )
+    counts = {name: int((labels == index).sum()) for index, name in enumerate(classes)}
+    return _taught_checkpoint(content, cfg, *fitted, classes, dict(cells=counts, images=len(images))), comparison
+
+
+def _groups(images: Sequence) -> tuple:
+    """For each cell, what is held out together (its image; of one image, its quarter), and its quarter of its image."""
+    quarters = []
+    for number, image in enumerate(images):
+        centres = (image.boxes[:, :2] + image.boxes[:, 2:]) / 2
+        right, below = (centres > np.median(centres, axis=0)).T
+        quarters.append(4 * number + 2 * below + right)
+    blocks = np.concatenate(quarters)
+    return (blocks // 4 if len(images) > 1 else blocks), blocks
+
+
+def _named_before(content: dict, cfg: Config, features: np.ndarray, classes: Sequence) -> np.ndarray | None:
+    """(N,) int64, the class that the checkpoint itself gives each cell; None if it knows none of the classes."""
+    own = list(content['meta']['dataset_meta']['classes'])
+    if not set(own) & set(classes):
+        return None
+    layer = 'fc_taught' if cfg.model.roi_head.bbox_head.type == 'TaughtBBoxHead' else 'fc_cls'
+    weights, biases = (
+        content['state_dict'][f'roi_head.bbox_head.{layer}.{name}'].float().numpy()[: len(own)]
+        for name in ('weight', 'bias')
+    )
+    places = np.array([list(classes).index(name) if name in classes else -1 for name in own])
+    return places[classify(features, weights, biases)]
+
+
+def _check_teachable(cfg: Config, path: str) -> None:
+    """Refuse a detector whose boxes or masks depend on the class.
+
+    Raises:
+        UserError: If it is one.
+    """
+    head = cfg.model.get('roi_head') or {}
+    box, mask = head.get('bbox_head') or {}, head.get('mask_head') or {}
+    if (
+        not isinstance(box, dict)
+        or box.get('type') not in ('OneClassBBoxHead', 'TaughtBBoxHead')
+        or not box.get('reg_class_agnostic')
+        or not mask.get('class_agnostic')
+    ):
+        raise UserError(
+            f'{path}: its boxes or masks depend on the class, so it cannot be taught others; take a shipped model, or '
+            'train configs/consep/maskrcnn_lite0_fpn.py'
+        )
+
+
+def _taught_checkpoint(
+    content: dict, cfg: Config, weights: np.ndarray, biases: np.ndarray, classes: Sequence, cells: dict
+) -> dict:
+    """The content of a checkpoint whose detector names cells by a fitted classifier."""
+    cfg = copy.deepcopy(cfg)
+    head = cfg.model.roi_head.bbox_head
+    detector_classes = head.get('detector_classes', head.num_classes)
+    set_num_classes(cfg.model, len(classes))
+    head.update(type='TaughtBBoxHead', detector_classes=detector_classes)
+    cfg.num_classes = len(classes)
+    state = dict(content['state_dict'])
+    state['roi_head.bbox_head.fc_taught.weight'] = torch.from_numpy(weights)
+    state['roi_head.bbox_head.fc_taught.bias'] = torch.from_numpy(biases)
+    facts = dict(classes=tuple(classes), palette=class_colors(len(classes)))
+    meta = dict(content['meta'], cfg=cfg.pretty_text, dataset_meta=facts, taught=cells)
+    return dict(meta=meta, state_dict=state)
