@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""A page in the browser: drop an image, see its cells, choose classes and threshold, download the files."""
+"""A page in the browser: drop an image, see its cells, choose classes and threshold, download the files; correct cells
+and teach the model.
+"""
 
 import argparse
 import signal
@@ -16,7 +18,9 @@ from cellseg_mm.arguments import (
     tool_parser,
 )
 from cellseg_mm.inference.input_files import find_images
-from cellseg_mm.utils import keep_freed_memory, one_line_errors
+from cellseg_mm.teaching import is_teachable
+from cellseg_mm.utils import keep_freed_memory, one_line_errors, output_folder
+from cellseg_mm.weights import find_checkpoint
 
 try:
     from cellseg_mm.app import LOWEST_SCORE, build_app, serve
@@ -42,6 +46,12 @@ def parse_args() -> argparse.Namespace:
         help='files and folders that the page offers (default: data/samples)',
     )
     add_channel_order(parser)
+    parser.add_argument(
+        '--corrections',
+        type=output_folder,
+        metavar='DIR',
+        help='keeps the corrections and taught models of each visitor (default: they are removed with the page)',
+    )
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA if there is a device)')
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets the whole network in (default: %(default)s)')
     parser.add_argument('--port', type=int, help='default: the first free port from 7860 on')
@@ -52,8 +62,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     keep_freed_memory()
+    checkpoint = find_checkpoint(checkpoint_or_model(args))
     detector = CellInferencer(
-        checkpoint_or_model(args),
+        checkpoint,
         args.config,
         args.device,
         score_thr=LOWEST_SCORE,
@@ -61,7 +72,12 @@ def main() -> None:
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that images of patients are removed then too
     with tempfile.TemporaryDirectory(prefix='cellseg_app_') as folder:
-        app = build_app(detector, find_images(args.samples), detector.validated_thr, Path(folder))
+        taught = checkpoint if args.config is None and is_teachable(checkpoint) else None
+        if taught is None:
+            print('no tab to correct and teach: the boxes or masks of this model depend on the class', flush=True)
+        app = build_app(
+            detector, find_images(args.samples), detector.validated_thr, Path(folder), args.corrections, taught
+        )
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)
         app.block_thread()
 

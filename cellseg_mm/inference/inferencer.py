@@ -25,6 +25,7 @@ from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
+from .merge import place_in_image
 from .tile_grid import TileGrid, default_overlap, most_inside
 from .tiled_inference import predict_tiled
 
@@ -212,40 +213,67 @@ class CellInferencer:
             ndarray: (N, D) float32.
         """
         source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
-        tiled = self.needs_tiles(source)
-        windows = [(0, 0, source.width, source.height)]
-        if tiled:
-            grid = TileGrid.cover(source.height, source.width, **self.tiling())
-            windows = [grid.window(index) for index in range(len(grid))]
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        nearest = most_inside(windows, boxes)
-        parts, order = [], []
-        for index in np.unique(nearest):
-            own = np.flatnonzero(nearest == index)
-            x, y, *_ = windows[index]
-            pixels = source.read(*windows[index])
-            parts.append(self._embed(pixels, boxes[own] - [x, y, x, y], self._scaled if tiled else self._fitted))
-            order.append(own)
-        if not parts:
-            return np.zeros((0, self._bare.roi_head.bbox_head.cls_last_dim), np.float32)
-        return np.concatenate(parts)[np.argsort(np.concatenate(order))]
+        found = np.zeros((len(boxes), self._bare.roi_head.bbox_head.cls_last_dim), np.float32)
+        for window, transforms, own in self._windows(source, boxes):
+            x, y, *_ = window
+            levels, _, scale = self._see(source.read(*window), transforms)
+            head = self._bare.roi_head
+            with torch.no_grad():
+                rois = bbox2roi([torch.from_numpy(boxes[own] - [x, y, x, y]).float().to(scale.device) * scale])
+                pooled = head.bbox_roi_extractor(levels[: head.bbox_roi_extractor.num_inputs], rois)
+                found[own] = head.bbox_head.embed(pooled).cpu().numpy()
+        return found
+
+    def cell_in_box(self, image: object, box: Sequence) -> Cells:
+        """The cell that the mask head sees in a box which a person has drawn, with the class that the box head gives.
+
+        Args:
+            image (object): As for a call, a single one.
+            box (Sequence[float]): x1, y1, x2, y2 in px of the image.
+
+        Returns:
+            Cells: One cell of score 1, or none if no pixel of the box is a cell's.
+        """
+        source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
+        boxes = np.array([box], np.float32)
+        ((x, y, *size), transforms, _), *_ = self._windows(source, boxes)
+        levels, meta, scale = self._see(source.read(x, y, *size), transforms)
+        head = self._bare.roi_head
+        with torch.no_grad():
+            scaled = torch.from_numpy(boxes - [x, y, x, y]).float().to(scale.device) * scale
+            pooled = head.bbox_roi_extractor(levels[: head.bbox_roi_extractor.num_inputs], bbox2roi([scaled]))
+            labels = head.bbox_head(pooled)[0][:, :-1].argmax(dim=1)
+            drawn = InstanceData(bboxes=scaled, labels=labels, scores=torch.ones(1))
+            masks = head.predict_mask(levels, [meta], [drawn], rescale=True)[0].masks
+        if isinstance(masks, torch.Tensor):
+            masks = encode_mask_results(masks.cpu().numpy())
+        cells = Cells.from_codes(masks, labels.cpu(), [1.0], size[1], size[0])
+        cells = place_in_image(cells, x, y, source.height, source.width)
+        return cells.select(cells.runs.areas(1) > 0)
 
     @property
     def _bare(self) -> torch.nn.Module:
         return bare_detector(self._model)
 
-    def _embed(self, image: np.ndarray, boxes: np.ndarray, transforms: list) -> np.ndarray:
-        """The features of boxes in px of a window, (H, W, 3) uint8 RGB."""
+    def _windows(self, source: object, boxes: np.ndarray) -> Iterator:
+        """Each window (x, y, width, height) in which boxes are seen, its transforms, and the indices of these boxes."""
+        windows, transforms = [(0, 0, source.width, source.height)], self._fitted
+        if self.needs_tiles(source):
+            grid = TileGrid.cover(source.height, source.width, **self.tiling())
+            windows, transforms = [grid.window(index) for index in range(len(grid))], self._scaled
+        nearest = most_inside(windows, boxes)
+        for index in np.unique(nearest).tolist():
+            yield windows[index], transforms, np.flatnonzero(nearest == index)
+
+    def _see(self, image: np.ndarray, transforms: list) -> tuple:
+        """The feature maps of a window, (H, W, 3) uint8 RGB; its meta; (4,) factors from its px to the input's."""
         entry = _pack(image, transforms)
         data = self._bare.data_preprocessor({key: [value] for key, value in entry.items()}, False)
-        scale = torch.tensor(data['data_samples'][0].scale_factor).repeat(2)
-        head = self._bare.roi_head
         with torch.no_grad(), inference_precision(self._model, self._precision):
             levels = self._bare.extract_feat(data['inputs'])
-            device = levels[0].device
-            rois = bbox2roi([(torch.from_numpy(boxes).float() * scale).to(device)])
-            seen = head.bbox_roi_extractor(levels[: head.bbox_roi_extractor.num_inputs], rois)
-            return head.bbox_head.embed(seen).float().cpu().numpy()
+        meta = data['data_samples'][0].metainfo
+        return levels, meta, torch.tensor(meta['scale_factor'], device=levels[0].device).repeat(2)
 
     def _detect(self, images: list, transforms: list) -> list:
         """The cells of each image; the model takes images of one size together."""

@@ -2,7 +2,7 @@
 
 from .classifier import classify, fit_classifier, held_out_classes
 from .comparison import Comparison, compare_classes
-from .teach import LabelledImage, read_labelled, teach
+from .teach import LabelledImage, is_teachable, read_labelled, teach
 
 __all__ = [
     'Comparison',
@@ -11,6 +11,7 @@ __all__ = [
     'compare_classes',
     'fit_classifier',
     'held_out_classes',
+    'is_teachable',
     'read_labelled',
     'teach',
 ]

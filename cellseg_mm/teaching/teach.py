@@ -21,7 +21,7 @@ from cellseg_mm.visualization.colors import class_colors
 from .classifier import classify, fit_classifier, held_out_classes
 from .comparison import compare_classes
 
-# The detector names what it finds by the box before its last refinement, so the classifier must not rely on tight boxes.
+# The detector names what it finds in boxes before their last refinement, so the classifier must not need tight ones.
 COPIES = 4
 SHIFT, STRETCH = 0.1, 0.15  # standard deviations, in sides of the box and as a logarithm
 
@@ -156,6 +156,15 @@ def _named_before(content: dict, cfg: Config, features: np.ndarray, classes: Seq
     )
     places = np.array([list(classes).index(name) if name in classes else -1 for name in own])
     return places[classify(features, weights, biases)]
+
+
+def is_teachable(checkpoint: str) -> bool:
+    """Whether :func:`teach` takes a checkpoint."""
+    try:
+        _check_teachable(checkpoint_config(read_checkpoint(checkpoint), checkpoint), checkpoint)
+    except UserError:
+        return False
+    return True
 
 
 def _check_teachable(cfg: Config, path: str) -> None:

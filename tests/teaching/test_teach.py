@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, read_json
 from mmengine.runner.checkpoint import save_checkpoint
+from pycocotools import mask as mask_utils
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.engine.checkpoint import read_checkpoint
@@ -58,6 +59,17 @@ def test_features_do_not_depend_on_the_other_boxes(base, prepared):
     assert found.shape == (len(image.boxes), 256)
     np.testing.assert_allclose(detector.features(image.path, image.boxes[::-1])[::-1], found, atol=1e-4)
     assert detector.features(image.path, image.boxes[:0]).shape == (0, 256)
+
+
+def test_a_drawn_box_gives_the_cell_that_the_mask_head_sees(base, prepared):
+    """The mask in a found cell's own box is that cell."""
+    image = next((prepared / 'images').glob('*.png'))
+    detector = CellInferencer(base, precision='fp32', score_thr=0.5)
+    cells = detector(image)
+    for index, box in enumerate(cells.boxes()[:3]):
+        drawn = detector.cell_in_box(image, box)
+        iou = mask_utils.iou(drawn.codes(), [cells.codes()[index]], [0])[0, 0]
+        assert len(drawn) == 1 and drawn.scores[0] == 1 and iou > 0.8
 
 
 def test_jittered_boxes_keep_their_place_and_size_on_average():
