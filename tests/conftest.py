@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,23 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp('checkpoint') / 'best.pth'
     save_tiny_checkpoint(path)
     return path
+
+
+@pytest.fixture(scope='session')
+def browser():
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    names = ('chromium', 'chromium-browser', 'google-chrome')
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip('no Chromium: apt-get install chromium')
+    # as root without a sandbox of its own; quiet towards the network
+    flags = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update']
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

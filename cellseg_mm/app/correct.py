@@ -16,6 +16,7 @@ from cellseg_mm.visualization.draw import outline_window
 SHOWN = 1400  # px of the picture's longer side, at most
 ENLARGED = 700  # px to which small images are enlarged
 SELECTED = (255, 255, 255)
+QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
 HELP = (
     'Click a cell to choose it; drag to add one that was missed. Keys: **arrows** next and previous cell, **1 to 9** '
     'its class, **Delete**, **u** undo, **b** a box (arrows move it, with Shift they size it, Enter adds the cell).'
@@ -45,7 +46,7 @@ def pad(current: Correcting | None) -> str:
     if current is None:
         return f'<p>{NOTHING}</p>'
     state = current.corrections.state()
-    encoded = base64.b64encode(cv2.imencode('.png', draw(current, state)[..., ::-1])[1]).decode()
+    encoded = base64.b64encode(cv2.imencode('.jpg', draw(current, state)[..., ::-1], QUALITY)[1]).decode()
     counts = np.bincount(state.left().labels, minlength=len(state.classes))
     keys = [
         f'<span class="key"><i style="background: rgb{color}"></i><b>{number}</b> {html.escape(name)} {count:,}</span>'
@@ -54,7 +55,7 @@ def pad(current: Correcting | None) -> str:
         )
     ]
     label = 'Cells to correct: arrows choose a cell, digits give it a class, Delete removes it, b draws a box, u undoes'
-    picture = f'<img src="data:image/png;base64,{encoded}" alt="the cells, outlined" draggable="false">'
+    picture = f'<img src="data:image/jpeg;base64,{encoded}" alt="the cells, outlined" draggable="false">'
     return (
         f'<div class="pad" tabindex="0" role="application" aria-label="{label}">{picture}<div class="box"></div></div>'
         f'<div class="keys">{" ".join(keys)}</div>'

@@ -2,10 +2,13 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 
+from cellseg_mm.inference import CellInferencer
 from cellseg_mm.utils import UserError
 
 from .correct import HELP, NOTHING, Correcting, describe, on_box, on_key, on_point, pad
@@ -26,146 +29,159 @@ CSS = """
 """
 
 
-def build_correct(
-    app: gr.Blocks,
-    upload: gr.File,
-    mine: gr.State,
-    choice: list,
-    segmented: object,
-    detector: object,
-    checkpoint: str,
-    root: Path,
-    folder: Path,
-) -> None:
-    """Build the tab within a ``with gr.Tabs()`` block.
+class CorrectTab:
+    """The tab's actions. What a visitor changes is written before it is shown.
 
     Args:
-        app (Blocks): The page.
-        upload (File): Where an image comes in.
-        mine (State): The :class:`Visitor`.
-        choice (list): The components of the image that is seen, its classes and its threshold.
-        segmented (object): The event after which a new image is seen.
-        detector (object): The model, a :class:`CellInferencer`.
+        detector (CellInferencer): The model.
         checkpoint (str): Its file.
         root (Path): The folder of all visitors' corrections.
         folder (Path): The folder from which the page may send files.
+        open_file (Callable): ``(path, old image, visitor) -> Segmented``.
     """
 
-    def on_load(name: str) -> tuple:
-        visitor = Visitor(root, name, checkpoint)
+    def __init__(
+        self, detector: CellInferencer, checkpoint: str, root: Path, folder: Path, open_file: Callable
+    ) -> None:
+        self._detector, self._checkpoint, self._root, self._folder = detector, checkpoint, root, folder
+        self._open_file = open_file
+
+    def load(self, name: str) -> tuple:
+        """The visitor whose name the browser kept, or a new one."""
+        visitor = Visitor(self._root, name, self._checkpoint)
         return visitor.name, visitor, gr.update(choices=visitor.keys())
 
-    def on_begin(current: Segmented | None, chosen: list, threshold: float, visitor: Visitor) -> tuple:
-        if current is None:
-            return None, *shown(None), gr.update()
-        labels = [label for label, name in enumerate(current.classes) if name in chosen]
-        cells = choose(current.cells, labels, threshold)
-        key, corrections = visitor.begin(current.name, current.image, cells, current.classes)
-        new = Correcting(key, current.image, corrections)
-        return new, *shown(new), choices_of(new)
+    def begin(self, seen: Segmented | None, chosen: list, threshold: float, visitor: Visitor) -> tuple:
+        """Show the image of the tab See, with the corrections that were made before."""
+        if seen is None:
+            return None, pad(None), describe(None), gr.update(), gr.update()
+        labels = [label for label, name in enumerate(seen.classes) if name in chosen]
+        cells = choose(seen.cells, labels, threshold)
+        key, corrections = visitor.begin(seen.name, seen.image, cells, seen.classes)
+        current = Correcting(key, seen.image, corrections)
+        return current, pad(current), describe(current), class_choices(current), gr.update(choices=visitor.keys())
 
-    def shown(current: Correcting | None) -> tuple:
-        return pad(current), describe(current)
-
-    def choices_of(current: Correcting | None) -> dict:
-        names = list(current.corrections.state().classes) if current else []
-        return gr.update(choices=[LOOK, *names], value=LOOK)
-
-    def change(current: Correcting | None, visitor: Visitor, step: object) -> tuple:
-        """Apply a function to the image, save what it changed, and show it."""
-        if current is None:
-            raise in_page(NOTHING)
-        try:
-            new = step(current)
-        except UserError as error:
-            raise in_page(str(error)) from error
-        if new.corrections is not current.corrections:
-            visitor.save(new.key, new.image, new.corrections)
-        return new, *shown(new)
-
-    def label_of(current: Correcting | None, name: str) -> int | None:
-        names = list(current.corrections.state().classes) if current else []
-        return names.index(name) if name in names else None
-
-    def on_pointer(current: Correcting | None, visitor: Visitor, name: str, event: gr.EventData) -> tuple:
+    def point(self, current: Correcting | None, visitor: Visitor, name: str, event: gr.EventData) -> tuple:
+        """A click or a drawn box."""
         data, label = event._data or {}, label_of(current, name)
         if data.get('box'):
-            find = (visitor.detector if visitor.taught else detector).cell_in_box
+            find = (visitor.detector if visitor.taught else self._detector).cell_in_box
             return change(current, visitor, lambda image: on_box(image, data['box'], label, find))
-        if not data.get('point'):
-            return current, *shown(current)
         return change(current, visitor, lambda image: on_point(image, data['point'], label))
 
-    def on_press(current: Correcting | None, visitor: Visitor, event: gr.EventData) -> tuple:
-        key = str((event._data or {}).get('key', ''))
-        return change(current, visitor, lambda image: on_key(image, key))
+    def press(self, current: Correcting | None, visitor: Visitor, event: gr.EventData) -> tuple:
+        """A key on the picture."""
+        return change(current, visitor, lambda image: on_key(image, str(event._data['key'])))
 
-    def on_class(current: Correcting | None, visitor: Visitor, old: str, name: str) -> tuple:
-        """Rename the class that is picked, or add one if none is."""
-        label = label_of(current, old)
+    def undo(self, current: Correcting | None, visitor: Visitor) -> tuple:
+        """The button Undo."""
+        return change(current, visitor, lambda image: on_key(image, 'u'))
+
+    def name_class(self, current: Correcting | None, visitor: Visitor, picked: str, name: str) -> tuple:
+        """Rename the picked class, or add one if none is picked."""
+        label = label_of(current, picked)
         step = dict(kind='class', name=name) if label is None else dict(kind='rename', label=label, name=name)
-        add = lambda image: Correcting(image.key, image.image, image.corrections.after(**step), image.chosen)  # noqa: E731
-        new, *views = change(current, visitor, add)
-        return new, *views, choices_of(new), ''
+        new, *views = change(
+            current, visitor, lambda image: replace(image, corrections=image.corrections.after(**step))
+        )
+        return new, *views, class_choices(new), ''
 
-    def on_teach(visitor: Visitor, others: bool, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
+    def teach(self, visitor: Visitor, others: bool, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
+        """Teach, and say whether it helped."""
         try:
             words = visitor.teach(others, lambda images: progress.tqdm(images, desc='Seeing cells'))
         except UserError as error:
             raise in_page(str(error)) from error
-        return f'{words} The next image that you open is named by it.', copies([visitor.taught])
+        return f'{words} The next image that you open is named by it.', self._copies([visitor.taught])
 
-    def on_open(visitor: Visitor, key: str | None) -> str | None:
+    def reopen(self, key: str | None, old: Segmented | None, visitor: Visitor) -> Segmented | None:
+        """Open an image that was corrected before."""
+        if not key:
+            return old
         try:
-            return copies([visitor.image_file(key)])[0] if key else None
+            return self._open_file(str(visitor.image_file(key)), old, visitor)
         except UserError as error:
             raise in_page(str(error)) from error
 
-    def copies(paths: list) -> list:
-        """Copies where the page may send them from."""
-        out = tempfile.mkdtemp(dir=folder)
-        return [shutil.copy(path, out) for path in paths]
-
-    def on_files(visitor: Visitor) -> list:
+    def files(self, visitor: Visitor) -> list:
+        """All corrected images with their files."""
         found = [*visitor.folder.glob('images/*'), *visitor.folder.glob('coco/*')]
         if not found:
             raise in_page('Nothing is corrected yet.')
-        return copies(sorted(found))
+        return self._copies(sorted(found))
 
-    name = gr.BrowserState('', storage_key=STORAGE)
-    current = gr.State(None)
-    with gr.Tab('Correct and teach', id='correct') as tab, gr.Row():
-        with gr.Column(scale=1, min_width=280):
-            given = gr.Radio([LOOK], value=LOOK, label='A click gives the cell the class', elem_id='given')
-            with gr.Row():
-                text = gr.Textbox(label='Class name', max_lines=1, elem_id='class-name')
-                rename = gr.Button('Add, or rename the picked one', elem_id='rename')
-            undo = gr.Button('Undo', elem_id='undo')
-            others = gr.Checkbox(True, label='Cells that I left as they are teach too', elem_id='others')
-            teach = gr.Button('Teach the model', variant='primary', elem_id='teach')
-            outcome = gr.Markdown(elem_id='outcome')
-            model = gr.File(label='Your model', interactive=False, file_count='multiple', elem_id='model')
-            earlier = gr.Dropdown([], label='Corrected images', elem_id='earlier')
-            fetch = gr.Button('Files of the corrections', elem_id='fetch')
-            files = gr.File(label='Corrections', interactive=False, file_count='multiple', elem_id='corrections')
-        with gr.Column(scale=2, min_width=320):
-            gr.Markdown(HELP)
-            status = gr.Markdown(NOTHING, elem_id='correcting')
-            script = (Path(__file__).parent / 'pad.js').read_text('utf-8')
-            view = gr.HTML(pad(None), css_template=CSS, js_on_load=script, elem_id='pad')
-    views = [current, view, status]
-    app.load(on_load, name, [name, mine, earlier])
-    begin = dict(fn=on_begin, inputs=[*choice, mine], outputs=[*views, given])
-    segmented.success(**begin, show_progress='hidden')
-    tab.select(**begin, show_progress='hidden')
-    quiet = dict(show_progress='hidden', concurrency_limit=None)
-    view.click(on_pointer, [current, mine, given], views, **quiet)
-    view.submit(on_press, [current, mine], views, **quiet)
-    undo.click(
-        lambda image, visitor: change(image, visitor, lambda entry: on_key(entry, 'u')), [current, mine], views, **quiet
-    )
-    for event in (rename.click, text.submit):
-        event(on_class, [current, mine, given, text], [*views, given, text], **quiet)
-    teach.click(on_teach, [mine, others], [outcome, model], concurrency_limit=1)
-    earlier.input(on_open, [mine, earlier], upload)
-    fetch.click(on_files, mine, files)
+    def _copies(self, paths: list) -> list:
+        out = tempfile.mkdtemp(dir=self._folder)
+        return [shutil.copy(path, out) for path in paths]
+
+    def build(self, app: gr.Blocks, mine: gr.State, choice: list, segmented: object, show: Callable) -> None:
+        """Build the tab within a ``with gr.Tabs()`` block.
+
+        Args:
+            app (Blocks): The page.
+            mine (State): The :class:`Visitor`.
+            choice (list): The components of the image that is seen, its classes and its threshold.
+            segmented (object): The event after which a new image is seen.
+            show (Callable): Chains to an event what shows a new image in the tab See.
+        """
+        name = gr.BrowserState('', storage_key=STORAGE)
+        current = gr.State(None)
+        with gr.Tab('Correct and teach', id='correct') as tab, gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                given = gr.Radio([LOOK], value=LOOK, label='A click gives the cell the class', elem_id='given')
+                with gr.Row():
+                    text = gr.Textbox(label='Class name', max_lines=1, elem_id='class-name')
+                    rename = gr.Button('Add, or rename the picked one', elem_id='rename')
+                undo = gr.Button('Undo', elem_id='undo')
+                others = gr.Checkbox(True, label='Cells that I left as they are teach too', elem_id='others')
+                teach = gr.Button('Teach the model', variant='primary', elem_id='teach')
+                outcome = gr.Markdown(elem_id='outcome')
+                model = gr.File(label='Your model', interactive=False, file_count='multiple', elem_id='model')
+                earlier = gr.Dropdown([], label='Corrected images', elem_id='earlier')
+                fetch = gr.Button('Files of the corrections', elem_id='fetch')
+                files = gr.File(label='Corrections', interactive=False, file_count='multiple', elem_id='corrections')
+            with gr.Column(scale=2, min_width=320):
+                gr.Markdown(HELP)
+                status = gr.Markdown(NOTHING, elem_id='correcting')
+                script = (Path(__file__).parent / 'pad.js').read_text('utf-8')
+                view = gr.HTML(pad(None), css_template=CSS, js_on_load=script, elem_id='pad')
+        views = [current, view, status]
+        app.load(self.load, name, [name, mine, earlier])
+        begin = dict(fn=self.begin, inputs=[*choice, mine], outputs=[*views, given, earlier], show_progress='hidden')
+        reopened = show(earlier.input(self.reopen, [earlier, choice[0], mine], choice[0], concurrency_limit=1))
+        for seen in (segmented, reopened):
+            seen.success(**begin)
+        tab.select(**begin)
+        # whoever types fast must lose no key, and changes come one after the other
+        quick = dict(show_progress='hidden', trigger_mode='multiple', concurrency_limit=1, concurrency_id='correct')
+        view.click(self.point, [current, mine, given], views, **quick)
+        view.submit(self.press, [current, mine], views, **quick)
+        undo.click(self.undo, [current, mine], views, **quick)
+        for event in (rename.click, text.submit):
+            event(self.name_class, [current, mine, given, text], [*views, given, text], **quick)
+        teach.click(self.teach, [mine, others], [outcome, model], concurrency_limit=1)
+        fetch.click(self.files, mine, files)
+
+
+def change(current: Correcting | None, visitor: Visitor, step: Callable) -> tuple:
+    """Apply a function to the image, save what it changed, and show it."""
+    if current is None:
+        raise in_page(NOTHING)
+    try:
+        new = step(current)
+    except UserError as error:
+        raise in_page(str(error)) from error
+    if new.corrections is not current.corrections:
+        visitor.save(new.key, new.image, new.corrections)
+    return new, pad(new), describe(new)
+
+
+def class_choices(current: Correcting) -> dict:
+    """The update of the radio buttons."""
+    return gr.update(choices=[LOOK, *current.corrections.state().classes], value=LOOK)
+
+
+def label_of(current: Correcting | None, name: str) -> int | None:
+    """The label of a radio button; None for :data:`LOOK`."""
+    names = current.corrections.state().classes if current else ()
+    return names.index(name) if name in names else None

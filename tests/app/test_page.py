@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.app import build_app, choose, count_rows, serve
@@ -19,9 +18,6 @@ from cellseg_mm.images import open_image
 from cellseg_mm.structures import Cells
 
 CLASSES = ('epithelial', 'lymphocyte', 'rare & <b>bold</b>')
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-# as root without a sandbox of its own; quiet towards the network
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update']
 SIDE = 10  # px of a planted cell
 
 
@@ -79,16 +75,6 @@ def address(detector, image_file, folder):
         app = build_app(detector, [image_file, slide], 0.5, folder)
         yield serve(app, '127.0.0.1', None)
         app.close()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    if CHROMIUM is None:
-        pytest.skip('no Chromium: apt-get install chromium')
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
