@@ -74,7 +74,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix='cellseg_app_') as folder:
         taught = checkpoint if args.config is None and is_teachable(checkpoint) else None
         if taught is None:
-            print('no tab to correct and teach: the boxes or masks of this model depend on the class', flush=True)
+            print(
+                'without the part to correct and teach: the boxes or masks of this model depend on the class',
+                flush=True,
+            )
         app = build_app(
             detector, find_images(args.samples), detector.validated_thr, Path(folder), args.corrections, taught
         )

@@ -1,4 +1,4 @@
-"""What clicks, boxes and keys in the tab Correct do to an image, and the picture that shows it."""
+"""What clicks, boxes and keys in the part Correct and teach do to an image, and the picture that shows it."""
 
 import base64
 import html
@@ -21,7 +21,7 @@ HELP = (
     'Click a cell to choose it; drag to add one that was missed. Keys: **arrows** next and previous cell, **1 to 9** '
     'its class, **Delete**, **u** undo, **b** a box (arrows move it, with Shift they size it, Enter adds the cell).'
 )
-NOTHING = 'Open an image in the tab See first.'
+NOTHING = 'Open an image first.'
 
 
 @dataclass(frozen=True)

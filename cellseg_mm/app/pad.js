@@ -1,4 +1,4 @@
-// The picture of the tab Correct: a click chooses a cell, dragging draws a box, keys do the rest. Places are fractions
+// The picture in the part Correct and teach: a click chooses a cell, dragging draws a box, keys do the rest. Places are fractions
 // of the picture's width and height. The picture is replaced by each answer of the server, so the listeners are on the
 // element around it.
 const NUDGE = 0.01, FINE = 0.002, LEAST_DRAG = 0.004

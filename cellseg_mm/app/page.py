@@ -1,4 +1,4 @@
-"""The page: an image in, outlined cells, counts and files out; and a tab to correct cells and teach the model.
+"""The page: an image in, outlined cells, counts and files out; and a part to correct cells and teach the model.
 
 The model runs once for each image; classes and threshold then choose among its cells.
 """
@@ -17,7 +17,7 @@ from cellseg_mm.inference import CellInferencer
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.overlay import draw_cells
 
-from .correct_tab import CorrectTab
+from .correct_part import CorrectPart
 from .messages import in_page
 from .segmented import LOWEST_SCORE, Segmented, choose, count_rows, segment
 from .visitor import Visitor
@@ -47,7 +47,7 @@ def build_app(
         score_thr (float): Start of the slider.
         folder (Path): Folder of all files from and for visitors; remove it when the page is closed.
         corrections (Path | None): Folder in which corrections and taught models stay; None for one in ``folder``.
-        checkpoint (str | None): The model's file, which can be taught; None shows no tab to correct and teach.
+        checkpoint (str | None): The model's file, which can be taught; None leaves out the part Correct and teach.
 
     Raises:
         UserError: If a sample cannot be read.
@@ -104,54 +104,53 @@ def build_app(
         gr.Markdown(f'# {TITLE}\nOutlines, counts and files of the cells in your image. It stays on this machine.')
         state = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda old: old and old.remove())
         mine = gr.State(None)
-        with gr.Tabs():
-            with gr.Tab('See', id='see'), gr.Row():
-                with gr.Column(scale=1, min_width=280):
-                    upload = gr.File(label='Image: PNG, JPEG, TIFF or SVS', elem_id='upload', height=120)
-                    gallery = gr.Gallery(
-                        [(read_overview(detector.open(path), THUMBNAIL)[0], path.stem) for path in samples],
-                        label='Samples',
-                        columns=3,
-                        height=160,
-                        allow_preview=False,
-                        visible=bool(samples),
-                        elem_id='samples',
-                    )
-                    threshold = gr.Slider(
-                        LOWEST_SCORE, 0.95, score_thr, step=0.05, label='Score threshold', elem_id='threshold'
-                    )
-                    names = list(detector.classes)
-                    shown = gr.CheckboxGroup(names, value=names, label='Classes', elem_id='classes')
-                    make = gr.Button('Make files: GeoJSON, CSV, labels', elem_id='make')
-                    files = gr.File(
-                        label='Files of what is shown', interactive=False, file_count='multiple', elem_id='files'
-                    )
-                with gr.Column(scale=2, min_width=320):
-                    status = gr.Markdown(EMPTY, elem_id='status')
-                    picture = gr.Image(
-                        show_label=False, interactive=False, buttons=['fullscreen', 'download'], elem_id='picture'
-                    )
-                    table = gr.Dataframe(
-                        headers=['class', 'cells', '%', 'mean area px', 'mean score'],
-                        interactive=False,
-                        label='Counts',
-                        elem_id='counts',
-                    )
-            choice, views = [state, shown, threshold], [picture, table, status, files]
-            gallery.select(on_sample, None, upload)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                upload = gr.File(label='Image: PNG, JPEG, TIFF or SVS', elem_id='upload', height=120)
+                gallery = gr.Gallery(
+                    [(read_overview(detector.open(path), THUMBNAIL)[0], path.stem) for path in samples],
+                    label='Samples',
+                    columns=3,
+                    height=160,
+                    allow_preview=False,
+                    visible=bool(samples),
+                    elem_id='samples',
+                )
+                threshold = gr.Slider(
+                    LOWEST_SCORE, 0.95, score_thr, step=0.05, label='Score threshold', elem_id='threshold'
+                )
+                names = list(detector.classes)
+                shown = gr.CheckboxGroup(names, value=names, label='Classes', elem_id='classes')
+                make = gr.Button('Make files: GeoJSON, CSV, labels', elem_id='make')
+                files = gr.File(
+                    label='Files of what is shown', interactive=False, file_count='multiple', elem_id='files'
+                )
+            with gr.Column(scale=2, min_width=320):
+                status = gr.Markdown(EMPTY, elem_id='status')
+                picture = gr.Image(
+                    show_label=False, interactive=False, buttons=['fullscreen', 'download'], elem_id='picture'
+                )
+                table = gr.Dataframe(
+                    headers=['class', 'cells', '%', 'mean area px', 'mean score'],
+                    interactive=False,
+                    label='Counts',
+                    elem_id='counts',
+                )
+        choice, views = [state, shown, threshold], [picture, table, status, files]
+        gallery.select(on_sample, None, upload)
 
-            def show(event: object) -> object:
-                """What follows an event that has put a new image into ``state``."""
-                return event.success(on_new, state, shown).success(on_choice, choice, views)
+        def show(event: object) -> object:
+            """What follows an event that has put a new image into ``state``."""
+            return event.success(on_new, state, shown).success(on_choice, choice, views)
 
-            segmented = show(upload.change(on_image, [upload, state, mine], state, concurrency_limit=1))
-            for control in (threshold, shown):
-                control.change(on_choice, choice, views, trigger_mode='always_last', show_progress='hidden')
-            make.click(on_files, choice, files)
-            if teachable:
-                root = corrections or folder / 'corrections'
-                tab = CorrectTab(detector, checkpoint, root, folder, on_image)
-                tab.build(app, mine, choice, segmented, show)
+        segmented = show(upload.change(on_image, [upload, state, mine], state, concurrency_limit=1))
+        for control in (threshold, shown):
+            control.change(on_choice, choice, views, trigger_mode='always_last', show_progress='hidden')
+        make.click(on_files, choice, files)
+        if teachable:
+            root = corrections or folder / 'corrections'
+            part = CorrectPart(detector, checkpoint, root, folder, on_image)
+            part.build(app, mine, choice, segmented, show)
     return app
 
 

@@ -56,7 +56,6 @@ def visit(browser, address):
 
 
 def see(page, index):
-    page.get_by_role('tab', name='See').click()
     page.locator('#samples button img').nth(index).click()
     expect(page.locator('#status')).to_contain_text(f'in {SAMPLES[index].stem}', timeout=PATIENCE)
 
@@ -90,7 +89,6 @@ def test_correct_teach_and_come_back(visit, detector, kept, tmp_path):
     cells = cells.select(cells.scores >= THRESHOLD)
     page = visit()
     see(page, 0)
-    page.get_by_role('tab', name='Correct').click()
     says(page, f'{len(cells)} cells')
     add_class(page, 'upper')
     add_class(page, 'lower')
@@ -148,7 +146,6 @@ def test_correct_teach_and_come_back(visit, detector, kept, tmp_path):
     see(page, 1)
     expect(page.locator('#counts')).to_contain_text('upper', timeout=PATIENCE)
 
-    page.get_by_role('tab', name='Correct').click()
     says(page, 'cells. 0 changes')
     page.locator('#pad .pad').press('ArrowRight')
     page.locator('#pad .pad').press('1')
@@ -156,7 +153,6 @@ def test_correct_teach_and_come_back(visit, detector, kept, tmp_path):
 
     # the same visitor comes back: nothing is lost
     page.reload()
-    page.get_by_role('tab', name='Correct').click()
     page.locator('#earlier input').click()
     page.get_by_role('option').filter(has_text=SAMPLES[0].stem).click()
     says(page, f'{changes} changes saved')
@@ -164,7 +160,6 @@ def test_correct_teach_and_come_back(visit, detector, kept, tmp_path):
     other = visit()
     see(other, 0)
     expect(other.locator('#counts')).not_to_contain_text('upper')
-    other.get_by_role('tab', name='Correct').click()
     says(other, f'{len(cells)} cells. 0 changes')
 
     # what was saved converts and has the corrected classes

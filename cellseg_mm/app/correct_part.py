@@ -1,4 +1,4 @@
-"""The tab Correct: give cells other classes, delete and add some, teach the model, and see whether it helped."""
+"""The part Correct and teach: give cells other classes, delete and add some, teach the model, see whether it helped."""
 
 import shutil
 import tempfile
@@ -29,8 +29,8 @@ CSS = """
 """
 
 
-class CorrectTab:
-    """The tab's actions. What a visitor changes is written before it is shown.
+class CorrectPart:
+    """The actions of this part of the page. What a visitor changes is written before it is shown.
 
     Args:
         detector (CellInferencer): The model.
@@ -52,7 +52,7 @@ class CorrectTab:
         return visitor.name, visitor, gr.update(choices=visitor.keys())
 
     def begin(self, seen: Segmented | None, chosen: list, threshold: float, visitor: Visitor) -> tuple:
-        """Show the image of the tab See, with the corrections that were made before."""
+        """Show the image above, with the corrections that were made before."""
         if seen is None:
             return None, pad(None), describe(None), gr.update(), gr.update()
         labels = [label for label, name in enumerate(seen.classes) if name in chosen]
@@ -115,18 +115,19 @@ class CorrectTab:
         return [shutil.copy(path, out) for path in paths]
 
     def build(self, app: gr.Blocks, mine: gr.State, choice: list, segmented: object, show: Callable) -> None:
-        """Build the tab within a ``with gr.Tabs()`` block.
+        """Build this part within the ``with`` block of the page.
 
         Args:
             app (Blocks): The page.
             mine (State): The :class:`Visitor`.
             choice (list): The components of the image that is seen, its classes and its threshold.
             segmented (object): The event after which a new image is seen.
-            show (Callable): Chains to an event what shows a new image in the tab See.
+            show (Callable): Chains to an event what shows a new image in the page.
         """
         name = gr.BrowserState('', storage_key=STORAGE)
         current = gr.State(None)
-        with gr.Tab('Correct and teach', id='correct') as tab, gr.Row():
+        gr.Markdown('## Correct and teach')
+        with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 given = gr.Radio([LOOK], value=LOOK, label='A click gives the cell the class', elem_id='given')
                 with gr.Row():
@@ -151,7 +152,8 @@ class CorrectTab:
         reopened = show(earlier.input(self.reopen, [earlier, choice[0], mine], choice[0], concurrency_limit=1))
         for seen in (segmented, reopened):
             seen.success(**begin)
-        tab.select(**begin)
+        for control in choice[1:]:
+            control.change(**begin, trigger_mode='always_last')
         # whoever types fast must lose no key, and changes come one after the other
         quick = dict(show_progress='hidden', trigger_mode='multiple', concurrency_limit=1, concurrency_id='correct')
         view.click(self.point, [current, mine, given], views, **quick)
