@@ -47,7 +47,7 @@ def test_a_cell_of_unknown_class_is_only_taught_to_be_a_cell():
     torch.testing.assert_close(losses['loss_cls'], -torch.tensor([0.8, 0.1, 0.4]).log().mean())
     losses['loss_cls'].backward()
     torch.testing.assert_close(logits.grad[0, :3] * 3, probabilities[0, :3] * (1 - 1 / 0.8))
-    torch.testing.assert_close(losses['loss_bbox'], torch.tensor(4 / 3))  # 0.5 for each side of both cells, over 3 boxes
+    torch.testing.assert_close(losses['loss_bbox'], torch.tensor(4 / 3))  # 0.5 a side of both cells, over 3 boxes
 
 
 def test_certain_background_gives_no_nan_beside_an_unknown_cell():
