@@ -31,9 +31,9 @@ class ShippedModel:
 
 MODELS = {
     'consep-lite0': ShippedModel(
-        'four classes of cells, trained on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563): for '
-        'research only',
-        '89b64f323ce06eff71916c928e9167cd66a9dd9635196b7ed462a92d514482e1',
+        'four classes of cells, trained on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563) and on CC0 '
+        'images of other tissue: for research only',
+        '31936b6a46400c705dad0a641ec65a5d896383456a79a638fdd8471aee87c4b9',
     ),
     'consep-lite0-wide': ShippedModel(
         'four classes of cells, trained longer on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563), '
