@@ -71,7 +71,7 @@ def test_configs_are_short_and_open_with_their_idea(name):
 
 def test_no_config_is_left_out():
     rows = [*ROWS, *DEMO_ROWS, *CONSEP_ROWS, *CONSEP_CPU_ROWS, REPORT_VARIANT, *CONSEP_VARIANTS]
-    lite0 = [f'consep/maskrcnn_lite0_fpn{variant}' for variant in ('', '_cbam', '_wide', '_zoom')]
+    lite0 = [f'consep/maskrcnn_lite0_fpn{variant}' for variant in ('', '_cbam', '_joint', '_wide')]
     lite0 += ['demo/maskrcnn_lite0_fpn_cbam', 'nuclei/maskrcnn_lite0_fpn']
     assert sorted(rows + lite0) == CONFIGS
 
