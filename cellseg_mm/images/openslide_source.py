@@ -7,7 +7,9 @@ from PIL import Image
 
 from cellseg_mm.utils import UserError
 
-from .tiff_source import checked_pixel_size
+from .pixel_size import checked_pixel_size
+
+ROUNDING = 0.02  # of a level's downsampling
 
 
 class OpenSlideSource:
@@ -45,12 +47,36 @@ class OpenSlideSource:
         Raises:
             UserError: If the file is damaged there.
         """
+        return self._read_level(0, x, y, width, height)
+
+    @property
+    def levels(self) -> tuple:
+        """See :attr:`.tiff_source.TiffSource.levels`."""
+        steps = self._slide.level_downsamples
+        return tuple(_Level(self, index, steps[index]) for index in range(1, len(steps)) if steps[index] > 1)
+
+    def _read_level(self, level: int, x: float, y: float, width: int, height: int) -> np.ndarray:
+        """A window whose corner is given in px of the source, its size in px of the level."""
+        corner = self._left + round(x), self._top + round(y)
         try:
-            window = self._slide.read_region((self._left + x, self._top + y), 0, (width, height))
+            window = self._slide.read_region(corner, level, (width, height))
         except self._error as error:
             raise UserError(f'{self._path}: cannot be decoded at x {x}, y {y}, damaged? ({error})') from error
         white = Image.new('RGBA', window.size, 'white')
         return np.array(Image.alpha_composite(white, window).convert('RGB'))
+
+
+class _Level:
+    """The image at another size; see :attr:`OpenSlideSource.levels`."""
+
+    def __init__(self, source: OpenSlideSource, index: int, step: float) -> None:
+        self._source, self._index, self._step = source, index, step
+        # openslide takes it from rounded sizes, and places windows by it
+        self.downsample = (round(step) if abs(step - round(step)) < ROUNDING else step,) * 2
+        self.height, self.width = (max(1, int(side / step)) for side in (source.height, source.width))
+
+    def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        return self._source._read_level(self._index, x * self._step, y * self._step, width, height)
 
 
 def is_slide(path: Path) -> bool:
