@@ -26,7 +26,7 @@ from cellseg_mm.arguments import (
     tool_parser,
 )
 from cellseg_mm.engine.launcher import set_launcher
-from cellseg_mm.export import FORMATS, write_summary
+from cellseg_mm.export import FORMATS, check_formats, write_summary
 from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
@@ -34,6 +34,7 @@ from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors, outp
 from cellseg_mm.weights import CHECKPOINTS, MODELS, is_model_name
 
 ALL_FORMATS = ('overlay', *FORMATS)
+DEFAULT_FORMATS = ('overlay', *(name for name, writer in FORMATS.items() if writer.by_default))
 ORDER_FILES = 4  # whose stain decides the channel order
 
 
@@ -49,7 +50,10 @@ def parse_args() -> argparse.Namespace:
     add_model_option(parser)
     parser.add_argument('--out', type=output_folder, required=True, metavar='DIR', help='folder of the outputs')
     parser.add_argument(
-        '--formats', metavar='NAMES', default=','.join(ALL_FORMATS), help='some of %(default)s, separated by commas'
+        '--formats',
+        metavar='NAMES',
+        default=','.join(DEFAULT_FORMATS),
+        help=f'some of {",".join(ALL_FORMATS)}, separated by commas (default: %(default)s)',
     )
     add_score_threshold(parser, 'least score of a cell (default: the one that validation chose)')
     parser.add_argument(
@@ -98,6 +102,7 @@ def parse_args() -> argparse.Namespace:
     unknown = [name for name in args.formats if name not in ALL_FORMATS]
     if unknown:
         raise UserError(f'--formats {unknown[0]}: choose from {",".join(ALL_FORMATS)}')
+    check_formats([name for name in args.formats if name in FORMATS])
     if args.scale is not None and args.tile is False:
         raise UserError('--scale is for tiles; leave out --no-tile')
     return args

@@ -18,7 +18,15 @@ from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.colors import class_colors
 
-FILES = ['cut_classes.tif', 'cut_coco.json', 'cut_labels.tif', 'cut.csv', 'cut.geojson']
+FILES = [
+    'cut_classes.tif',
+    'cut_coco.json',
+    'cut_labels.tif',
+    'cut.csv',
+    'cut.geojson',
+    'cut.h5ad',
+    'cut.parquet',
+]
 
 
 def export(out, stream, formats=tuple(FORMATS), **options):
