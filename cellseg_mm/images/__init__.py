@@ -15,7 +15,8 @@ scikit-image. Alpha is dropped. :func:`full_scale` defines how more than 8 bits 
 """
 
 from .array_source import MIN_SIDE, ArraySource, SwappedSource, as_source
-from .image_file import SUFFIXES, open_image
+from .image_file import DICOM, SUFFIXES, file_state, is_slide_folder, open_image
+from .ome_zarr_source import OmeZarrSource
 from .openslide_source import OpenSlideSource
 from .overview import read_overview
 from .pixel_size import PIXEL_SIZES, checked_pixel_size, is_same_size
@@ -26,18 +27,22 @@ from .tiff_pages import tiff_pages
 from .tiff_source import TiffSource
 
 __all__ = [
+    'DICOM',
     'MIN_SIDE',
     'PIXEL_SIZES',
     'SUFFIXES',
     'ArraySource',
+    'OmeZarrSource',
     'OpenSlideSource',
     'ResampledSource',
     'SwappedSource',
     'TiffSource',
     'as_source',
     'checked_pixel_size',
+    'file_state',
     'full_scale',
     'is_same_size',
+    'is_slide_folder',
     'open_image',
     'read_overview',
     'sample_windows',

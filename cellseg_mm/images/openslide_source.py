@@ -1,5 +1,7 @@
 """Slides of scanners by openslide."""
 
+import contextlib
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,7 @@ class OpenSlideSource:
         except (openslide.OpenSlideError, ValueError) as error:
             raise UserError(f'{path}: openslide cannot read it ({error})') from error
         self.pixel_size, self.name = checked_pixel_size(x, y), path.name
+        self.series = self._slide.properties.get('dicom.SeriesInstanceUID')
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See :meth:`~cellseg_mm.images.ArraySource.read`.
@@ -49,11 +52,17 @@ class OpenSlideSource:
         """
         return self._read_level(0, x, y, width, height)
 
-    @property
+    @functools.cached_property
     def levels(self) -> tuple:
-        """See :attr:`.tiff_source.TiffSource.levels`."""
-        steps = self._slide.level_downsamples
-        return tuple(_Level(self, index, steps[index]) for index in range(1, len(steps)) if steps[index] > 1)
+        """See :attr:`.tiff_source.TiffSource.levels`; those whose last px cannot be read are left out."""
+        steps, found = self._slide.level_downsamples, []
+        for index in range(1, len(steps)):
+            with contextlib.suppress(UserError):
+                # of a slide opened anew, because openslide reads nothing more from one after an error
+                level = _Level(OpenSlideSource(self._path), index, steps[index])
+                level.read(level.width - 1, level.height - 1, 1, 1)
+                found.append(level)
+        return tuple(found)
 
     def _read_level(self, level: int, x: float, y: float, width: int, height: int) -> np.ndarray:
         """A window whose corner is given in px of the source, its size in px of the level."""
@@ -64,6 +73,34 @@ class OpenSlideSource:
             raise UserError(f'{self._path}: cannot be decoded at x {x}, y {y}, damaged? ({error})') from error
         white = Image.new('RGBA', window.size, 'white')
         return np.array(Image.alpha_composite(white, window).convert('RGB'))
+
+
+def dicom_files(folder: Path) -> list:
+    """The DICOM files in a folder, by name; empty for anything else."""
+    return sorted(path for path in folder.glob('*') if path.suffix.lower() == '.dcm') if folder.is_dir() else []
+
+
+def open_dicom(folder: Path) -> OpenSlideSource:
+    """The slide whose DICOM files, one or more for each resolution, lie in a folder.
+
+    Raises:
+        UserError: See :class:`OpenSlideSource`; or if the files are of several slides.
+    """
+    files, sources, problem = dicom_files(folder), {}, None
+    for path in files:
+        try:
+            source = OpenSlideSource(path)
+        except UserError as error:
+            problem = problem or error
+            continue
+        sources.setdefault(source.series, source)
+    if not sources:
+        raise problem
+    if len(sources) > 1:
+        raise UserError(f'{folder}: DICOM files of {len(sources)} slides; put those of each into a folder of its own')
+    (source,) = sources.values()
+    source.name = folder.name
+    return source
 
 
 class _Level:

@@ -49,6 +49,12 @@ class ResampledSource:
         return np.ascontiguousarray(np.rint(pixels).astype(np.uint8))
 
 
+def whole_step(length: int, smaller: int) -> int:
+    """The whole number by which a level's side was divided, left-over px dropped or filled up; 0 for another ratio."""
+    step = max(1, round(length / smaller))
+    return step if smaller in (length // step, -(-length // step)) else 0
+
+
 def _box_means(first: int, count: int, step: float, length: int) -> tuple:
     """Weights of the source's px along one side for ``count`` px of the result from px ``first`` on.
 

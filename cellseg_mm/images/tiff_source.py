@@ -16,6 +16,7 @@ from cellseg_mm.utils import UserError
 
 from .pixel_size import MICROMETERS, checked_pixel_size
 from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
+from .resampled_source import whole_step
 from .tiff_pages import MAX_PAGES, tiff_pages
 
 # Channels without alpha, by photometric interpretation.
@@ -96,9 +97,9 @@ class TiffSource:
         page, found = self._page, {}
         with contextlib.suppress(Exception):  # damaged tags raise many kinds of errors
             for other in [*tiff_pages(self._file), *itertools.islice(page.pages or (), MAX_PAGES)]:
-                step = _downsample(page.imagewidth, other.imagewidth)
+                step = whole_step(page.imagewidth, other.imagewidth)
                 is_same_kind = all(getattr(other, name) == getattr(page, name) for name in SAME_IN_LEVELS)
-                if step > 1 and step == _downsample(page.imagelength, other.imagelength) and is_same_kind:
+                if step > 1 and step == whole_step(page.imagelength, other.imagelength) and is_same_kind:
                     found.setdefault(step, self._level(other, step))
         return tuple(level for _, level in sorted(found.items()))
 
@@ -241,12 +242,6 @@ class TiffSource:
             return page.decode(data, index, **tables)[0][0]
         except Exception as error:  # codecs raise many kinds of errors
             raise UserError(f'{self._path}: cannot be decoded from byte {offset} on, damaged? ({error})') from error
-
-
-def _downsample(length: int, smaller: int) -> int:
-    """The whole number by which a side was divided, left-over px rounded up or down; 0 for another ratio."""
-    step = round(length / smaller)
-    return step if smaller in (length // max(step, 1), -(-length // max(step, 1))) else 0
 
 
 def _page_note(chosen: list, pages: list) -> str:

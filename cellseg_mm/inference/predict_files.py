@@ -13,7 +13,7 @@ from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
 from cellseg_mm.export import export_cells
-from cellseg_mm.images import open_image, read_overview
+from cellseg_mm.images import file_state, open_image, read_overview
 from cellseg_mm.utils import UserError, printable, write_atomically
 from cellseg_mm.visualization import Overlay
 
@@ -113,8 +113,7 @@ class FilePredictor:
 
     def _origin(self, path: Path) -> dict:
         """What the cells of a file depend on, besides the tiles."""
-        stat = path.stat()
-        image = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        image = [str(path.resolve()), *file_state(path)]
         return dict(self.detector.origin, image=image, channel_order=self.channel_order)
 
     def _settings(self, path: Path) -> dict:
