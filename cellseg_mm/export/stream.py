@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from .geojson import GeoJSONWriter
 from .geoparquet import GeoParquetWriter
 from .label_image import LabelImageWriter
 from .measurements import measure_cells
+from .slide_page import SlidePageWriter
 from .summary import summarise_counts
 from .table import TableWriter
 
@@ -30,6 +32,7 @@ FORMATS = dict(
     csv=TableWriter,
     geoparquet=GeoParquetWriter,
     anndata=AnnDataWriter,
+    slide=SlidePageWriter,
 )
 
 
@@ -90,8 +93,10 @@ def export_cells(
                 for writer in writers:
                     writer.write(cells, measurements)
                 counts += np.bincount(cells.labels, minlength=len(classes))
-        for file in Path(folder).iterdir():
-            os.replace(file, out_dir / file.name)
+        for path in Path(folder).iterdir():
+            if path.is_dir():  # which replaces no folder with something in it
+                shutil.rmtree(out_dir / path.name, ignore_errors=True)
+            os.replace(path, out_dir / path.name)
     pixels = source.height * source.width
     mm2 = pixels * pixel_size**2 / 1e6 if pixel_size else None
     return summarise_counts(counts.tolist(), classes, pixels / 1e6, mm2)

@@ -175,6 +175,7 @@ class CellInferencer:
             UserError: If the file cannot be read.
         """
         source, order = open_image(path), self.channel_order
+        source.pixel_size = self.pixel_size or source.pixel_size
         if order == 'auto':
             order = 'rgb' if self.training_order == 'rgb' else channel_order([_stain_of_cells(self, source)])[0]
         return SwappedSource(source) if order == 'bgr' else source

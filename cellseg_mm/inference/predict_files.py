@@ -73,7 +73,7 @@ class FilePredictor:
                 try:
                     summary = self._finished(path, name) if self.resume else None
                     if summary is None:
-                        source = open_image(path, self.channel_order)
+                        source = self._open(path)
                         if self.detector.needs_tiles(source) if self.tiled is None else self.tiled:
                             in_tiles.append((path, name))
                             continue
@@ -87,7 +87,7 @@ class FilePredictor:
             progress.total = progress.n + len(in_tiles)
             for path, name in in_tiles:
                 try:
-                    summary = self._predict_file(path, name, open_image(path, self.channel_order), tiled=True)
+                    summary = self._predict_file(path, name, self._open(path), tiled=True)
                     if is_main_process():
                         summaries[str(path)] = summary
                 except Exception as error:
@@ -110,6 +110,11 @@ class FilePredictor:
             return self._ledger.finished(name, self._settings(path))
         except OSError:  # of the image: opening it gives the message
             return None
+
+    def _open(self, path: Path) -> object:
+        source = open_image(path, self.channel_order)
+        source.pixel_size = self.detector.pixel_size or source.pixel_size
+        return source
 
     def _origin(self, path: Path) -> dict:
         """What the cells of a file depend on, besides the tiles."""
@@ -135,8 +140,7 @@ class FilePredictor:
             overlay = Overlay(overview, self.detector.classes, shrink)
             stream = _drawn(stream, overlay)
         formats = [entry for entry in self.formats if entry != 'overlay']
-        pixel_size = self.detector.pixel_size
-        summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes, pixel_size)
+        summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes)
         if overlay:
             picture = overlay.picture(f'{printable(path.name)}: {summary["cells"]:,} cells')
             encoded = cv2.imencode('.png', picture[..., ::-1])[1]
@@ -151,12 +155,11 @@ class FilePredictor:
 
     def _note(self, source: object, summary: dict, tiled: bool) -> str:
         """How a file was processed, in words."""
-        pixel_size = self.detector.pixel_size or source.pixel_size
         full = not tiled and summary['cells'] >= self.detector.max_cells
         resized = self.detector.describe_size(source)
         parts = [
             f'{source.width}x{source.height} px',
-            f'{pixel_size:.4g} um a px' if pixel_size else '',
+            f'{source.pixel_size:.4g} um a px' if source.pixel_size else '',
             source.note,
             resized,
             f'in tiles, at {self.detector.scale:.2f} times {"that" if resized else "its"} size' if tiled else '',
