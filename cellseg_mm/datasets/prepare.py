@@ -279,9 +279,11 @@ def common_pixel_size(stated: Sequence, given: float | None = None) -> tuple:
     """
     known = sorted((size, name) for name, size in stated if size)
     differing = [(size, name) for size, name in known if not is_same_size(size, given or known[0][0])]
+    if given and differing:
+        size, name = differing[0]
+        return given, f'as given, but {len(differing)} of {len(stated)} files say otherwise, {name} {size:.4g} um'
     if given:
-        say = f', but {len(differing)} of {len(stated)} files say otherwise, {differing[0][1]} {differing[0][0]:.4g} um'
-        return given, 'as given' + (say if differing else '')
+        return given, 'as given'
     if differing:
         return None, (
             f'{len(differing)} of {len(stated)} images differ: {known[0][1]} has {known[0][0]:.4g} um a px, '

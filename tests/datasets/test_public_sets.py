@@ -236,7 +236,7 @@ def test_xml_of_imagescope_says_the_pixel_size_that_images_lack(copied):
         sample.source.write_text(text.replace('MicronsPerPixel="0.252"', f'MicronsPerPixel="{value}"'))
         assert sample.read_image()[2] is None
     sample.source.write_text(text)
-    image = sample.read_image()[0]
+    image = sample.read_image()[0].copy()  # the file is mapped, and is written next
     tifffile.imwrite(sample.image, image, photometric='rgb', resolution=(2e4, 2e4), resolutionunit='CENTIMETER')
     assert sample.read_image()[2] == pytest.approx(0.5)
 

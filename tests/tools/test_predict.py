@@ -19,6 +19,7 @@ from tiny_detector import CLASSES, draw
 from cellseg_mm import CellInferencer
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.export import FORMATS
+from cellseg_mm.export.writer import Writer
 from cellseg_mm.images import open_image
 from cellseg_mm.inference import predict_files
 from cellseg_mm.structures import Cells
@@ -202,7 +203,7 @@ def test_a_rewrite_that_was_stopped_is_never_taken_for_the_run_before_it(predict
     assert predict(*settings, '--resume')[0] == 0 and table(out / 'x.csv') == rows
 
 
-class CountWriter:
+class CountWriter(Writer):
     """A format of someone else's."""
 
     endings = ('_count.txt',)
