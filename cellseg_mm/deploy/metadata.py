@@ -22,6 +22,7 @@ def metadata(cfg: Config, checkpoint: dict) -> dict:
         mean=cfg.model.data_preprocessor.mean,
         std=cfg.model.data_preprocessor.std,
         channel_order=cfg.get('channel_order'),
+        pixel_size=cfg.get('pixel_size'),
         resize=input_sizes(cfg),
         mask_thr_binary=dict(flatten(cfg.model)).get('test_cfg.rcnn.mask_thr_binary'),
         operating_point=checkpoint['meta'].get('operating_point'),

@@ -1,4 +1,4 @@
-"""The facts of a prepared set (normalisation, classes, channel order), and where a config holds them.
+"""The facts of a prepared set (normalisation, classes, channel order, pixel size), and where a config holds them.
 
 The config files do not hold them: they must load without data, and a config that reads files cannot be dumped.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from cellseg_mm.datasets.source_state import stale_source
+from cellseg_mm.images import is_same_size
 from cellseg_mm.utils import (
     PROJECT_ROOT,
     UserError,
@@ -18,6 +19,7 @@ from cellseg_mm.utils import (
     scored_dataset,
 )
 from cellseg_mm.visualization.colors import class_colors
+from cellseg_mm.weights import shipped_pixel_size
 
 PREPARED = 'prepared data come from tools/prepare_data.py'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -67,7 +69,8 @@ def _is_prepared(root: Path) -> bool:
 
 
 def fill_from_prepared_data(cfg: Config) -> None:
-    """Point the config to its prepared set, and put in the set's normalisation, classes and channel order.
+    """Point the config to its prepared set, and put in the set's normalisation, classes, channel order and
+    pixel size.
 
     Prints a warning if the source of the set has changed since.
 
@@ -81,6 +84,7 @@ def fill_from_prepared_data(cfg: Config) -> None:
     statistics = read_json(root / 'statistics.json', PREPARED)
     set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
     cfg.channel_order = statistics['channel_order']  # of the source's files; prepared images are true RGB
+    cfg.pixel_size = statistics.get('pixel_size')  # micrometres a px; None if unknown, as in older sets
 
 
 def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
@@ -140,6 +144,20 @@ def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
     if order not in ('rgb', 'bgr'):
         raise UserError(f"{path}: does not say its training files' channel order; give --channel-order rgb or bgr")
     return order
+
+
+def checkpoint_pixel_size(checkpoint: dict, path: str) -> float | None:
+    """Micrometres a px of the checkpoint's training images; None if unknown."""
+    return parse_config_text(checkpoint['meta']['cfg']).get('pixel_size') or shipped_pixel_size(path)
+
+
+def other_pixel_size(root: Path, checkpoint: dict, path: str) -> str | None:
+    """A warning if the images of a prepared set and the checkpoint's training images differ in pixel size."""
+    own = read_json(root / 'statistics.json', PREPARED).get('pixel_size')
+    training = checkpoint_pixel_size(checkpoint, path)
+    if not own or not training or is_same_size(own, training):
+        return None
+    return f'{root}: its images have {own:.4g} um a px, the training images of {path} had {training:.4g}'
 
 
 def check_test_labels(cfg: Config, root: Path) -> bool:

@@ -32,7 +32,7 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
         return own
     cfg = load_config(str(config))
     set_data_facts(cfg, **facts)
-    cfg.channel_order = own.get('channel_order')
+    cfg.channel_order, cfg.pixel_size = own.get('channel_order'), own.get('pixel_size')
     return cfg
 
 

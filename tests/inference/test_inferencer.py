@@ -13,7 +13,7 @@ from tiny_detector import draw, predict, random_detector, tiny_config
 from cellseg_mm import CellInferencer, deploy
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
-from cellseg_mm.images import ArraySource
+from cellseg_mm.images import ArraySource, ResampledSource
 from cellseg_mm.inference import find_channel_order, tiled_inference
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
@@ -176,6 +176,64 @@ def test_images_that_would_be_shown_at_another_size_than_in_training_go_through_
     assert cells.width == 512 and len(cells) > 2 * len(detector(image)) and cells.boxes()[:, 2].max() > 400
 
 
+@pytest.fixture(scope='module')
+def sized(tiny_checkpoint, tmp_path_factory) -> CellInferencer:
+    """The detector, of training images with 0.5 um a px."""
+    content, path = read_checkpoint(str(tiny_checkpoint)), tmp_path_factory.mktemp('sized') / 'sized.pth'
+    content['meta']['cfg'] += '\npixel_size = 0.5\n'
+    torch.save(content, path)
+    return CellInferencer(path, channel_order='rgb')
+
+
+@pytest.mark.parametrize('size', [(128, 140), (150, 420)], ids=['fitted', 'tiles'])
+def test_an_image_of_another_pixel_size_is_shown_at_that_of_training(sized, size, tmp_path):
+    """Where each px of an image becomes four, or four become one, the model is shown the same image."""
+    image = draw(1, *size)
+    expected, source = sized(image), ArraySource(image, 0.5)
+    fine = ArraySource(np.repeat(np.repeat(image, 2, axis=0), 2, axis=1), 0.25)
+    assert len(expected) > 5 and same(sized(source), expected)
+    assert [sized.needs_tiles(one) for one in (source, fine)] == [size[1] > 200] * 2
+    found = sized(fine)
+    assert (found.height, found.width) == (2 * size[0], 2 * size[1])
+    assert same(found.resize(*size), expected) and same(found, expected.resize(found.height, found.width))
+    assert (sized.size_factor(source), sized.size_factor(fine)) == (1, 0.5)
+    assert sized.describe_size(source) == ''
+    assert sized.describe_size(fine) == "shown to the model at the training's 0.5 um a px, 0.50 times its size"
+    tifffile.imwrite(
+        tmp_path / 'fine.tif',
+        fine.read(0, 0, fine.width, fine.height),
+        photometric='rgb',
+        resolution=(4e4, 4e4),
+        resolutionunit='CENTIMETER',
+    )
+    assert same(sized(tmp_path / 'fine.tif'), found)
+
+
+def test_a_coarse_image_is_enlarged_and_its_cells_come_back_in_its_own_px(sized):
+    image = draw(1, 256, 280)
+    coarse = ArraySource(np.ascontiguousarray(image[::2, ::2]), 1.0)
+    cells, shown = sized(coarse), sized(ResampledSource(coarse, 2))
+    assert (cells.height, cells.width, sized.size_factor(coarse)) == (128, 140, 2)
+    assert len(cells) > 5 and same(cells, shown.resize(128, 140))
+
+
+def test_the_pixel_size_counts_only_where_both_are_known_and_differ(sized, detector, tiny_checkpoint, tmp_path):
+    blank = np.full((64, 64, 3), 200, np.uint8)
+    assert [sized.size_factor(ArraySource(blank, size)) for size in (None, 0.5, 0.51, 0.48, 1.0, 4.0, 0.0625)] == [
+        *[1] * 4,
+        *[2, 8, 0.125],
+    ]
+    assert detector.training_pixel_size is None and detector.size_factor(ArraySource(blank, 4.0)) == 1
+    assert sized.training_pixel_size == 0.5
+    for size in (4.1, 0.06):
+        with pytest.raises(UserError, match=rf'x: {size} um a px, but the training images had 0.5; .* --pixel-size'):
+            sized.size_factor(ArraySource(blank, size, name='x'))
+    by_scale = CellInferencer(sized.origin['checkpoint'][0], scale=3)
+    assert by_scale.size_factor(ArraySource(blank, 4.1)) == 1
+    given = CellInferencer(sized.origin['checkpoint'][0], pixel_size=1.0)
+    assert given.size_factor(ArraySource(blank, 0.5)) == given.size_factor(ArraySource(blank)) == 2
+
+
 def test_a_resize_by_a_factor_sends_large_images_through_in_tiles(enlarging):
     detector = CellInferencer(enlarging)
     blank = np.zeros((2731, 60, 3), np.uint8)
@@ -253,6 +311,7 @@ def test_the_stain_of_the_cells_shows_the_channel_order_of_files(tmp_path):
         (dict(score_thr=1.5), 'invalid score threshold 1.5: scores go from 0 to 1'),
         (dict(channel_order='brg'), "invalid channel order 'brg': choose from auto, rgb, bgr"),
         (dict(scale=0), 'invalid scale 0: it must be from 0.01 to 100'),
+        (dict(pixel_size=72), 'invalid pixel size 72: it must be from 0.02 to 20 um'),
         (dict(device='cuda:99'), 'device cuda:99: cannot be used'),
         (dict(device='nonsense'), 'device nonsense: cannot be used'),
         (dict(config='absent.py'), 'absent.py: no such config file'),
