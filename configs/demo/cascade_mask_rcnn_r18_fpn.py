@@ -1,0 +1,2 @@
+# Cascade Mask R-CNN with a ResNet-18 on drawn tissue, from scratch.
+_base_ = ['../_base_/models/cascade_mask_rcnn_r18_fpn.py', './small.py']
