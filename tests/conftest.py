@@ -122,7 +122,7 @@ def build_dataset(prepared: Path, pipeline: list) -> object:
     )
 
 
-# A row of the demo for a few steps on small images, without augmentation.
+# A config for a few steps on small images, without augmentation.
 TINY = """
 _base_ = '{base}'
 resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
@@ -150,9 +150,9 @@ param_scheduler = [
 """
 
 
-def write_tiny_config(path: Path, times: int, base: str = 'maskrcnn_r18_fpn_cbam') -> Path:
+def write_tiny_config(path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam') -> Path:
     """A config file that trains each image so many times in its one epoch."""
-    base = ROOT / f'configs/demo/{base}.py'
+    base = ROOT / f'configs/{base}.py'
     path.write_text(TINY.format(times=times, base=base.as_posix()))
     return path
 

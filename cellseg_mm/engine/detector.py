@@ -30,8 +30,8 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
     facts = checkpoint_data_facts(checkpoint, path)
     own = Config(parse_config_text(checkpoint['meta']['cfg']))
     if config is None:
-        check_detector(own.model, path)
         _check_harmless(own, path)
+        check_detector(own.model, path)
         _check_plugins(own, path)
         return own
     cfg = load_config(str(config))
