@@ -11,11 +11,12 @@ from tiny_detector import draw
 from cellseg_mm import CellInferencer
 from cellseg_mm.app import choose, segment
 from cellseg_mm.models.detector_config import most_instances, score_floors
+from cellseg_mm.utils.config import flatten
 
 ZOO = sorted(path.stem for path in ROOT.glob('configs/zoo/*.py'))
 QUICK = ('rtmdet_ins_tiny', 'maskrcnn_swin_t_fpn')  # in `make test`; the others are long tests
 PARAMETERS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ZOO]
-FEW = 15  # cells of an image: random weights find as many as they may
+FEW = 15  # cells of an image
 
 
 def run(tool, *arguments):
@@ -27,9 +28,12 @@ def run(tool, *arguments):
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_from_training_to_files(name, prepared, run_here, tmp_path):
     config = write_tiny_config(tmp_path / 'tiny.py', times=1, base=f'zoo/{name}')
-    key = next(key for key in ('max_per_img', 'max_per_image', 'rcnn') if key in Config.fromfile(config).model.test_cfg)
-    most = f'model.test_cfg.{key}{".max_per_img" if key == "rcnn" else ""}={FEW}'
-    options = [f'data_root={prepared}', most, 'default_hooks.checkpoint.save_optimizer=False']
+    # random weights find no mask that is sure, and as many as they may
+    changes = dict(max_per_img=FEW, max_per_image=FEW, mask_thr_binary=0.2, mask_thr=0.2)
+    test_cfg = dict(flatten(Config.fromfile(config).model.test_cfg))
+    found = {key: key.rsplit('.', 1)[-1] for key in test_cfg if not key.startswith('rpn.')}
+    options = [f'model.test_cfg.{key}={changes[name]}' for key, name in found.items() if name in changes]
+    options += [f'data_root={prepared}', 'default_hooks.checkpoint.save_optimizer=False']
     work_dir = tmp_path / 'run'
     run(run_here, 'train', config, '--from-scratch', '--work-dir', work_dir, '--cfg-options', *options)
     checkpoint = work_dir / 'epoch_1.pth'

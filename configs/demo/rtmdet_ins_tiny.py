@@ -2,4 +2,4 @@
 _base_ = ['../_base_/models/rtmdet_ins_tiny.py', './small.py']
 
 model = dict(backbone=dict(init_cfg=None))
-train_cfg = dict(max_epochs=30, val_interval=5)
+train_cfg = dict(max_epochs=12, val_interval=4)
