@@ -77,6 +77,7 @@ def predict_by_solov2(head: str, tensors: dict, meta: dict) -> InstanceData:
     grid = int(np.ceil(np.sqrt(count)))
     settings = dict(num_classes=len(CLASSES), in_channels=8, strides=[4], scale_ranges=((1, 2048),), num_grids=[grid])
     settings['mask_feature_head'] = dict(start_level=0, end_level=0, feat_channels=8, out_channels=4, mask_stride=4)
+    settings['norm_cfg'] = dict(type='BN')
     settings['loss_mask'] = dict(type='DiceLoss', use_sigmoid=True, loss_weight=3.0)
     settings['loss_cls'] = dict(type='FocalLoss', use_sigmoid=True, loss_weight=1.0)
     module = MODELS.build(ConfigDict(type=head, feat_channels=8, stacked_convs=1, **settings))

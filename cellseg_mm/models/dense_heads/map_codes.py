@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cellseg_mm.models.mask_heads.paste import window_runs
@@ -29,6 +30,13 @@ def chunks(num: int, *shapes: tuple) -> Iterator:
     """
     step = max(1, CHUNK_PX // max(1, *(height * width for height, width in shapes)))
     return (slice(first, first + step) for first in range(0, num, step))
+
+
+def resize_maps(maps: Tensor, size: tuple) -> Tensor:
+    """Bilinear, from (N, C, h, w) to a size (H, W); maps of that size already are kept, which gives the same values."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
 
 
 def encode_maps(make: Callable, parts: Iterator) -> list:

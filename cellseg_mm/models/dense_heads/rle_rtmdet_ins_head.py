@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .map_codes import chunks, encode_maps
+from .map_codes import chunks, encode_maps, resize_maps
 
 
 class _RLEMasks:
@@ -50,7 +50,7 @@ class _RLEMasks:
             logits = self._mask_predict_by_feat_single(mask_feat, results.kernels[part], results.priors[part])
             logits = F.interpolate(logits[None], scale_factor=stride, mode='bilinear')
             if rescale:
-                logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
+                logits = resize_maps(logits, size)
             return logits[0, :, : out[0], : out[1]].sigmoid() > cfg.mask_thr_binary
 
         results.masks = encode_maps(make, chunks(len(results), size, (height * stride, width * stride)))

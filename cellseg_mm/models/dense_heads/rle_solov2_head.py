@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .map_codes import chunks, code_boxes, encode_maps
+from .map_codes import chunks, code_boxes, encode_maps, resize_maps
 
 
 @MODELS.register_module()
@@ -78,9 +78,8 @@ class RLESOLOV2Head(SOLOV2Head):
         full, out = (map_shape[0] * stride, map_shape[1] * stride), img_meta['ori_shape'][:2]
 
         def make(part: slice) -> Tensor:
-            maps = probabilities[kept[part]][None]
-            maps = F.interpolate(maps, size=full, mode='bilinear', align_corners=False)[:, :, :height, :width]
-            return F.interpolate(maps, size=out, mode='bilinear', align_corners=False)[0] > cfg.mask_thr
+            maps = resize_maps(probabilities[kept[part]][None], full)[:, :, :height, :width]
+            return resize_maps(maps, out)[0] > cfg.mask_thr
 
         return _as_instances(scores, labels, encode_maps(make, chunks(len(kept), full, out)))
 

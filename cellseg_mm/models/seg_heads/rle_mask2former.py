@@ -11,7 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from cellseg_mm.models.dense_heads import chunks, code_boxes, encode_maps
+from cellseg_mm.models.dense_heads import chunks, code_boxes, encode_maps, resize_maps
 
 
 @MODELS.register_module()
@@ -88,10 +88,8 @@ class RLEMaskFormerFusionHead(MaskFormerFusionHead):
         confidence = [logits.new_zeros(0)]
 
         def make(part: slice) -> Tensor:
-            enlarged = F.interpolate(maps[queries[part]][None], size=padded, mode='bilinear', align_corners=False)
-            enlarged = enlarged[0, :, :height, :width]
-            if rescale:
-                enlarged = F.interpolate(enlarged[:, None], size=out, mode='bilinear', align_corners=False)[:, 0]
+            enlarged = resize_maps(maps[queries[part]][None], padded)[:, :, :height, :width]
+            enlarged = resize_maps(enlarged, out)[0]
             masks = enlarged > 0
             inside = masks.float()
             total = (enlarged.sigmoid() * inside).flatten(1).sum(1)

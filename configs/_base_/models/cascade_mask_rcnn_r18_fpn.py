@@ -16,6 +16,6 @@ model = dict(
         mask_head=dict(num_convs=2, in_channels=channels, conv_out_channels=channels),
     ),
     train_cfg=dict(
-        rcnn=[dict(stage, sampler=dict(stage['sampler'], num=128)) for stage in _base_.model.train_cfg.rcnn],
+        rcnn=[dict(stage, sampler=dict(stage['sampler'], num=64)) for stage in _base_.model.train_cfg.rcnn],
     ),
 )
