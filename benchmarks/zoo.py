@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Parameters of the detectors of configs/zoo, and seconds of a training step on a CPU.
+"""Parameters of the detectors of configs/zoo, and CPU seconds of a training step, which other programs do not change.
 
 A step is forward and backward of two images of random pixels with random cells, from random weights in fp32, with
 nothing frozen; after one step that is not counted.
@@ -8,11 +8,12 @@ nothing frozen; after one step that is not counted.
 import argparse
 import copy
 import statistics
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import clock, print_table
+from common import print_table
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.registry import init_default_scope
@@ -26,7 +27,7 @@ NAMES += ['demo/cascade_mask_rcnn_r18_fpn']
 
 
 def step_seconds(name: str, size: int, cells: int, repeats: int) -> tuple:
-    """Parameters and median seconds of a config."""
+    """Parameters and median CPU seconds of a config."""
     torch.manual_seed(0)
     np.random.seed(0)
     model = load_config(str(CONFIGS / f'{name}.py')).model
@@ -40,11 +41,11 @@ def step_seconds(name: str, size: int, cells: int, repeats: int) -> tuple:
     batch = demo_mm_inputs(2, [[3, size, size]] * 2, num_items=[cells] * 2, num_classes=4, with_mask=True)
     seconds = []
     for _ in range(repeats + 1):
-        start = clock()
+        start = time.process_time()
         data = detector.data_preprocessor(copy.deepcopy(batch), True)
         loss, _ = detector.parse_losses(detector(**data, mode='loss'))
         loss.backward()
-        seconds.append(clock() - start)
+        seconds.append(time.process_time() - start)
         detector.zero_grad()
     return sum(parameter.numel() for parameter in detector.parameters()), statistics.median(seconds[1:])
 
@@ -57,12 +58,13 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=3)
     args = parser.parse_args()
     init_default_scope('mmdet')
+    torch.set_num_threads(1)
     rows = []
     for name in args.configs:
         parameters, seconds = step_seconds(name, args.size, args.cells, args.repeats)
         rows.append([name, f'{parameters:,}', f'{seconds:.2f}'])
-    print(f'two images of {args.size}x{args.size} px, {args.cells} cells each; {torch.get_num_threads()} thread(s)')
-    print_table(['config', 'parameters', 's a step'], rows)
+    print(f'two images of {args.size}x{args.size} px, {args.cells} cells each; one thread')
+    print_table(['config', 'parameters', 'CPU s a step'], rows)
 
 
 if __name__ == '__main__':

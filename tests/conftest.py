@@ -17,6 +17,7 @@ from tiny_detector import save_tiny_checkpoint
 
 import cellseg_mm  # noqa: F401  (registers)
 from cellseg_mm.datasets import make_sample_data, prepare
+from cellseg_mm.visualization import CellVisualizer
 
 ROOT = Path(__file__).parents[1]
 os.environ['CELLSEG_MM_PRECISION'] = 'fp32'  # the same figures on every processor, also in tools that tests run
@@ -37,6 +38,7 @@ def _mmdet_scope():
     torch.manual_seed(0)
     yield
     MMLogger._instance_dict.clear()  # a run closes its log, and mmengine would go on writing there
+    CellVisualizer._instance_dict.clear()  # and the next run would write its metrics into the folder of the last one
 
 
 @pytest.fixture(scope='session')

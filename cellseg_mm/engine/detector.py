@@ -24,8 +24,8 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
         config (str | None): A config file to use instead of the checkpoint's config.
 
     Raises:
-        UserError: If the checkpoint holds no config, or one that could run a program, needs a plugin, or is not of
-            a detector of instances; or if the file is missing.
+        UserError: If the checkpoint holds no config, or one that could run a program, that needs a plugin, or
+            that is not of a detector of instances; or if the file is missing.
     """
     facts = checkpoint_data_facts(checkpoint, path)
     own = Config(parse_config_text(checkpoint['meta']['cfg']))
