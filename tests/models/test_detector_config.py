@@ -21,7 +21,7 @@ STOCK = {
     'queryinst/queryinst_r50_fpn_1x_coco.py': 100,
     'htc/htc-without-semantic_r50_fpn_1x_coco.py': 100,
     'condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py': 100,
-    'yolact/yolact_r50_1xb8-55e_coco.py': 200,
+    'yolact/yolact_r50_1xb8-55e_coco.py': 100,
     'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py': 100,
     'maskformer/maskformer_r50_ms-16xb1-75e_coco.py': 100,
     'rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py': 100,

@@ -16,7 +16,7 @@ class RLESOLOV2Head(SOLOV2Head):
 
     The codes equal the stock head's bitmaps, bit by bit. Boxes are the tight boxes of the masks; the stock head leaves
     zeros. Matrix NMS compares all candidates on the map of mask features, at a quarter of the input's size, and its
-    memory stays: 5 bytes a px of the map and candidate, and 8 bytes for each of the ``nms_pre`` best.
+    memory stays: about 13 bytes a px of the map and candidate.
 
     The steps are those of Wang et al., SOLOv2, NeurIPS 2020, https://arxiv.org/abs/2003.10152, as in the stock head.
     """
