@@ -7,7 +7,9 @@ nothing frozen; after one step that is not counted.
 
 import argparse
 import copy
+import logging
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -59,10 +61,12 @@ def main() -> None:
     args = parser.parse_args()
     init_default_scope('mmdet')
     torch.set_num_threads(1)
+    logging.disable(logging.INFO)  # of the initialised weights
     rows = []
     for name in args.configs:
         parameters, seconds = step_seconds(name, args.size, args.cells, args.repeats)
         rows.append([name, f'{parameters:,}', f'{seconds:.2f}'])
+        print(*rows[-1], file=sys.stderr, flush=True)  # the last ones take minutes
     print(f'two images of {args.size}x{args.size} px, {args.cells} cells each; one thread')
     print_table(['config', 'parameters', 'CPU s a step'], rows)
 

@@ -256,7 +256,7 @@ def test_a_stock_head_gives_the_same_cells_by_bitmaps(tiny_checkpoint, tmp_path)
     torch.save(content, path)
     for tta in (False, True):
         detectors = [CellInferencer(each, score_thr=0.1, tta=tta) for each in (tiny_checkpoint, path)]
-        cells, others = (detector(draw(5, 128, 160)) for detector in detectors)
+        cells, others = (detector(draw(5, 64, 96)) for detector in detectors)
         assert len(cells) and cells.codes() == others.codes()
         assert cells.scores.tolist() == others.scores.tolist()
 
