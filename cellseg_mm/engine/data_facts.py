@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from cellseg_mm.datasets.source_state import stale_source
 from cellseg_mm.images import is_same_size
+from cellseg_mm.models.detector_config import normalisation, set_normalisation, set_num_classes
 from cellseg_mm.utils import (
     PROJECT_ROOT,
     UserError,
@@ -96,25 +97,12 @@ def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
         std (list[float]): Standard deviations of R, G and B.
         classes (list[str]): Names, in the order of the labels.
     """
-    cfg.model.data_preprocessor.mean = list(mean)
-    cfg.model.data_preprocessor.std = list(std)
+    set_normalisation(cfg.model, mean, std)
     cfg.num_classes = len(classes)
     set_num_classes(cfg.model, len(classes))
     for loader in LOADERS:
         for dataset in inner_dataset_configs(cfg[loader].dataset):
             dataset.metainfo = dict(classes=tuple(classes), palette=class_colors(len(classes)))
-
-
-def set_num_classes(model: object, count: int) -> None:
-    """Put the number of classes wherever a model's config has one."""
-    if isinstance(model, dict):
-        if 'num_classes' in model:
-            model['num_classes'] = count
-        for entry in model.values():
-            set_num_classes(entry, count)
-    elif isinstance(model, (list, tuple)):
-        for entry in model:
-            set_num_classes(entry, count)
 
 
 def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
@@ -125,8 +113,8 @@ def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
     """
     try:
         meta = checkpoint['meta']
-        preprocessor = parse_config_text(meta['cfg'])['model']['data_preprocessor']
-        facts = dict(mean=preprocessor['mean'], std=preprocessor['std'], classes=list(meta['dataset_meta']['classes']))
+        mean, std = normalisation(parse_config_text(meta['cfg'])['model'])
+        facts = dict(mean=mean, std=std, classes=list(meta['dataset_meta']['classes']))
     except (KeyError, TypeError, ValueError, SyntaxError) as error:
         raise UserError(f'{path}: carries no config of tools/train.py ({error!r})') from error
     if facts['mean'] is None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.registry import MODELS, TRANSFORMS
-from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
@@ -29,7 +28,8 @@ from cellseg_mm.images import (
     open_image,
     sample_windows,
 )
-from cellseg_mm.structures import Cells
+from cellseg_mm.models.detector_config import most_instances, set_score_floor
+from cellseg_mm.structures import Cells, mask_codes
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
@@ -118,7 +118,9 @@ class CellInferencer:
         self.max_cells, steps, resize = _adapt_config(cfg, self.score_thr, config or checkpoint)
         self._precision = precision
         model = load_detector(cfg, content, checkpoint, config)
-        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)).eval() if tta else model
+        views = dict(cfg.get('tta_model', VIEWS), module=model, score_thr=self.score_thr)
+        self._model = MODELS.build(views).eval() if tta else model
+        self._floor = 0.0 if tta else self.score_thr  # a merged cell has the mean of its views' scores
         _move(self._model, device)
 
         smallest, median, largest = content['meta'].get('input_scale') or UNKNOWN_SCALE
@@ -264,7 +266,7 @@ class CellInferencer:
             with torch.no_grad(), inference_precision(self._model, self._precision):
                 results = self._model.test_step({key: [entry[key] for entry in inputs] for key in inputs[0]})
             for index, result in zip(indices, results, strict=True):
-                found[index] = _to_cells(result.pred_instances, *shape[:2])
+                found[index] = _to_cells(result.pred_instances, *shape[:2], self._floor)
         return found
 
 
@@ -308,16 +310,14 @@ def _stain_of_cells(detector: CellInferencer, source: object) -> float | None:
     return stain_difference(window, cells.instance_map(min_visible=0) > 0)
 
 
-def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:
-    """mmdet's predictions, each cell once: mmdet suppresses doubles within a class only, and by their boxes.
+def _to_cells(instances: InstanceData, height: int, width: int, score_thr: float) -> Cells:
+    """mmdet's predictions from a score up, each cell once.
 
-    A cell is dropped if cells of higher scores leave less than half of it, as in PQ and in validation's choice of the
-    threshold.
+    mmdet suppresses doubles within a class only, and by their boxes. Here a cell is dropped if cells of higher scores
+    leave less than half of it, as in PQ and in validation's choice of the threshold.
     """
-    masks = instances.masks
-    if isinstance(masks, torch.Tensor):
-        masks = encode_mask_results(masks.cpu().numpy())
-    cells = Cells.from_codes(masks, instances.labels.cpu(), instances.scores.cpu(), height, width)
+    cells = Cells.from_codes(mask_codes(instances.masks), instances.labels.cpu(), instances.scores.cpu(), height, width)
+    cells = cells.select(cells.scores >= np.float32(score_thr))
     visible = np.unique(cells.instance_map())
     return cells.select(visible[visible > 0] - 1)
 
@@ -352,12 +352,11 @@ def _adapt_config(cfg: Config, score_thr: float, path: str) -> tuple:
     Raises:
         UserError: If the config lacks these parts.
     """
+    set_score_floor(cfg.model, score_thr)
     try:
-        # mmdet keeps scores above its threshold; here a score equal to it counts too
-        cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(score_thr), np.float32(-1)))
         steps = [step for step in input_pipeline(cfg) if not step.type.startswith('Load')]
         resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
-        return cfg.model.test_cfg.rcnn.max_per_img, steps, resize
+        return most_instances(cfg.model), steps, resize
     except (AttributeError, StopIteration) as error:
         raise UserError(f'{path}: not a config of this project ({error!r})') from error
 

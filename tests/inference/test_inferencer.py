@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as mask_utils
 from tiny_detector import draw, predict, random_detector, tiny_config
@@ -15,6 +16,7 @@ from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
 from cellseg_mm.images import ArraySource, ResampledSource
 from cellseg_mm.inference import find_channel_order, tiled_inference
+from cellseg_mm.inference.inferencer import _to_cells
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
@@ -305,6 +307,24 @@ def test_the_stain_of_the_cells_shows_the_channel_order_of_files(tmp_path):
     assert find_channel_order(find, [tmp_path / 'damaged.tif'])[0] == 'rgb'
 
 
+def test_a_stock_head_gives_the_same_cells_by_bitmaps(tiny_checkpoint, tmp_path):
+    """Alone and by several views."""
+    path, content = tmp_path / 'stock.pth', read_checkpoint(str(tiny_checkpoint))
+    content['meta']['cfg'] = content['meta']['cfg'].replace("type='RLEMaskHead'", "type='FCNMaskHead'")
+    torch.save(content, path)
+    for tta in (False, True):
+        detectors = [CellInferencer(each, score_thr=0.1, tta=tta) for each in (tiny_checkpoint, path)]
+        cells, others = (detector(draw(5, 64, 96)) for detector in detectors)
+        assert len(cells) and cells.codes() == others.codes()
+        assert cells.scores.tolist() == others.scores.tolist()
+
+
+def test_a_detector_that_keeps_any_score_is_cut_at_the_threshold():
+    masks = torch.eye(4, dtype=torch.bool)[:, None]
+    found = InstanceData(masks=masks, labels=torch.arange(4), scores=torch.tensor([0.1, 0.3, 0.2999999, 0.9]))
+    assert _to_cells(found, 1, 4, 0.3).labels.tolist() == [1, 3]
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -326,7 +346,8 @@ def test_mistakes_give_one_line(tiny_checkpoint, options, message):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (('max_per_img=', 'max_cells='), 'not a config of this project'),
+        (('max_per_img=', 'max_cells='), 'model.test_cfg of MaskRCNN has no max_per_img'),
+        (("type='Resize'", "type='Pad'"), 'not a config of this project'),
         (("type='CBAMResNet'", "type='Unknown'"), 'its model cannot be built'),
         (('base_channels=8', 'base_channels=4'), 'is not of the model in its own config'),
         (('model = dict(', 'models = dict('), 'carries no config of tools/train.py'),
