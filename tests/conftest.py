@@ -18,6 +18,7 @@ from tiny_detector import save_tiny_checkpoint
 
 import cellseg_mm  # noqa: F401  (registers)
 from cellseg_mm.datasets import make_sample_data, prepare
+from cellseg_mm.visualization import CellVisualizer
 
 ROOT = Path(__file__).parents[1]
 os.environ['CELLSEG_MM_PRECISION'] = 'fp32'  # the same figures on every processor, also in tools that tests run
@@ -38,6 +39,7 @@ def _mmdet_scope():
     torch.manual_seed(0)
     yield
     MMLogger._instance_dict.clear()  # a run closes its log, and mmengine would go on writing there
+    CellVisualizer._instance_dict.clear()  # and the next run would write its metrics into the folder of the last one
 
 
 @pytest.fixture(scope='session')
@@ -141,7 +143,7 @@ def build_dataset(prepared: Path, pipeline: list, **options) -> object:
     )
 
 
-# A row of the demo for a few steps on small images, without augmentation.
+# A config for a few steps on small images, without augmentation.
 TINY = """
 _base_ = '{base}'
 resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
@@ -169,9 +171,9 @@ param_scheduler = [
 """
 
 
-def write_tiny_config(path: Path, times: int, base: str = 'maskrcnn_r18_fpn_cbam') -> Path:
+def write_tiny_config(path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam') -> Path:
     """A config file that trains each image so many times in its one epoch."""
-    base = ROOT / f'configs/demo/{base}.py'
+    base = ROOT / f'configs/{base}.py'
     path.write_text(TINY.format(times=times, base=base.as_posix()))
     return path
 

@@ -53,8 +53,10 @@ def test_evaluate():
     assert [row[1].strip() for row in table[2:]] == ['CellMetric', 'CocoMetric, segm']
 
 
-def test_mask_output():
-    table = last_lines('mask_output', '--shape', 200, 160, '--detections', 20)
+@pytest.mark.parametrize('head', ['rois', 'rtmdet', 'solov2'])
+def test_mask_output(head):
+    arguments = ('--shape', 200, 160, '--detections', 20, '--heads', head, '--stock', '--repeats', 1)
+    table = last_lines('mask_output', *arguments)
     assert len(table[3:]) == 2
 
 

@@ -19,6 +19,9 @@ ROWS = ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam']
 DEMO_ROWS = ['demo/maskrcnn_r18', 'demo/maskrcnn_r18_fpn', 'demo/maskrcnn_r18_fpn_cbam']
 CONSEP_ROWS = [f'consep/{name}' for name in ROWS]
 REPORT_VARIANT = 'maskrcnn_r50_fpn_cbam_report'
+OTHER_ATTENTION = ['maskrcnn_r50_fpn_se', 'maskrcnn_r50_fpn_eca']
+ZOO = sorted(f'zoo/{path.stem}' for path in ROOT.glob('configs/zoo/*.py'))
+OTHER_DETECTORS = [*ZOO, 'demo/rtmdet_ins_tiny', 'demo/cascade_mask_rcnn_r18_fpn']
 CONSEP_CPU_ROWS = [f'consep/{name}' for name in ('maskrcnn_r18', 'maskrcnn_r18_fpn', 'maskrcnn_r18_fpn_cbam')]
 # (row, what varies it)
 VARIANTS = [(ROWS[2], REPORT_VARIANT)]
@@ -33,7 +36,7 @@ ABLATIONS = pytest.mark.parametrize(
 CONFIGS = sorted(
     path.relative_to(ROOT / 'configs').with_suffix('').as_posix() for path in ROOT.glob('configs/**/maskrcnn_*.py')
 )
-CONFIGS = [name for name in CONFIGS if not name.startswith('_base_/')]
+CONFIGS = [name for name in CONFIGS if not name.startswith(('_base_/', 'zoo/'))]
 
 
 def load(name):
@@ -62,7 +65,7 @@ def test_each_row_differs_in_one_idea(rows):
     }
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', CONFIGS + OTHER_DETECTORS)
 def test_configs_are_short_and_open_with_their_idea(name):
     lines = (ROOT / 'configs' / f'{name}.py').read_text().splitlines()
     assert lines[0].startswith('# ')
@@ -70,8 +73,8 @@ def test_configs_are_short_and_open_with_their_idea(name):
 
 
 def test_no_config_is_left_out():
-    rows = [*ROWS, *DEMO_ROWS, *CONSEP_ROWS, *CONSEP_CPU_ROWS, REPORT_VARIANT, *CONSEP_VARIANTS]
-    lite0 = [f'consep/maskrcnn_lite0_fpn{variant}' for variant in ('', '_cbam', '_wide', '_zoom')]
+    rows = [*ROWS, *DEMO_ROWS, *CONSEP_ROWS, *CONSEP_CPU_ROWS, REPORT_VARIANT, *OTHER_ATTENTION, *CONSEP_VARIANTS]
+    lite0 = [f'consep/maskrcnn_lite0_fpn{variant}' for variant in ('', '_cbam', '_joint', '_wide')]
     lite0 += ['demo/maskrcnn_lite0_fpn_cbam', 'nuclei/maskrcnn_lite0_fpn']
     assert sorted(rows + lite0) == CONFIGS
 
@@ -82,6 +85,28 @@ def test_a_variant_differs_in_what_it_declares(row, name):
     keys, declared = changed_keys(row, name), load(name).ablation_variable
     assert keys and all(any(f'{key}.'.startswith(f'{prefix}.') for prefix in declared) for key in keys)
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize('name', OTHER_ATTENTION)
+def test_another_attention_is_one_name_and_inherits_nothing_of_cbam(name):
+    attention = name.rsplit('_', 1)[1].upper()
+    assert load(name).model.backbone.attention == attention
+    assert set(changed_keys(ROWS[2], name)) == {f'model.backbone.attention{key}' for key in ('', '.type', '.reduction')}
+    assert load(name).ablation_variable == ['model.backbone.attention']
+    modules = build(name).backbone.attention_modules()
+    assert [type(module).__name__ for module in modules] == [attention] * 4
+
+
+@pytest.mark.parametrize('name', ZOO)
+def test_a_detector_of_the_zoo_has_the_default_preset(name):
+    preset, cfg = load('_base_/default_preset'), load(name)
+    assert all(cfg[key] == value for key, value in preset.items() if key != 'optim_wrapper')
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+    preprocessor = cfg.model.data_preprocessor
+    assert preprocessor.bgr_to_rgb and preprocessor.pad_mask and preprocessor.mean is None
+    assert 'batch_augments' not in preprocessor and 'SyncBN' not in cfg.pretty_text
+    assert 'torchvision://' not in cfg.pretty_text and 'RLE' in cfg.pretty_text
+    assert Config.fromstring(cfg.pretty_text, '.py').model == cfg.model  # nothing but plain values
 
 
 def test_attention_before_pretrained_weights_starts_as_the_identity():

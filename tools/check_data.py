@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS, TASK_UTILS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -18,6 +18,7 @@ from cellseg_mm.datasets.check import Check, check_anchors, check_prepared_set, 
 from cellseg_mm.engine import AnchorFitHook
 from cellseg_mm.engine.data_facts import fill_from_prepared_data
 from cellseg_mm.engine.hooks.anchor_fit_hook import dataset_anchor_iou
+from cellseg_mm.models.detector_config import build_anchor_generator
 from cellseg_mm.utils import UserError, load_config, one_line_errors
 
 
@@ -25,7 +26,7 @@ def anchor_fit(cfg: Config) -> Check:
     """How the anchors of a config fit the training split, by the limits of :class:`AnchorFitHook`."""
     init_default_scope('mmdet')
     fill_from_prepared_data(cfg)
-    generator = TASK_UTILS.build(cfg.model.rpn_head.anchor_generator)
+    generator = build_anchor_generator(cfg.model)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
         datasets = list(inner_datasets(DATASETS.build(cfg.train_dataloader.dataset)))
     best_iou = torch.cat([dataset_anchor_iou(dataset, generator) for dataset in datasets]).numpy()
@@ -39,8 +40,8 @@ def anchor_fit(cfg: Config) -> Check:
 def load(path: str, prepared: Path) -> Config:
     """The config with ``data_root`` at the prepared data set."""
     cfg = load_config(path, dict(data_root=str(prepared.absolute())))
-    if 'anchor_generator' not in cfg.get('model', {}).get('rpn_head', {}):
-        raise UserError(f'{path}: has no model.rpn_head.anchor_generator, so no anchors to check')
+    if build_anchor_generator(cfg.get('model', {})) is None:
+        raise UserError(f'{path}: has no anchor_generator with anchors to check')
     return cfg
 
 

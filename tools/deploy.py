@@ -42,13 +42,14 @@ def main() -> None:
     args.checkpoint = find_checkpoint(args.checkpoint)
     checkpoint = read_checkpoint(args.checkpoint)
     cfg = checkpoint_config(checkpoint, args.checkpoint, args.config)
+    if args.out.suffix == '.onnx':
+        deploy.check_traceable(cfg, args.config or args.checkpoint)
     detector = load_detector(cfg, checkpoint, args.checkpoint, args.config)
     notes = deploy.metadata(cfg, checkpoint)
     if args.out.suffix == '.safetensors':
         content = deploy.to_safetensors(detector.state_dict(), notes, args.half)
         kind = f'weights as {"float16" if args.half else "float32"}'
     else:
-        deploy.check_traceable(cfg, args.checkpoint)
         content = deploy.to_onnx(detector, notes)
         kind = f'the detector; {deploy.compare(detector, content)}'
     put(content, str(args.out))

@@ -26,7 +26,7 @@ from cellseg_mm.arguments import (
     tool_parser,
 )
 from cellseg_mm.engine.launcher import set_launcher
-from cellseg_mm.export import FORMATS, write_summary
+from cellseg_mm.export import FORMATS, check_formats, write_summary
 from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
@@ -34,6 +34,7 @@ from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors, outp
 from cellseg_mm.weights import CHECKPOINTS, MODELS, is_model_name
 
 ALL_FORMATS = ('overlay', *FORMATS)
+DEFAULT_FORMATS = ('overlay', *(name for name, writer in FORMATS.items() if writer.by_default))
 ORDER_FILES = 4  # whose stain decides the channel order
 
 
@@ -49,7 +50,10 @@ def parse_args() -> argparse.Namespace:
     add_model_option(parser)
     parser.add_argument('--out', type=output_folder, required=True, metavar='DIR', help='folder of the outputs')
     parser.add_argument(
-        '--formats', metavar='NAMES', default=','.join(ALL_FORMATS), help='some of %(default)s, separated by commas'
+        '--formats',
+        metavar='NAMES',
+        default=','.join(DEFAULT_FORMATS),
+        help=f'some of {",".join(ALL_FORMATS)}, separated by commas (default: %(default)s)',
     )
     add_score_threshold(parser, 'least score of a cell (default: the one that validation chose)')
     parser.add_argument(
@@ -78,7 +82,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='merge flipped and turned views: more accurate, eight times slower'
     )
-    parser.add_argument('--pixel-size', type=float, metavar='UM', help="micrometres a px (default: the file's own)")
+    parser.add_argument(
+        '--pixel-size', type=float, metavar='UM', help="micrometres a px of all images (default: each file's own)"
+    )
     add_channel_order(parser)
     add_config_option(parser)
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA if there is a device)')
@@ -96,8 +102,7 @@ def parse_args() -> argparse.Namespace:
     unknown = [name for name in args.formats if name not in ALL_FORMATS]
     if unknown:
         raise UserError(f'--formats {unknown[0]}: choose from {",".join(ALL_FORMATS)}')
-    if args.pixel_size is not None and not args.pixel_size > 0:
-        raise UserError(f'--pixel-size {args.pixel_size}: must be above 0')
+    check_formats([name for name in args.formats if name in FORMATS])
     if args.scale is not None and args.tile is False:
         raise UserError('--scale is for tiles; leave out --no-tile')
     return args
@@ -123,6 +128,18 @@ def choose_channel_order(choice: str, detector: CellInferencer, paths: list) -> 
     return decided[0]
 
 
+def say_unknown_sizes(detector: CellInferencer, summaries: dict) -> None:
+    """Say once for which images pixel sizes decided nothing."""
+    unknown = sum(summary['mm2'] is None for summary in summaries.values())
+    if detector.training_pixel_size is None:
+        print('the pixel size of the training images is unknown, so images were taken as they are')
+    elif unknown:
+        print(
+            f'{unknown} of {len(summaries)} images do not say their pixel size and were taken as they are; '
+            f'the training images had {detector.training_pixel_size:.4g} um a px (see --pixel-size)'
+        )
+
+
 @one_line_errors(stopped='stopped; --resume keeps the files and tiles that are done')
 def main() -> None:
     args = parse_args()
@@ -139,17 +156,18 @@ def main() -> None:
         args.scale,
         tta=args.tta,
         precision=args.precision,
+        pixel_size=args.pixel_size,
     )
     if is_main_process():
         print(f'score threshold {detector.score_thr:.2f} ({detector.score_reason})', flush=True)
     tile_options = dict(detector.tiling(args.tile_size, args.overlap), skip_background=args.skip_background)
     order = choose_channel_order(args.channel_order, detector, paths)
-    predictor = FilePredictor(
-        detector, args.out, args.formats, order, args.tile, tile_options, args.pixel_size, args.resume
-    )
+    predictor = FilePredictor(detector, args.out, args.formats, order, args.tile, tile_options, args.resume)
     summaries, failed = predictor.predict(paths, output_names(paths))
     if is_main_process() and summaries:
         overall = write_summary(summaries, args.out)
+        if args.scale is None:
+            say_unknown_sizes(detector, summaries)
         print(f'{overall["cells"]:,} cells in {len(summaries)} images; written to {args.out}')
     if is_main_process() and not failed:
         shutil.rmtree(args.out / '.tiles', ignore_errors=True)

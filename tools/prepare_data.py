@@ -31,12 +31,13 @@ def summary(statistics: dict, out: Path) -> str:
         f'note on {entry["objects"]:,} {entry["note"]} (in {entry["images"]:,} images, {entry["first"]} first)'
         for entry in statistics.get('label_notes', [])
     ]
-    height, wide = statistics['height'], statistics['width']
+    height, wide, size = (statistics[key] for key in ('height', 'width', 'pixel_size'))
     rows += [
         f'cells in all: {sum(totals):,}',
         *notes,
         f'sizes: height {height["min"]} to {height["max"]} px, width {wide["min"]} to {wide["max"]} px',
         f'channel order of the files: {statistics["channel_order"]} ({statistics["channel_order_reason"]})',
+        f'pixel size: {f"{size:.4g} um a px" if size else "unknown"} ({statistics["pixel_size_reason"]})',
         f'mean (RGB) {statistics["mean"]}, std {statistics["std"]}, of the training split',
     ]
     if not statistics['images']['test']:
@@ -109,6 +110,9 @@ def main() -> None:
         metavar='FILE.csv',
         help='table with the columns name and split (train, val or test), a row for each image; replaces the folders',
     )
+    parser.add_argument(
+        '--pixel-size', type=float, metavar='UM', help='micrometres a px of all images (default: as the files say)'
+    )
     parser.add_argument('--workers', type=int, help='processes (default: one per processor)')
     args = parser.parse_args()
     statistics = prepare(
@@ -123,6 +127,7 @@ def main() -> None:
         args.groups,
         args.part,
         args.splits,
+        args.pixel_size,
     )
     print(summary(statistics, args.out))
 

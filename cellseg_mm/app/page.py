@@ -86,7 +86,8 @@ def build_app(
         classes = list(current.classes)
         cells = choose(current.cells, [classes.index(name) for name in chosen if name in classes], threshold)
         height, width = current.image.shape[:2]
-        note = f' {current.source.note}' if current.source.note else ''
+        notes = (current.source.note, detector.describe_size(current.source))
+        note = ''.join(f' {text}.' for text in notes if text)
         status = f'**{len(cells):,} cells** in {current.name}, {width} x {height} px, at score {threshold:.2f}.{note}'
         # no files: those of another choice would be misleading
         return draw_cells(current.image, cells, classes), count_rows(cells, classes), status, None

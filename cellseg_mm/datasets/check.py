@@ -434,9 +434,7 @@ def check_anchors(best_iou: np.ndarray, labels: np.ndarray, classes: list, iou_t
     for label, name in enumerate(classes):
         of_class = missed[labels == label]
         rows.append([name, f'{len(of_class):,}', f'{of_class.mean():.1%}' if len(of_class) else None])
-    warnings = [
-        'smaller anchors (model.rpn_head.anchor_generator.scales) or a larger input (Resize) fit small cells better'
-    ]
+    warnings = ['smaller anchors (scales of the anchor_generator) or a larger input (Resize) fit small cells better']
     return Check(
         f'best anchor IoU below {iou_thr} for {share:.1%} of {len(missed):,} training cells (limit {max_share:.0%})',
         warnings if share > max_share else [],

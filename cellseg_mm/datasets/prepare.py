@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from cellseg_mm.images import PIXEL_SIZES, is_same_size
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
 from cellseg_mm.utils import UserError
 
@@ -55,6 +56,7 @@ def prepare(
     groups: str | None = None,
     part: str = 'cell',
     splits: Path | None = None,
+    pixel_size: float | None = None,
 ) -> dict:
     """Convert ``src`` into the prepared data set ``out``, which appears whole or not at all; it replaces an older one.
 
@@ -74,6 +76,8 @@ def prepare(
             patients if the format names them (MoNuSAC), else each image is its own group.
         part (str): ``'cell'`` or ``'nucleus'``, where both have an outline (QuPath).
         splits (Path | None): A table of the splits, see :func:`read_splits`, in place of those of the folders.
+        pixel_size (float | None): Micrometres a px of all images; if None, what the files say, see
+            :func:`common_pixel_size`.
 
     Returns:
         dict: The content of ``statistics.json``.
@@ -84,6 +88,8 @@ def prepare(
     src, out = Path(src), Path(out).resolve()
     if not 0 < val_fraction < 1:
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
+    if pixel_size is not None and not PIXEL_SIZES[0] <= pixel_size <= PIXEL_SIZES[1]:
+        raise UserError('--pixel-size {:g}: must be from {:g} to {:g} um'.format(pixel_size, *PIXEL_SIZES))
     _check_replaceable(out)
     if out in (src.resolve(), *src.resolve().parents):
         raise UserError(f'{src}: is in {out}, which would be replaced; choose another --out')
@@ -103,7 +109,7 @@ def prepare(
     try:
         for folder in FOLDERS:
             (partial / folder).mkdir(parents=True)
-        statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers)
+        statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers, pixel_size)
         notes = [entry['note'] for entry in statistics.get('label_notes', [])]
         if part == 'nucleus' and PART_NOTES['nucleus'] not in notes:
             raise UserError(f'{src}: no cell has an outline of its nucleus, which --part nucleus needs')
@@ -191,7 +197,14 @@ def _check_samples(src: Path, samples: list) -> None:
 
 
 def _convert(
-    samples: list, out: Path, classes: tuple, val_fraction: float, seed: int, order: str, workers: int | None
+    samples: list,
+    out: Path,
+    classes: tuple,
+    val_fraction: float,
+    seed: int,
+    order: str,
+    workers: int | None,
+    pixel_size: float | None,
 ) -> dict:
     """Write all files of the data set into ``out`` and return its statistics."""
     tasks = [(sample, order, out, len(classes)) for sample in samples]
@@ -220,12 +233,16 @@ def _convert(
     histograms = [label['histogram'] for label, split in zip(labels, splits, strict=True) if split == 'train']
     mean, std = _mean_and_std(sum(histograms), order)
     labelled = np.array([sample.source is not None for sample in samples])
+    stated = [(sample.image.name, label['pixel_size']) for sample, label in zip(samples, labels, strict=True)]
+    pixel_size, pixel_size_reason = common_pixel_size(stated, pixel_size)
     statistics = dict(
         classes=list(classes),
         mean=mean,
         std=std,
         channel_order=order,
         channel_order_reason=reason,
+        pixel_size=pixel_size,
+        pixel_size_reason=pixel_size_reason,
         images={split: int((splits == split).sum()) for split in SPLITS},
         labelled_images={split: int(labelled[splits == split].sum()) for split in SPLITS},
         instances={
@@ -248,6 +265,33 @@ def _convert(
         statistics['label_notes'] = label_notes
     _write_json(out / 'statistics.json', statistics)
     return statistics
+
+
+def common_pixel_size(stated: Sequence, given: float | None = None) -> tuple:
+    """The pixel size of a data set: the given one, or what its images say if all say the same.
+
+    Args:
+        stated (Sequence[tuple]): File name and micrometres a px of each image, None where the file does not say.
+        given (float | None): Micrometres a px.
+
+    Returns:
+        tuple: Micrometres a px, None if unknown, and the reason in words.
+    """
+    known = sorted((size, name) for name, size in stated if size)
+    differing = [(size, name) for size, name in known if not is_same_size(size, given or known[0][0])]
+    if given and differing:
+        size, name = differing[0]
+        return given, f'as given, but {len(differing)} of {len(stated)} files say otherwise, {name} {size:.4g} um'
+    if given:
+        return given, 'as given'
+    if differing:
+        return None, (
+            f'{len(differing)} of {len(stated)} images differ: {known[0][1]} has {known[0][0]:.4g} um a px, '
+            f'{known[-1][1]} {known[-1][0]:.4g}; cells of several sizes are learned together'
+        )
+    if len(known) < len(stated):
+        return None, f'{len(stated) - len(known)} of {len(stated)} files do not say it; --pixel-size UM does'
+    return known[len(known) // 2][0], 'as all files say'
 
 
 def _count_notes(samples: list, notes: list) -> list:
@@ -344,7 +388,7 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
 
     With order ``'auto'`` the image is written in the order that its own stain shows; the result holds that order.
     """
-    image, note = sample.read_image()
+    image, note, pixel_size = sample.read_image()
     height, width = image.shape[:2]
     entry = dict(file_name=f'{sample.name}.png', height=height, width=width)
     result = dict(split=sample.split, image=entry, annotations=[], labels=np.zeros(0, int), ignored=0, left_out=0)
@@ -369,7 +413,8 @@ def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> 
     order = channel_order([difference])[0] if order == 'auto' else order
     _write_image(out / 'images' / entry['file_name'], image, order)
     histogram = np.stack([cv2.calcHist([image], [channel], None, [256], [0, 256])[:, 0] for channel in range(3)])
-    return dict(result, stain_difference=difference, order=order, histogram=histogram.astype(np.int64), note=note)
+    result.update(stain_difference=difference, order=order, histogram=histogram.astype(np.int64))
+    return dict(result, note=note, pixel_size=pixel_size)
 
 
 def _count_ignored(instances: Instances) -> int:

@@ -4,6 +4,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from cellseg_mm.engine.detector import input_pipeline
+from cellseg_mm.models.detector_config import normalisation
 from cellseg_mm.utils.config import flatten
 from cellseg_mm.version import __version__
 
@@ -15,13 +16,15 @@ def metadata(cfg: Config, checkpoint: dict) -> dict:
         cfg (Config): From :func:`checkpoint_config`.
         checkpoint (dict): From :func:`read_checkpoint`.
     """
+    mean, std = normalisation(cfg.model)
     entries = dict(
         cellseg_mm=__version__,
         config=_without_places(cfg).pretty_text,
         classes=checkpoint['meta']['dataset_meta']['classes'],
-        mean=cfg.model.data_preprocessor.mean,
-        std=cfg.model.data_preprocessor.std,
+        mean=mean,
+        std=std,
         channel_order=cfg.get('channel_order'),
+        pixel_size=cfg.get('pixel_size'),
         resize=input_sizes(cfg),
         mask_thr_binary=dict(flatten(cfg.model)).get('test_cfg.rcnn.mask_thr_binary'),
         operating_point=checkpoint['meta'].get('operating_point'),

@@ -28,6 +28,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from cellseg_mm.evaluation import Evidence, gather_evidence, read_results, read_tested
+from cellseg_mm.models.detector_config import backbone_weights, forget_pretrained
 from cellseg_mm.utils import (
     PROJECT_ROOT,
     UserError,
@@ -86,7 +87,7 @@ def config_digest(cfg: Config) -> str:
     root = Path(cfg.data_root)
     content = {key: value for key, value in cfg.to_dict().items() if key not in NOT_IN_DIGEST}
     text = json.dumps(content, sort_keys=True, default=str).replace(json.dumps(str(root))[1:-1], 'DATA')
-    weights = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    weights = backbone_weights(cfg.model)
     if weights:
         text = text.replace(json.dumps(weights)[1:-1], Path(weights).name)
     digest = hashlib.sha256(text.encode())
@@ -241,7 +242,7 @@ def count_parameters(cfg: Config) -> int:
     """The number of parameters of the detector."""
     init_default_scope('mmdet')
     model = Config(cfg.model.to_dict())
-    model.backbone.init_cfg = None
+    forget_pretrained(model)
     return sum(parameter.numel() for parameter in MODELS.build(model).parameters())
 
 

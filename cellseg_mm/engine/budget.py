@@ -204,7 +204,7 @@ def _try(row: Row, trials: Path, lock: object) -> dict:
     if not done.exists():
         cfg = Config(row.cfg.to_dict())
         set_epochs(cfg, 1)
-        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='StopwatchHook')]
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='StopwatchHook')]
         processes = cfg.get('num_processes', 1)
         init_default_scope('mmdet')
         images = len(DATASETS.build(cfg.train_dataloader.dataset))

@@ -1,4 +1,4 @@
-"""The facts of a prepared set (normalisation, classes, channel order), and where a config holds them.
+"""The facts of a prepared set (normalisation, classes, channel order, pixel size), and where a config holds them.
 
 The config files do not hold them: they must load without data, and a config that reads files cannot be dumped.
 """
@@ -8,6 +8,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from cellseg_mm.datasets.source_state import stale_source
+from cellseg_mm.images import is_same_size
+from cellseg_mm.models.detector_config import normalisation, set_normalisation, set_num_classes
 from cellseg_mm.utils import (
     PROJECT_ROOT,
     UserError,
@@ -18,6 +20,7 @@ from cellseg_mm.utils import (
     scored_dataset,
 )
 from cellseg_mm.visualization.colors import class_colors
+from cellseg_mm.weights import shipped_pixel_size
 
 PREPARED = 'prepared data come from tools/prepare_data.py'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -67,7 +70,8 @@ def _is_prepared(root: Path) -> bool:
 
 
 def fill_from_prepared_data(cfg: Config) -> None:
-    """Point the config to its prepared set, and put in the set's normalisation, classes and channel order.
+    """Point the config to its prepared set, and put in the set's normalisation, classes, channel order and
+    pixel size.
 
     Prints a warning if the source of the set has changed since.
 
@@ -81,6 +85,7 @@ def fill_from_prepared_data(cfg: Config) -> None:
     statistics = read_json(root / 'statistics.json', PREPARED)
     set_data_facts(cfg, statistics['mean'], statistics['std'], statistics['classes'])
     cfg.channel_order = statistics['channel_order']  # of the source's files; prepared images are true RGB
+    cfg.pixel_size = statistics.get('pixel_size')  # micrometres a px; None if unknown, as in older sets
 
 
 def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
@@ -92,25 +97,12 @@ def set_data_facts(cfg: Config, mean: list, std: list, classes: list) -> None:
         std (list[float]): Standard deviations of R, G and B.
         classes (list[str]): Names, in the order of the labels.
     """
-    cfg.model.data_preprocessor.mean = list(mean)
-    cfg.model.data_preprocessor.std = list(std)
+    set_normalisation(cfg.model, mean, std)
     cfg.num_classes = len(classes)
     set_num_classes(cfg.model, len(classes))
     for loader in LOADERS:
         for dataset in inner_dataset_configs(cfg[loader].dataset):
             dataset.metainfo = dict(classes=tuple(classes), palette=class_colors(len(classes)))
-
-
-def set_num_classes(model: object, count: int) -> None:
-    """Put the number of classes wherever a model's config has one."""
-    if isinstance(model, dict):
-        if 'num_classes' in model:
-            model['num_classes'] = count
-        for entry in model.values():
-            set_num_classes(entry, count)
-    elif isinstance(model, (list, tuple)):
-        for entry in model:
-            set_num_classes(entry, count)
 
 
 def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
@@ -121,8 +113,8 @@ def checkpoint_data_facts(checkpoint: dict, path: str) -> dict:
     """
     try:
         meta = checkpoint['meta']
-        preprocessor = parse_config_text(meta['cfg'])['model']['data_preprocessor']
-        facts = dict(mean=preprocessor['mean'], std=preprocessor['std'], classes=list(meta['dataset_meta']['classes']))
+        mean, std = normalisation(parse_config_text(meta['cfg'])['model'])
+        facts = dict(mean=mean, std=std, classes=list(meta['dataset_meta']['classes']))
     except (KeyError, TypeError, ValueError, SyntaxError) as error:
         raise UserError(f'{path}: carries no config of tools/train.py ({error!r})') from error
     if facts['mean'] is None:
@@ -140,6 +132,20 @@ def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
     if order not in ('rgb', 'bgr'):
         raise UserError(f"{path}: does not say its training files' channel order; give --channel-order rgb or bgr")
     return order
+
+
+def checkpoint_pixel_size(checkpoint: dict, path: str) -> float | None:
+    """Micrometres a px of the checkpoint's training images; None if unknown."""
+    return parse_config_text(checkpoint['meta']['cfg']).get('pixel_size') or shipped_pixel_size(path)
+
+
+def other_pixel_size(root: Path, checkpoint: dict, path: str) -> str | None:
+    """A warning if the images of a prepared set and the checkpoint's training images differ in pixel size."""
+    own = read_json(root / 'statistics.json', PREPARED).get('pixel_size')
+    training = checkpoint_pixel_size(checkpoint, path)
+    if not own or not training or is_same_size(own, training):
+        return None
+    return f'{root}: its images have {own:.4g} um a px, the training images of {path} had {training:.4g}'
 
 
 def check_test_labels(cfg: Config, root: Path) -> bool:

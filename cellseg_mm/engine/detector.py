@@ -4,10 +4,11 @@ import copy
 from collections.abc import Iterator
 
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from cellseg_mm.models.detector_config import check_detector
 from cellseg_mm.utils import UserError, load_config, parse_config_text, scored_dataset
 
 from .data_facts import checkpoint_data_facts, set_data_facts
@@ -23,16 +24,20 @@ def checkpoint_config(checkpoint: dict, path: str, config: str | None = None) ->
         config (str | None): A config file to use instead of the checkpoint's config.
 
     Raises:
-        UserError: If the checkpoint holds no config, or one that could run a program; or if the file is missing.
+        UserError: If the checkpoint holds no config, or one that could run a program, that needs a plugin, or
+            that is not of a detector of instances; or if the file is missing.
     """
     facts = checkpoint_data_facts(checkpoint, path)
     own = Config(parse_config_text(checkpoint['meta']['cfg']))
     if config is None:
         _check_harmless(own, path)
+        check_detector(own.model, path)
+        _check_plugins(own, path)
         return own
     cfg = load_config(str(config))
+    check_detector(cfg.model, config)
     set_data_facts(cfg, **facts)
-    cfg.channel_order = own.get('channel_order')
+    cfg.channel_order, cfg.pixel_size = own.get('channel_order'), own.get('pixel_size')
     return cfg
 
 
@@ -70,6 +75,28 @@ def load_detector(cfg: Config, checkpoint: dict, path: str, config: str | None =
     check_weights_fit(detector, checkpoint, config or 'its own config', path)
     detector.load_state_dict(checkpoint['state_dict'])
     return detector
+
+
+def _check_plugins(cfg: Config, path: str) -> None:
+    """Refuse a config whose model or input needs a plugin, which is imported only if a config file names it.
+
+    Raises:
+        UserError: With the names of the plugins.
+    """
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else imports
+    plugins = [name for name in imports if name.split('.')[0] != 'cellseg_mm']
+    if not plugins:
+        return
+    try:
+        build_detector(cfg)
+        for step in input_pipeline(cfg):
+            TRANSFORMS.build(step)
+    except Exception as error:  # of any kind
+        raise UserError(
+            f'{path}: needs {", ".join(plugins)} (custom_imports), and nothing that a checkpoint names is imported; if '
+            'you trust it, give its config with --config (tools/test.py: before the checkpoint)'
+        ) from error
 
 
 def _pipelines(value: object) -> Iterator:

@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from cellseg_mm.models import network_precision
+from cellseg_mm.models.detector_config import forget_pretrained
 from cellseg_mm.utils import UserError, parse_config_text, read_json, write_json
 
 from .provenance import provenance
@@ -202,7 +203,7 @@ def choose_way(cfg: Config) -> tuple:
 
 def _untrained_model(cfg: Config) -> torch.nn.Module:
     config = copy.deepcopy(cfg.model)
-    config.backbone.init_cfg = None
+    forget_pretrained(config)
     torch.manual_seed(0)
     model = MODELS.build(config)
     model.init_weights()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from cellseg_mm.models.detector_config import check_detector, forget_pretrained
 from cellseg_mm.utils import PROJECT_ROOT, UserError, inner_dataset_configs, load_config
 from cellseg_mm.weights import find_checkpoint
 
@@ -16,6 +17,9 @@ from .starting_weights import check_same_classes, start_from_checkpoint, train_f
 
 # data, schedule and runtime of a test whose model comes from a checkpoint
 PRESET = PROJECT_ROOT / 'configs/_base_/default_preset.py'
+# keys of that preset without which no run starts
+REQUIRED = ('model', 'data_root', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator')
+REQUIRED += ('test_evaluator', 'optim_wrapper', 'default_hooks', 'randomness')
 STARTED = re.compile(r'_\d{8}_\d{6}$')  # the time at the end of MMEngine's names
 
 
@@ -63,14 +67,22 @@ def training_config(
 
 
 def _check_project(cfg: Config, path: str) -> None:
-    """Refuse a config that does not build on one of this project, such as MMDetection's own.
+    """Refuse a config that does not build on one of this project, such as MMDetection's own, and one without a
+    detector of instances.
 
-    A config may import other modules, or train on another type of data set, but not both.
+    A config may import other modules, or train on another type of data set, but not both. It needs the keys that the
+    presets set.
     """
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     datasets = inner_dataset_configs(cfg.train_dataloader.dataset) if 'train_dataloader' in cfg else []
     if 'cellseg_mm' not in imports and 'CellDataset' not in [dataset.get('type') for dataset in datasets]:
         raise UserError(f'{path}: not a config of this project; build on one in configs/, see README.md')
+    missing = [key for key in REQUIRED if key not in cfg]
+    if missing:
+        raise UserError(
+            f'{path}: has no {", ".join(missing)}; inherit configs/_base_/default_preset.py, see docs/own_detector.md'
+        )
+    check_detector(cfg.model, path)
 
 
 def resume_run(cfg: Config, given: str | None) -> dict | None:
@@ -124,8 +136,9 @@ def testing_config(checkpoint: str, config: str | None = None, options: dict | N
     path = find_checkpoint(checkpoint)
     content = read_checkpoint(path)
     cfg = load_config(config, options) if config else _own_testing_config(content, path, options)
+    check_detector(cfg.model, config or path)
     set_data_facts(cfg, **checkpoint_data_facts(content, path))
-    cfg.model.backbone.init_cfg = None  # all weights come from the checkpoint
+    forget_pretrained(cfg.model)  # all weights come from the checkpoint
     cfg.load_from = path
     return cfg, content
 

@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 
+from cellseg_mm.models.detector_config import score_floors
 from cellseg_mm.utils import UserError, evaluators
 
 
@@ -35,11 +36,12 @@ def set_score_threshold(cfg: Config, checkpoint: dict, score_thr: float | None =
         UserError: If the given threshold is below the least score that the model itself returns.
     """
     if score_thr is not None:
-        lowest = ((cfg.model.get('test_cfg') or {}).get('rcnn') or {}).get('score_thr', 0)
-        if score_thr < lowest:
+        higher = {key: floor for key, floor in score_floors(cfg.model).items() if score_thr < floor}
+        if higher:
+            options = ' '.join(f'model.{key}={score_thr:g}' for key in higher)
             raise UserError(
-                f'--score-thr {score_thr:g}: the model returns no detection below {lowest:g}; add to --cfg-options: '
-                f'model.test_cfg.rcnn.score_thr={score_thr:g}'
+                f'--score-thr {score_thr:g}: the model returns no detection below {max(higher.values()):g}; add to '
+                f'--cfg-options: {options}'
             )
     score_thr, reason = find_score_threshold(checkpoint, score_thr)
     print(f'score threshold of PQ, AJI, Dice, F1 and pictures: {score_thr:.2f} ({reason})', flush=True)

@@ -1,5 +1,6 @@
 """The weights that a run starts from, or is tested with."""
 
+import importlib.util
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -11,18 +12,17 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 
 from cellseg_mm.models import bare_detector
+from cellseg_mm.models.detector_config import backbone_weights, forget_pretrained, set_num_classes, train_all
 from cellseg_mm.utils import UserError, inner_dataset_configs
 
 from .checkpoint import fetch, read_checkpoint
-from .data_facts import set_num_classes
 
 
 def train_from_scratch(cfg: Config) -> None:
     """Train without pretrained weights: nothing is loaded or frozen, BatchNorm trains; the same for every row."""
     cfg.load_from = None
-    cfg.model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
-    if 'norm_cfg' in cfg.model.backbone:
-        cfg.model.backbone.norm_cfg.requires_grad = True
+    forget_pretrained(cfg.model)
+    train_all(cfg.model)
 
 
 def use_backbone_weights(cfg: Config, path: str) -> None:
@@ -43,13 +43,16 @@ def fetch_backbone_weights(cfg: Config) -> None:
     Call it after the process group has started; with CUDA that is after ``Runner.from_cfg``.
 
     Raises:
-        UserError: If the download fails, with the ways around it.
+        UserError: If the download fails, with the ways around it; or if it needs torchvision.
     """
-    init_cfg = cfg.model.backbone.get('init_cfg')
-    url = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
-    if not url.startswith(('http://', 'https://')):
-        return
-    fetch(url)
+    url = backbone_weights(cfg.model) or ''
+    if url.startswith('torchvision://') and not importlib.util.find_spec('torchvision'):
+        raise UserError(
+            f'{url}: needs torchvision, which is not installed; name the plain address of the weights in '
+            'model.backbone.init_cfg.checkpoint, as configs/_base_/models/maskrcnn_r50.py does'
+        )
+    if url.startswith(('http://', 'https://')):
+        fetch(url)
 
 
 def start_from_checkpoint(cfg: Config, path: str) -> None:
@@ -67,7 +70,7 @@ def start_from_checkpoint(cfg: Config, path: str) -> None:
         hook = dict(type='NewClassHeadsHook', weights=class_weights(cfg.model, len(classes)))
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     cfg.load_from = str(path)
-    cfg.model.backbone.init_cfg = None
+    forget_pretrained(cfg.model)
 
 
 def _classes(cfg: Config, checkpoint: dict) -> tuple:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmdet.registry import METRICS
-from mmdet.structures.mask import encode_mask_results
 from mmengine.evaluator import BaseMetric
 
+from cellseg_mm.structures import mask_codes
 from cellseg_mm.utils import UserError, read_json, scored_dataset, write_atomically
 from cellseg_mm.utils.coco_file import check_entries, is_box, is_id, is_number, read_coco
 
@@ -42,9 +41,7 @@ def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -
         whose counts are a str).
     """
     boxes, scores, labels = (np.asarray(instances[key].cpu()) for key in ('bboxes', 'scores', 'labels'))
-    masks = instances['masks']
-    if isinstance(masks, torch.Tensor):
-        masks = encode_mask_results(masks.cpu().numpy())
+    masks = mask_codes(instances['masks'])
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
     entries = zip(boxes.tolist(), scores.astype(np.float64).tolist(), labels.tolist(), masks, strict=True)
     return ImageResults(

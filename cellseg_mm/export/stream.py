@@ -1,8 +1,10 @@
 """From a stream of an image's cells to files in one pass."""
 
 import contextlib
+import importlib.util
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,15 +14,36 @@ import numpy as np
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
+from .anndata import AnnDataWriter
 from .coco import COCOWriter
 from .geojson import GeoJSONWriter
+from .geoparquet import GeoParquetWriter
 from .label_image import LabelImageWriter
 from .measurements import measure_cells
+from .slide_page import SlidePageWriter
 from .summary import summarise_counts
 from .table import TableWriter
 
 # Writers by the format's name, see :class:`.writer.Writer`.
-FORMATS = dict(labels=LabelImageWriter, coco=COCOWriter, geojson=GeoJSONWriter, csv=TableWriter)
+FORMATS = dict(
+    labels=LabelImageWriter,
+    coco=COCOWriter,
+    geojson=GeoJSONWriter,
+    csv=TableWriter,
+    geoparquet=GeoParquetWriter,
+    anndata=AnnDataWriter,
+    slide=SlidePageWriter,
+)
+
+
+def check_formats(formats: Sequence) -> None:
+    """Raise :class:`UserError` for an unknown format, or one whose optional package is not installed."""
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f'unknown format {name!r}: choose from {", ".join(FORMATS)}')
+        needs = FORMATS[name].needs
+        if needs and not importlib.util.find_spec(needs):
+            raise UserError(f'format {name}: needs the package {needs}; run `make setup EXTRAS=tables` first')
 
 
 def export_cells(
@@ -51,11 +74,9 @@ def export_cells(
         dict: See :func:`summarise_counts`.
 
     Raises:
-        UserError: If a format is unknown.
+        UserError: See :func:`check_formats`.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise UserError(f'unknown format {unknown[0]!r}: choose from {", ".join(FORMATS)}')
+    check_formats(formats)
     pixel_size = pixel_size or source.pixel_size
     measured = any(FORMATS[name].measured for name in formats)
     # a part without cells goes first, so that writers know the measurements even if the stream is empty
@@ -72,8 +93,10 @@ def export_cells(
                 for writer in writers:
                     writer.write(cells, measurements)
                 counts += np.bincount(cells.labels, minlength=len(classes))
-        for file in Path(folder).iterdir():
-            os.replace(file, out_dir / file.name)
+        for path in Path(folder).iterdir():
+            if path.is_dir():  # which replaces no folder with something in it
+                shutil.rmtree(out_dir / path.name, ignore_errors=True)
+            os.replace(path, out_dir / path.name)
     pixels = source.height * source.width
     mm2 = pixels * pixel_size**2 / 1e6 if pixel_size else None
     return summarise_counts(counts.tolist(), classes, pixels / 1e6, mm2)

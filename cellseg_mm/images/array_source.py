@@ -51,7 +51,9 @@ def as_source(image: object) -> object:
             image = ArraySource(image)
         except ValueError as error:
             raise UserError(str(error)) from error
-    elif not all(hasattr(image, name) for name in ('read', 'height', 'width')) or isinstance(image, type):
+    elif not all(hasattr(image, name) for name in ('read', 'height', 'width', 'pixel_size', 'name')) or isinstance(
+        image, type
+    ):
         raise UserError(
             f'an image of type {type(image).__name__}: a path, an (H, W, 3) uint8 RGB array, a Pillow image or a '
             'source from open_image is needed'
@@ -69,6 +71,13 @@ class SwappedSource:
         self.note = join_notes(source.note, 'red and blue exchanged in the file, corrected')
         self.name = source.name
         self._source = source
+        if hasattr(source, 'downsample'):
+            self.downsample = source.downsample
+
+    @property
+    def levels(self) -> tuple:
+        """Those of the file."""
+        return tuple(map(SwappedSource, getattr(self._source, 'levels', ())))
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See :meth:`ArraySource.read`."""

@@ -10,24 +10,28 @@ from PIL import Image, UnidentifiedImageError
 from cellseg_mm.utils import UserError
 
 from .array_source import MIN_SIDE, PALETTE_NOTES, ArraySource, SwappedSource
-from .openslide_source import OpenSlideSource, is_slide
+from .ome_zarr_source import ZIP_START, OmeZarrSource, is_ome_zarr
+from .openslide_source import OpenSlideSource, dicom_files, is_slide, open_dicom
 from .pixel_values import describe_values, full_scale, join_notes, to_rgb
 from .tiff_source import TiffSource, UnknownTiffError
 
 TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 WHOLE_FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'BMP', 'WEBP')  # of Pillow's formats; some others run programs
 SLIDE_SUFFIXES = ('.ndpi', '.mrxs', '.scn', '.bif', '.vms', '.czi')
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.jp2', '.bmp', '.webp', '.tif', '.tiff', '.svs', *SLIDE_SUFFIXES)
+DICOM = '.dcm'
+ZIPPED = ('.zarr.zip', '.ozx')  # OME-Zarr; other zip files may hold anything
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.jp2', '.bmp', '.webp', '.tif', '.tiff', '.svs', *SLIDE_SUFFIXES, *ZIPPED)
 
 
 def open_image(path: str | Path, channel_order: str = 'rgb') -> object:
     """An image file as a source.
 
-    :class:`TiffSource` reads TIFF and SVS by windows. Pillow reads PNG, JPEG, JPEG 2000, BMP and WebP as a whole.
-    openslide, if installed, reads other slide formats and the kinds of TIFF that TiffSource does not.
+    :class:`TiffSource` reads TIFF and SVS by windows, :class:`OmeZarrSource` OME-Zarr, also in a zip file. Pillow reads
+    PNG, JPEG, JPEG 2000, BMP and WebP as a whole.
+    openslide, if installed, reads DICOM, other slide formats and the kinds of TIFF that TiffSource does not.
 
     Args:
-        path (str | Path): The file.
+        path (str | Path): The file; or a folder of OME-Zarr, or of the DICOM files of one slide.
         channel_order (str): ``'rgb'``, or ``'bgr'`` for a file with red and blue exchanged.
 
     Raises:
@@ -41,6 +45,8 @@ def open_image(path: str | Path, channel_order: str = 'rgb') -> object:
 
 
 def _open(path: Path) -> object:
+    if path.is_dir():
+        return _open_folder(path)
     try:
         with open(path, 'rb') as file:
             start = file.read(4)
@@ -50,6 +56,10 @@ def _open(path: Path) -> object:
         raise UserError(f'{path}: is empty')
     if path.suffix.lower() in SLIDE_SUFFIXES:  # before TIFF, on which some of them are based
         return OpenSlideSource(path)
+    if path.suffix.lower() == DICOM:
+        return _open_folder(path.absolute().parent)
+    if start == ZIP_START:
+        return OmeZarrSource(path)
     if start not in TIFF_STARTS:
         return _read_whole(path)
     try:
@@ -58,6 +68,32 @@ def _open(path: Path) -> object:
         if is_slide(path):
             return OpenSlideSource(path)
         raise
+
+
+def _open_folder(path: Path) -> object:
+    if is_ome_zarr(path):
+        return OmeZarrSource(path)
+    if dicom_files(path):
+        return open_dicom(path)
+    raise UserError(f'{path}: is a folder without a DICOM slide or OME-Zarr')
+
+
+def file_state(path: Path) -> list:
+    """Size in bytes and time of the last change in ns, by which a changed image is known.
+
+    Of a folder they are those of the files directly in it; chunks of OME-Zarr, in folders of their own, do not count.
+
+    Raises:
+        OSError: If it is missing.
+    """
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return [sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)]
+
+
+def is_slide_folder(path: Path) -> bool:
+    """Whether a folder is one image: OME-Zarr, or DICOM files."""
+    return is_ome_zarr(path) or bool(dicom_files(path))
 
 
 def _read_whole(path: Path) -> ArraySource:

@@ -1,5 +1,7 @@
 """TIFF and SVS by windows: only the tiles or strips in a window are decoded."""
 
+import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -12,8 +14,10 @@ from PIL import Image
 
 from cellseg_mm.utils import UserError
 
+from .pixel_size import MICROMETERS, checked_pixel_size
 from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
-from .tiff_pages import tiff_pages
+from .resampled_source import whole_step
+from .tiff_pages import MAX_PAGES, tiff_pages
 
 # Channels without alpha, by photometric interpretation.
 CHANNELS = dict(MINISWHITE=1, MINISBLACK=1, PALETTE=1, RGB=3, YCBCR=3, SEPARATED=4)
@@ -23,11 +27,9 @@ KIND_NOTES = dict(
     MINISWHITE='grey stored inverted, taken for red, green and blue',
 )
 JPEG = (6, 7, 33007, 34892)  # compressions that are decoded to RGB
+SAME_IN_LEVELS = ('photometric', 'samplesperpixel', 'dtype', 'bitspersample', 'planarconfig', 'compression')
 MAX_SEGMENT = 2**28  # px of a tile or strip, which is decoded at once
 CACHE_BYTES = 2**27  # of decoded tiles and strips, kept for the next window
-# Micrometres a px. Other resolutions are a printer's: 72 dpi are 353 micrometres.
-PIXEL_SIZES = (0.02, 20)
-MICROMETERS = {'µm': 1, 'μm': 1, 'um': 1, 'micron': 1, 'microns': 1, '\\u00B5m': 1, 'nm': 1e-3, 'mm': 1e3, 'cm': 1e4}
 
 
 class UnknownTiffError(UserError):
@@ -58,17 +60,9 @@ class TiffSource:
             raise UnknownTiffError(f'{path}: is not a complete TIFF ({error})') from error
         self.height, self.width = page.imagelength, page.imagewidth
         self._check_kind()
-        self._pages = self._color_pages(pages)
+        self._use(self._color_pages(pages))
         if len(self._pages) > 1:
             self._kind = 'RGB'
-        self._channels = page.samplesperpixel * len(self._pages)
-        self._planes = self._channels if page.planarconfig == 2 or len(self._pages) > 1 else 1
-        strip = min(page.rowsperstrip, self.height), self.width
-        self._segment_shape = (page.tilelength, page.tilewidth) if page.is_tiled else strip
-        self._grid = math.ceil(self.height / self._segment_shape[0]), math.ceil(self.width / self._segment_shape[1])
-        self._check_segments()
-        segment_bytes = math.prod(self._segment_shape) * self._channels * page.dtype.itemsize
-        self._segment = functools.lru_cache(max(1, CACHE_BYTES // segment_bytes))(self._decode)
         self._scale = self._find_scale()
         self.pixel_size = _pixel_size(self._file, page)
         values_note = describe_values(self._channels, page.dtype, page.bitspersample, self._scale)
@@ -93,6 +87,45 @@ class TiffSource:
             return np.array(Image.frombytes('CMYK', (width, height), inks.tobytes()).convert('RGB'))
         rgb = to_rgb(values, self._scale)
         return 255 - rgb if self._kind == 'MINISWHITE' else rgb
+
+    @functools.cached_property
+    def levels(self) -> tuple:
+        """The image at other sizes, as slides have it, finest first: sources with ``downsample``, px of the image to a
+        px of theirs in x and y. Those after a damaged one are left out."""
+        if len(self._pages) > 1:
+            return ()
+        page, found = self._page, {}
+        with contextlib.suppress(Exception):  # damaged tags raise many kinds of errors
+            for other in [*tiff_pages(self._file), *itertools.islice(page.pages or (), MAX_PAGES)]:
+                step = whole_step(page.imagewidth, other.imagewidth)
+                is_same_kind = all(getattr(other, name) == getattr(page, name) for name in SAME_IN_LEVELS)
+                if step > 1 and step == whole_step(page.imagelength, other.imagelength) and is_same_kind:
+                    found.setdefault(step, self._level(other, step))
+        return tuple(level for _, level in sorted(found.items()))
+
+    def _level(self, page: tifffile.TiffPage, step: int) -> 'TiffSource':
+        level = copy.copy(self)
+        level.__dict__.pop('_mapped', None)
+        level._page, level.downsample, level.pixel_size = page, (step, step), None
+        level.height, level.width = page.imagelength, page.imagewidth
+        level._use([page])
+        return level
+
+    def _use(self, pages: list) -> None:
+        """Read from these pages, one or three grey ones of one layout.
+
+        Raises:
+            UserError: If the file does not hold all of their pixels.
+        """
+        page, self._pages = self._page, pages
+        self._channels = page.samplesperpixel * len(pages)
+        self._planes = self._channels if page.planarconfig == 2 or len(pages) > 1 else 1
+        strip = min(page.rowsperstrip, self.height), self.width
+        self._segment_shape = (page.tilelength, page.tilewidth) if page.is_tiled else strip
+        self._grid = math.ceil(self.height / self._segment_shape[0]), math.ceil(self.width / self._segment_shape[1])
+        self._check_segments()
+        segment_bytes = math.prod(self._segment_shape) * self._channels * page.dtype.itemsize
+        self._segment = functools.lru_cache(max(1, CACHE_BYTES // segment_bytes))(self._decode)
 
     def _check_kind(self) -> None:
         page, channels = self._page, CHANNELS.get(self._kind, 0)
@@ -225,12 +258,6 @@ def _pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | Non
     except (KeyError, TypeError, ValueError, ArithmeticError, SyntaxError):
         return None  # metadata have many forms
     return checked_pixel_size(x, y)
-
-
-def checked_pixel_size(x: float, y: float) -> float | None:
-    """Micrometres a px, or None if no microscope has such pixels or they are not square."""
-    smallest, largest = PIXEL_SIZES
-    return x if smallest <= x <= largest and abs(x - y) <= 0.01 * x else None
 
 
 def _stated_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple:

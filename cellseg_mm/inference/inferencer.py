@@ -9,19 +9,29 @@ import numpy as np
 import torch
 from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures.bbox import bbox2roi
-from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from cellseg_mm.datasets.stain import channel_order, stain_difference
 from cellseg_mm.datasets.transforms import resized_size
 from cellseg_mm.engine.checkpoint import read_checkpoint
+from cellseg_mm.engine.data_facts import checkpoint_pixel_size
 from cellseg_mm.engine.detector import checkpoint_config, input_pipeline, load_detector
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.score_threshold import find_score_threshold
-from cellseg_mm.images import SwappedSource, as_source, open_image, sample_windows
+from cellseg_mm.images import (
+    PIXEL_SIZES,
+    ArraySource,
+    ResampledSource,
+    SwappedSource,
+    as_source,
+    is_same_size,
+    open_image,
+    sample_windows,
+)
 from cellseg_mm.models import bare_detector
-from cellseg_mm.structures import Cells
+from cellseg_mm.models.detector_config import most_instances, set_score_floor
+from cellseg_mm.structures import Cells, mask_codes
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
@@ -31,6 +41,8 @@ from .tiled_inference import predict_tiled
 
 # Scales that differ from those of the training images by up to this factor are usual; augmentation zooms by 15 %.
 TOLERANCE = 1.15
+# Pixel sizes of an image and of training that differ by more than this factor are taken for a mistake.
+MAX_FACTOR = 8
 # For checkpoints without scales: images are fitted as in tools/test.py down to three quarters, else tiled at full size.
 UNKNOWN_SCALE = (0.75, 1.0, float('inf'))
 # Px a side of a tile's input, and at most of a whole image's, where Resize has a factor and gives inputs of any size.
@@ -49,6 +61,9 @@ class CellInferencer:
     fitted at a scale which no training image had, such as a slide, is processed in tiles at their median scale instead,
     see :func:`predict_tiled`.
 
+    Where the pixel sizes of an image and of the training images are known and differ, all of this happens to the image
+    resampled to the training's pixel size, see :class:`ResampledSource`. Cells come back in px of the image itself.
+
     Args:
         checkpoint (str | Path | None): A file of tools/train.py or tools/deploy.py, or the name of a shipped model, see
             :func:`cellseg_mm.weights.shipped_models`; the default one if None. Nothing in it is run: its config is read
@@ -58,11 +73,12 @@ class CellInferencer:
         score_thr (float | None): The least score of a cell, 0..1; by default the one that validation chose, which the
             checkpoint keeps.
         scale (float | None): Px of the model's input to a px of the image, in tiles, for images whose cells differ in
-            size from those of the training; all images are then processed in tiles.
+            size from those of the training; all images are then processed in tiles, and pixel sizes do not matter.
         channel_order (str): Of files given as a path: ``'rgb'``, ``'bgr'`` for red and blue exchanged, or ``'auto'``:
             rgb, unless training was prepared from files with red and blue exchanged; then the stain of the cells in
             each file decides, see :func:`find_channel_order`.
         tta (bool): Merge several views, those of the config's ``tta_model``, see :class:`CellTTAModel`.
+        pixel_size (float | None): Micrometres a px of all images; by default what each image says itself.
         precision (str): Of the network on a CPU, see :func:`cellseg_mm.engine.precision.inference_precision`.
 
     Attributes:
@@ -73,6 +89,8 @@ class CellInferencer:
         training_order (str): Channel order of the files that training was prepared from, ``'rgb'`` if unknown.
         max_cells (int): The most cells that are found in an image or a tile.
         scale (float): As above.
+        pixel_size (float | None): As above.
+        training_pixel_size (float | None): Micrometres a px of the training images, None if unknown.
         origin (dict): What the cells depend on, as plain values, for :func:`predict_tiled`.
 
     Raises:
@@ -89,9 +107,10 @@ class CellInferencer:
         channel_order: str = 'auto',
         tta: bool = False,
         precision: str = 'auto',
+        pixel_size: float | None = None,
     ) -> None:
         config = config and str(config)
-        _check_options(score_thr, scale, channel_order, precision)
+        _check_options(score_thr, scale, channel_order, precision, pixel_size)
         checkpoint = find_checkpoint(checkpoint)
         content = read_checkpoint(checkpoint)
         cfg = checkpoint_config(content, checkpoint, config)
@@ -102,12 +121,15 @@ class CellInferencer:
         self.max_cells, steps, resize = _adapt_config(cfg, self.score_thr, config or checkpoint)
         self._precision = precision
         model = load_detector(cfg, content, checkpoint, config)
-        self._model = MODELS.build(dict(cfg.get('tta_model', VIEWS), module=model)).eval() if tta else model
+        views = dict(cfg.get('tta_model', VIEWS), module=model, score_thr=self.score_thr)
+        self._model = MODELS.build(views).eval() if tta else model
+        self._floor = 0.0 if tta else self.score_thr  # a merged cell has the mean of its views' scores
         _move(self._model, device)
 
         smallest, median, largest = content['meta'].get('input_scale') or UNKNOWN_SCALE
         self._usual_scales = (smallest / TOLERANCE, largest * TOLERANCE) if scale is None else None
         self.scale = float(scale or median)
+        self.pixel_size, self.training_pixel_size = pixel_size, checkpoint_pixel_size(content, checkpoint)
         stat = Path(checkpoint).stat()
         self.origin = dict(
             checkpoint=[str(Path(checkpoint).resolve()), stat.st_size, stat.st_mtime_ns],
@@ -116,6 +138,8 @@ class CellInferencer:
             scale=self.scale,
             tta=tta,
             precision=precision,
+            pixel_size=pixel_size,
+            training_pixel_size=self.training_pixel_size,
         )
         scaled = dict(type='Resize', scale_factor=self.scale, keep_ratio=True)
         self._fitted = [TRANSFORMS.build(step) for step in steps]
@@ -156,14 +180,46 @@ class CellInferencer:
             UserError: If the file cannot be read.
         """
         source, order = open_image(path), self.channel_order
+        source.pixel_size = self.pixel_size or source.pixel_size
         if order == 'auto':
             order = 'rgb' if self.training_order == 'rgb' else channel_order([_stain_of_cells(self, source)])[0]
         return SwappedSource(source) if order == 'bgr' else source
+
+    def size_factor(self, source: object) -> float:
+        """Px of the image that the model is shown to a px of the image: 1 if a pixel size is unknown or both are equal.
+
+        Raises:
+            UserError: If the pixel sizes differ too much to be true.
+        """
+        own, training = self.pixel_size or source.pixel_size, self.training_pixel_size
+        if self._usual_scales is None or not own or not training or is_same_size(own, training):
+            return 1.0
+        if not 1 / MAX_FACTOR <= own / training <= MAX_FACTOR:
+            raise UserError(
+                f'{source.name or "image"}: {own:.4g} um a px, but the training images had {training:.4g}; if this is '
+                'a mistake, give the right --pixel-size, else --scale'
+            )
+        return own / training
+
+    def _resample(self, source: object) -> object:
+        """The image at the training's pixel size; itself if :meth:`size_factor` is 1."""
+        factor = self.size_factor(source)
+        return source if factor == 1 else ResampledSource(source, factor)
+
+    def describe_size(self, source: object) -> str:
+        """What :meth:`size_factor` does to an image, in words; empty if nothing."""
+        factor = self.size_factor(source)
+        if factor == 1:
+            return ''
+        return (
+            f"shown to the model at the training's {self.training_pixel_size:.4g} um a px, {factor:.2f} times its size"
+        )
 
     def needs_tiles(self, source: object) -> bool:
         """Whether an image would be fitted at a scale that no training image had."""
         if self._usual_scales is None:
             return True
+        source = self._resample(source)
         size, fitted = resized_size(self._resize, source.width, source.height)
         return not self._usual_scales[0] <= fitted <= self._usual_scales[1] or max(size) > self._input_size[1]
 
@@ -171,7 +227,8 @@ class CellInferencer:
         """Arguments of :func:`predict_tiled`.
 
         Args:
-            tile_size (int | None): Px a side; by default a tile fills the model's input at :attr:`scale`.
+            tile_size (int | None): Px a side, of the image as the model is shown it (:meth:`size_factor`); by default a
+                tile fills the model's input at :attr:`scale`.
             overlap (int | None): Px that tiles share; by default :func:`default_overlap`.
 
         Raises:
@@ -195,10 +252,13 @@ class CellInferencer:
         Returns:
             Iterator[Cells]: Parts in the whole image's pixels.
         """
-        if not tiled:
-            return iter(self._detect([source.read(0, 0, source.width, source.height)], self._fitted))
-        options = options or self.tiling()
-        return predict_tiled(lambda images: self._detect(images, self._scaled), source, work_dir, origin, **options)
+        shown = self._resample(source)
+        if tiled:
+            options = options or self.tiling()
+            parts = predict_tiled(lambda images: self._detect(images, self._scaled), shown, work_dir, origin, **options)
+        else:
+            parts = self._detect([shown.read(0, 0, shown.width, shown.height)], self._fitted)
+        return iter(parts) if shown is source else (cells.resize(source.height, source.width) for cells in parts)
 
     def features(self, image: object, boxes: np.ndarray) -> np.ndarray:
         """What the box head sees in each box, before its last layers: to name cells by another classifier.
@@ -213,11 +273,12 @@ class CellInferencer:
             ndarray: (N, D) float32.
         """
         source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        shown = self._resample(source)
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * np.float32(shown.width / source.width)
         found = np.zeros((len(boxes), self._bare.roi_head.bbox_head.cls_last_dim), np.float32)
-        for window, transforms, own in self._windows(source, boxes):
+        for window, transforms, own in self._windows(shown, boxes):
             x, y, *_ = window
-            levels, _, scale = self._see(source.read(*window), transforms)
+            levels, _, scale = self._see(shown.read(*window), transforms)
             head = self._bare.roi_head
             with torch.no_grad():
                 rois = bbox2roi([torch.from_numpy(boxes[own] - [x, y, x, y]).float().to(scale.device) * scale])
@@ -236,9 +297,10 @@ class CellInferencer:
             Cells: One cell of score 1, or none if no pixel of the box is a cell's.
         """
         source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
-        boxes = np.array([box], np.float32)
-        ((x, y, *size), transforms, _), *_ = self._windows(source, boxes)
-        levels, meta, scale = self._see(source.read(x, y, *size), transforms)
+        shown = self._resample(source)
+        boxes = np.array([box], np.float32) * np.float32(shown.width / source.width)
+        ((x, y, *size), transforms, _), *_ = self._windows(shown, boxes)
+        levels, meta, scale = self._see(shown.read(x, y, *size), transforms)
         head = self._bare.roi_head
         with torch.no_grad():
             scaled = torch.from_numpy(boxes - [x, y, x, y]).float().to(scale.device) * scale
@@ -246,10 +308,9 @@ class CellInferencer:
             labels = head.bbox_head(pooled)[0][:, :-1].argmax(dim=1)
             drawn = InstanceData(bboxes=scaled, labels=labels, scores=torch.ones(1))
             masks = head.predict_mask(levels, [meta], [drawn], rescale=True)[0].masks
-        if isinstance(masks, torch.Tensor):
-            masks = encode_mask_results(masks.cpu().numpy())
-        cells = Cells.from_codes(masks, labels.cpu(), [1.0], size[1], size[0])
-        cells = place_in_image(cells, x, y, source.height, source.width)
+        cells = Cells.from_codes(mask_codes(masks), labels.cpu(), [1.0], size[1], size[0])
+        cells = place_in_image(cells, x, y, shown.height, shown.width)
+        cells = cells if shown is source else cells.resize(source.height, source.width)
         return cells.select(cells.runs.areas(1) > 0)
 
     @property
@@ -284,7 +345,7 @@ class CellInferencer:
             with torch.no_grad(), inference_precision(self._model, self._precision):
                 results = self._model.test_step({key: [entry[key] for entry in inputs] for key in inputs[0]})
             for index, result in zip(indices, results, strict=True):
-                found[index] = _to_cells(result.pred_instances, *shape[:2])
+                found[index] = _to_cells(result.pred_instances, *shape[:2], self._floor)
         return found
 
 
@@ -322,31 +383,34 @@ def _stain_of_cells(detector: CellInferencer, source: object) -> float | None:
     """See :func:`stain_difference`."""
     windows = (source.read(*window) for window in sample_windows(source.height, source.width))
     window = min(windows, key=lambda window: window.mean())  # the one with the most tissue
-    cells = Cells.concatenate([detector(view) for view in (window, np.ascontiguousarray(window[..., ::-1]))])
+    views = (ArraySource(view, source.pixel_size) for view in (window, np.ascontiguousarray(window[..., ::-1])))
+    cells = Cells.concatenate([detector(view) for view in views])
     cells = cells.select(cells.scores >= detector.validated_thr)
     return stain_difference(window, cells.instance_map(min_visible=0) > 0)
 
 
-def _to_cells(instances: InstanceData, height: int, width: int) -> Cells:
-    """mmdet's predictions, each cell once: mmdet suppresses doubles within a class only, and by their boxes.
+def _to_cells(instances: InstanceData, height: int, width: int, score_thr: float) -> Cells:
+    """mmdet's predictions from a score up, each cell once.
 
-    A cell is dropped if cells of higher scores leave less than half of it, as in PQ and in validation's choice of the
-    threshold.
+    mmdet suppresses doubles within a class only, and by their boxes. Here a cell is dropped if cells of higher scores
+    leave less than half of it, as in PQ and in validation's choice of the threshold.
     """
-    masks = instances.masks
-    if isinstance(masks, torch.Tensor):
-        masks = encode_mask_results(masks.cpu().numpy())
-    cells = Cells.from_codes(masks, instances.labels.cpu(), instances.scores.cpu(), height, width)
+    cells = Cells.from_codes(mask_codes(instances.masks), instances.labels.cpu(), instances.scores.cpu(), height, width)
+    cells = cells.select(cells.scores >= np.float32(score_thr))
     visible = np.unique(cells.instance_map())
     return cells.select(visible[visible > 0] - 1)
 
 
-def _check_options(score_thr: float | None, scale: float | None, channel_order: str, precision: str) -> None:
+def _check_options(
+    score_thr: float | None, scale: float | None, channel_order: str, precision: str, pixel_size: float | None
+) -> None:
     """Refuse invalid options of :class:`CellInferencer`."""
     if score_thr is not None and not 0 <= score_thr <= 1:
         raise UserError(f'invalid score threshold {score_thr}: scores go from 0 to 1')
     if scale is not None and not 0.01 <= scale <= 100:
         raise UserError(f'invalid scale {scale}: it must be from 0.01 to 100')
+    if pixel_size is not None and not PIXEL_SIZES[0] <= pixel_size <= PIXEL_SIZES[1]:
+        raise UserError('invalid pixel size {:g}: it must be from {:g} to {:g} um'.format(pixel_size, *PIXEL_SIZES))
     if channel_order not in ('auto', 'rgb', 'bgr'):
         raise UserError(f'invalid channel order {channel_order!r}: choose from auto, rgb, bgr')
     if precision not in PRECISIONS:
@@ -367,12 +431,11 @@ def _adapt_config(cfg: Config, score_thr: float, path: str) -> tuple:
     Raises:
         UserError: If the config lacks these parts.
     """
+    set_score_floor(cfg.model, score_thr)
     try:
-        # mmdet keeps scores above its threshold; here a score equal to it counts too
-        cfg.model.test_cfg.rcnn.score_thr = float(np.nextafter(np.float32(score_thr), np.float32(-1)))
         steps = [step for step in input_pipeline(cfg) if not step.type.startswith('Load')]
         resize = next(step for step in steps if step.type == 'Resize' and step.keep_ratio)
-        return cfg.model.test_cfg.rcnn.max_per_img, steps, resize
+        return most_instances(cfg.model), steps, resize
     except (AttributeError, StopIteration) as error:
         raise UserError(f'{path}: not a config of this project ({error!r})') from error
 

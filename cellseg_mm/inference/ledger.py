@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,11 @@ class Ledger:
         _, formats, same = self._earlier(name, settings)
         others = [entry for entry in formats if entry not in self.formats]
         if not same:
-            for file in self._outputs(name, others):
-                file.unlink(missing_ok=True)
+            for path in self._outputs(name, others):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
         # last, and before the first new output: a run that stops in between leaves no summary
         self._summary_path(name).unlink(missing_ok=True)
         return others if same else []

@@ -13,7 +13,7 @@ from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
 from cellseg_mm.export import export_cells
-from cellseg_mm.images import open_image, read_overview
+from cellseg_mm.images import file_state, open_image, read_overview
 from cellseg_mm.utils import UserError, printable, write_atomically
 from cellseg_mm.visualization import Overlay
 
@@ -37,7 +37,6 @@ class FilePredictor:
         channel_order (str): Of the files, see :func:`open_image`.
         tiled (bool | None): Whether images are processed in tiles; if None, those that need it.
         tile_options (dict): See :meth:`CellInferencer.stream`.
-        pixel_size (float | None): Micrometres a px; the file's own if None.
         resume (bool): Keep what an earlier run with the same settings finished, files and tiles.
     """
 
@@ -47,7 +46,6 @@ class FilePredictor:
     channel_order: str = 'rgb'
     tiled: bool | None = None
     tile_options: dict = field(default_factory=dict)
-    pixel_size: float | None = None
     resume: bool = False
 
     def predict(self, paths: Sequence, names: Sequence) -> tuple:
@@ -75,7 +73,7 @@ class FilePredictor:
                 try:
                     summary = self._finished(path, name) if self.resume else None
                     if summary is None:
-                        source = open_image(path, self.channel_order)
+                        source = self._open(path)
                         if self.detector.needs_tiles(source) if self.tiled is None else self.tiled:
                             in_tiles.append((path, name))
                             continue
@@ -89,7 +87,7 @@ class FilePredictor:
             progress.total = progress.n + len(in_tiles)
             for path, name in in_tiles:
                 try:
-                    summary = self._predict_file(path, name, open_image(path, self.channel_order), tiled=True)
+                    summary = self._predict_file(path, name, self._open(path), tiled=True)
                     if is_main_process():
                         summaries[str(path)] = summary
                 except Exception as error:
@@ -113,15 +111,19 @@ class FilePredictor:
         except OSError:  # of the image: opening it gives the message
             return None
 
+    def _open(self, path: Path) -> object:
+        source = open_image(path, self.channel_order)
+        source.pixel_size = self.detector.pixel_size or source.pixel_size
+        return source
+
     def _origin(self, path: Path) -> dict:
         """What the cells of a file depend on, besides the tiles."""
-        stat = path.stat()
-        image = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        image = [str(path.resolve()), *file_state(path)]
         return dict(self.detector.origin, image=image, channel_order=self.channel_order)
 
     def _settings(self, path: Path) -> dict:
         """What the outputs of a file depend on, besides the formats."""
-        return dict(self._origin(path), tiled=self.tiled, pixel_size=self.pixel_size, **self.tile_options)
+        return dict(self._origin(path), tiled=self.tiled, **self.tile_options)
 
     def _predict_file(self, path: Path, name: str, source: object, tiled: bool) -> dict | None:
         """Write all outputs of a file; return its summary, or None in processes that only helped with the tiles."""
@@ -138,7 +140,7 @@ class FilePredictor:
             overlay = Overlay(overview, self.detector.classes, shrink)
             stream = _drawn(stream, overlay)
         formats = [entry for entry in self.formats if entry != 'overlay']
-        summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes, self.pixel_size)
+        summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes)
         if overlay:
             picture = overlay.picture(f'{printable(path.name)}: {summary["cells"]:,} cells')
             encoded = cv2.imencode('.png', picture[..., ::-1])[1]
@@ -153,13 +155,14 @@ class FilePredictor:
 
     def _note(self, source: object, summary: dict, tiled: bool) -> str:
         """How a file was processed, in words."""
-        pixel_size = self.pixel_size or source.pixel_size
         full = not tiled and summary['cells'] >= self.detector.max_cells
+        resized = self.detector.describe_size(source)
         parts = [
             f'{source.width}x{source.height} px',
-            f'{pixel_size:.4g} um a px' if pixel_size else '',
+            f'{source.pixel_size:.4g} um a px' if source.pixel_size else '',
             source.note,
-            f'in tiles, at {self.detector.scale:.2f} times its size' if tiled else '',
+            resized,
+            f'in tiles, at {self.detector.scale:.2f} times {"that" if resized else "its"} size' if tiled else '',
             'as many cells as the model can find at once: --tile may find more' if full else '',
         ]
         return '; '.join(part for part in parts if part)

@@ -10,6 +10,7 @@ from .instance_map import (
     write_layers,
 )
 from .instance_map_masks import InstanceMapMasks
+from .mask_codes import mask_codes
 from .run_length import Runs, decode_runs, decode_window, encode_runs, paint_instances, paint_pixels, to_code
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     'find_runs',
     'instance_extents',
     'lay_runs',
+    'mask_codes',
     'paint_instances',
     'paint_pixels',
     'read_layers',

@@ -48,6 +48,14 @@ class Cells:
             self.runs.select(index, len(self)), self.labels[index], self.scores[index], self.height, self.width
         )
 
+    def resize(self, height: int, width: int) -> 'Cells':
+        """The same cells in an image of ``height`` x ``width`` px that shows the same area, see :meth:`Runs.resize`.
+
+        A cell that covers no pixel's centre there has no pixel.
+        """
+        runs = self.runs.resize((self.height, self.width), (height, width))
+        return Cells(runs, self.labels, self.scores, height, width)
+
     def codes(self) -> list:
         """N COCO run-length codes, ``{'size': [H, W], 'counts': str}``."""
         return encode_runs(self.runs, len(self), self.height, self.width)

@@ -83,6 +83,34 @@ class Runs(NamedTuple):
         with np.errstate(invalid='ignore'):
             return np.stack([x_sum / area, y_sum / area], axis=1)
 
+    def resize(self, old: tuple, new: tuple) -> 'Runs':
+        """The runs of the same instances in an image of another size, which shows the same area corner to corner.
+
+        A pixel belongs to an instance if its centre lies in one of the instance's pixels.
+
+        Args:
+            old (tuple): (height, width) in px.
+            new (tuple): (height, width) in px.
+
+        >>> Runs(np.array([0]), np.array([1]), np.array([2])).resize((2, 2), (4, 2))  # of (0, 1) and (1, 0)
+        Runs(owner=array([0, 0]), start=array([2, 4]), length=array([2, 2]))
+        """
+        owner, start, length = self.split_at_columns(old[0])
+        x, y = np.divmod(start, old[0])
+
+        def first_behind(edges: np.ndarray, axis: int) -> np.ndarray:
+            """The first pixel whose centre is not before an edge of the old pixels: ceil(edge * new / old - 1/2)."""
+            return -((old[axis] - 2 * edges * new[axis]) // (2 * old[axis]))
+
+        left, right = first_behind(x, 1), first_behind(x + 1, 1)
+        top, bottom = first_behind(y, 0), first_behind(y + length, 0)
+        copies = np.where(top < bottom, right - left, 0)  # columns
+        index = np.repeat(np.arange(len(x)), copies)
+        column = left[index] + np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
+        order = np.lexsort((top[index], column, owner[index]))
+        index, column = index[order], column[order]
+        return Runs(owner[index], column * new[0] + top[index], (bottom - top)[index])
+
     def boxes(self, num_instances: int, height: int) -> np.ndarray:
         """(N, 4) int64 tight boxes [x1, y1, x2, y2) in px; zeros for an instance without a pixel.
 

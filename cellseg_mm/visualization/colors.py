@@ -4,8 +4,8 @@ from matplotlib import colormaps
 
 from cellseg_mm.evaluation.error_analysis import CORRECT, MERGED, MISSED, SPLIT, SPURIOUS, WRONG_CLASS
 
-# Bright hues that contrast with purple and pink stains.
-CLASS_COLORS = [(0, 235, 100), (255, 235, 0), (0, 225, 255), (255, 110, 0)]
+# Bright hues that contrast with purple and pink stains, also for the colour-blind.
+CLASS_COLORS = [(0, 235, 160), (255, 240, 60), (0, 120, 255), (230, 70, 0)]
 # Of errors, on tissue that is drawn nearly grey.
 KIND_COLORS = {
     CORRECT: (255, 255, 255),

@@ -23,22 +23,30 @@ class ShippedModel:
     Attributes:
         notice: What it was trained on and what it may be used for, in one line.
         digest: SHA-256 of its file, hexadecimal; None while there is no file.
+        pixel_size: Micrometres a px of its training images where its file does not say it; None if unknown.
     """
 
     notice: str
     digest: str | None = None
+    pixel_size: float | None = None
 
+
+# CoNSeP is at 40x (Graham et al.); TIAToolbox, of the same group, shows images to its models of CoNSeP at 0.25
+# micrometres a px (`IOConfig` of hovernet_original-consep in its docs/pretrained.rst).
+CONSEP_PIXEL_SIZE = 0.25
 
 MODELS = {
     'consep-lite0': ShippedModel(
-        'four classes of cells, trained on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563): for '
-        'research only',
-        '89b64f323ce06eff71916c928e9167cd66a9dd9635196b7ed462a92d514482e1',
+        'four classes of cells, trained on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563) and on CC0 '
+        'images of other tissue: for research only',
+        '31936b6a46400c705dad0a641ec65a5d896383456a79a638fdd8471aee87c4b9',
+        CONSEP_PIXEL_SIZE,  # of the images with classes; that of the others is unknown
     ),
     'consep-lite0-wide': ShippedModel(
         'four classes of cells, trained longer on CoNSeP (Graham et al., Medical Image Analysis 58 (2019) 101563), '
         'for tissue like its own: for research only',
         'ed43ce53eca89221517431047f0e264f2b7d8d50196be36a60f364c9b4f3085f',
+        CONSEP_PIXEL_SIZE,
     ),
     'nuclei-lite0': ShippedModel(
         'nuclei, trained on CC0 images of the Data Science Bowl 2018 from ImageNet weights (Apache-2.0): for any use',
@@ -73,6 +81,13 @@ def model_file(name: str) -> Path:
     if check_digest(path) != MODELS[name].digest:
         raise UserError(f'{path}: changed since it was shipped (another SHA-256); install cellseg_mm anew')
     return path
+
+
+def shipped_pixel_size(path: str | Path) -> float | None:
+    """Micrometres a px of the training images of a shipped model, by its file; None if unknown, or for another file."""
+    path = Path(path)
+    is_shipped = path.stem in MODELS and path.resolve() == (FOLDER / f'{path.stem}.safetensors').resolve()
+    return MODELS[path.stem].pixel_size if is_shipped else None
 
 
 def is_model_name(checkpoint: str) -> bool:

@@ -74,8 +74,9 @@ def click_cell(page, cells, index, changes):
 
 
 def at_image(page, x, y, cells):
-    area = page.locator('#pad img').bounding_box()
-    page.mouse.click(area['x'] + x / cells.width * area['width'], area['y'] + y / cells.height * area['height'])
+    picture = page.locator('#pad img')
+    scale = picture.bounding_box()['width'] / cells.width
+    picture.click(position=dict(x=x * scale, y=y * scale))  # scrolls there, and waits until nothing moves
 
 
 def add_class(page, name):

@@ -34,6 +34,9 @@ class PlantedDetector:
     def open(self, path: str) -> object:
         return open_image(path, 'bgr' if Path(path).stem == 'swapped' else 'rgb')
 
+    def describe_size(self, source: object) -> str:
+        return 'shown at half its size' if source.pixel_size else ''
+
     def __call__(self, source: object) -> Cells:
         self.runs += 1
         return plant(source.height, source.width)

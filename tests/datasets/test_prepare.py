@@ -18,6 +18,7 @@ from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.formats.task import TaskSample
+from cellseg_mm.datasets.prepare import common_pixel_size
 from cellseg_mm.datasets.source_state import stale_source
 from cellseg_mm.structures import read_layers
 from cellseg_mm.utils import UserError
@@ -449,3 +450,44 @@ def test_an_image_without_labels_is_for_testing_alone(source, tmp_path):
         table.write_text('name,split\n' + ''.join(f'{name},train\n' for name in names) + f'bare,{split}\n')
         with pytest.raises(UserError, match=rf'bare\.tif: no labels, so it cannot be in {split}'):
             prepare(source, tmp_path / 'out', workers=1, splits=table)
+
+
+def test_a_data_set_has_the_pixel_size_that_all_its_files_say():
+    def of(*sizes, **options):
+        return common_pixel_size([(f'{index}.tif', size) for index, size in enumerate(sizes)], **options)
+
+    assert of(0.25, 0.2525, 0.251) == (0.251, 'as all files say')
+    size, reason = of(0.25, None, None)
+    assert size is None and reason == '2 of 3 files do not say it; --pixel-size UM does'
+    size, reason = of(0.25, 0.5, None, 0.5)
+    assert size is None and reason.startswith('2 of 4 images differ: 0.tif has 0.25 um a px, 3.tif 0.5; cells of')
+    assert of(None, None, given=0.5) == (0.5, 'as given')
+    assert of(0.25, 0.51, 0.5, given=0.5) == (0.5, 'as given, but 1 of 3 files say otherwise, 0.tif 0.25 um')
+
+
+def make_tiffs(root, sizes):
+    """Images of these micrometres a px with id maps beside them."""
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    for index, size in enumerate(sizes):
+        mask = np.zeros((40, 50), np.uint16)
+        mask[5:15, 5:15] = 1
+        resolution = dict(resolution=(1e4 / size,) * 2, resolutionunit='CENTIMETER') if size else {}
+        tifffile.imwrite(root / f'{index}.tif', he_image(rng, mask > 0), photometric='rgb', **resolution)
+        tifffile.imwrite(root / f'{index}_masks.tif', mask)
+    return root
+
+
+def test_the_pixel_size_is_kept_with_the_set(tmp_path, run_here):
+    root, out = make_tiffs(tmp_path / 'source', [0.5, 0.5, 0.5]), tmp_path / 'out'
+    assert prepare(root, out, workers=1)['pixel_size'] == pytest.approx(0.5)
+    assert read_json(out / 'statistics.json')['pixel_size_reason'] == 'as all files say'
+    status, printed, _ = run_here('prepare_data', root, '--out', out, '--workers', 1, '--pixel-size', 0.25)
+    assert status == 0 and read_json(out / 'statistics.json')['pixel_size'] == 0.25
+    assert 'pixel size: 0.25 um a px (as given, but 3 of 3 files say otherwise, 0.tif 0.5 um)' in printed
+    root = make_tiffs(tmp_path / 'mixed', [0.5, None, None])
+    _, printed, _ = run_here('prepare_data', root, '--out', out, '--workers', 1)
+    assert 'pixel size: unknown (2 of 3 files do not say it; --pixel-size UM does)' in printed
+    assert read_json(out / 'statistics.json')['pixel_size'] is None
+    with pytest.raises(UserError, match=r'--pixel-size 72: must be from 0\.02 to 20 um'):
+        prepare(root, out, pixel_size=72)

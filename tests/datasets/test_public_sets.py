@@ -81,7 +81,7 @@ def test_an_image_of_pannuke_costs_its_own_bytes_alone(tmp_path):
         del array
     samples, _ = find(tmp_path)
     tracemalloc.start()
-    image, _ = samples[-1].read_image()
+    image, _, _ = samples[-1].read_image()
     cells = samples[-1].read_instances((side, side))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -224,6 +224,21 @@ def test_monuseg_unpacked_into_folders_of_the_zips_names_or_renamed(copied):
     for name in ('MoNuSeg 2018 Training Data', 'MoNuSegTestData'):
         (root / name).rmdir()
     assert splits_of(find(root)[0]) == expected
+
+
+def test_xml_of_imagescope_says_the_pixel_size_that_images_lack(copied):
+    root = copied('monuseg')
+    samples, _ = find(root)
+    assert {sample.read_image()[2] for sample in samples} == {0.252}
+    sample = samples[0]
+    text = sample.source.read_text()
+    for value in ('unknown', '', '0', '1e9'):
+        sample.source.write_text(text.replace('MicronsPerPixel="0.252"', f'MicronsPerPixel="{value}"'))
+        assert sample.read_image()[2] is None
+    sample.source.write_text(text)
+    image = sample.read_image()[0].copy()  # the file is mapped, and is written next
+    tifffile.imwrite(sample.image, image, photometric='rgb', resolution=(2e4, 2e4), resolutionunit='CENTIMETER')
+    assert sample.read_image()[2] == pytest.approx(0.5)
 
 
 def test_xml_that_names_classes_is_not_monusegs(copied):

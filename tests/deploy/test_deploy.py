@@ -316,6 +316,10 @@ def test_broken_files_give_one_line(tiny_checkpoint, run_here, tmp_path):
         ('--out model.pt', r'model\.pt: the name must end in \.safetensors or \.onnx'),
         ('--out model.onnx --half', r'--half is for \.safetensors'),
         ('--out model.onnx --config none.py', r'none\.py: no such config file'),
+        (
+            f'--out model.onnx --config {ROOT}/configs/zoo/mask2former_r50.py',
+            r"mask2former_r50\.py: model\.type is 'Mask2Former', but an ONNX file can hold only 'MaskRCNN'",
+        ),
         (f'--out model.onnx --config {ROOT}/configs/maskrcnn_r50.py', r'is not of the model in .*maskrcnn_r50\.py'),
     ],
 )

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import build_dataset
-from mmdet.models.task_modules import AnchorGenerator
+from mmdet.models.task_modules import AnchorGenerator, MlvlPointGenerator
 from mmdet.structures.bbox import bbox_overlaps
 
 from cellseg_mm.engine import AnchorFitHook
@@ -46,12 +46,19 @@ def test_warns_when_anchors_miss_many_cells(prepared, scales, level):
     logger = SimpleNamespace(
         info=lambda text: messages.append(('info', text)), warning=lambda text: messages.append(('warning', text))
     )
-    model = SimpleNamespace(
-        rpn_head=SimpleNamespace(prior_generator=AnchorGenerator(strides=[8], scales=scales, ratios=[1.0]))
-    )
+    model = torch.nn.Module()
+    model.rpn_head = torch.nn.Module()
+    model.rpn_head.prior_generator = AnchorGenerator(strides=[8], scales=scales, ratios=[1.0])
     runner = SimpleNamespace(
         model=model, logger=logger, train_dataloader=SimpleNamespace(dataset=make_dataset(prepared))
     )
     AnchorFitHook().before_train(runner)
     assert [kind for kind, _ in messages] == [level]
     assert 'best IoU below 0.3 for' in messages[0][1]
+
+
+def test_a_detector_without_anchors_is_left_alone():
+    """Also one with points, such as RTMDet's: nothing else of the runner is asked for."""
+    model = torch.nn.Module()
+    model.prior_generator = MlvlPointGenerator(strides=[8])
+    AnchorFitHook().before_train(SimpleNamespace(model=model))

@@ -109,6 +109,29 @@ def test_channel_order_of_the_source_travels_with_the_checkpoint(cfg, prepared):
         data_facts.checkpoint_channel_order(old, 'x.pth')
 
 
+def test_the_pixel_size_travels_with_the_checkpoint(cfg, prepared, tmp_path):
+    statistics = read_json(prepared / 'statistics.json')
+    assert statistics['pixel_size'] is None
+    cfg.data_root = str(prepared)
+    data_facts.fill_from_prepared_data(cfg)
+    assert data_facts.checkpoint_pixel_size(dict(meta=dict(cfg=cfg.pretty_text)), 'x.pth') is None
+    shutil.copytree(prepared, tmp_path / 'cells')
+    (tmp_path / 'cells/statistics.json').write_text(json.dumps(dict(statistics, pixel_size=0.5)))
+    cfg.data_root = str(tmp_path / 'cells')
+    data_facts.fill_from_prepared_data(cfg)
+    checkpoint = dict(meta=dict(cfg=cfg.pretty_text))
+    assert data_facts.checkpoint_pixel_size(checkpoint, 'x.pth') == 0.5
+    assert data_facts.other_pixel_size(tmp_path / 'cells', checkpoint, 'x.pth') is None
+    assert data_facts.other_pixel_size(prepared, checkpoint, 'x.pth') is None  # unknown
+    (tmp_path / 'cells/statistics.json').write_text(json.dumps(dict(statistics, pixel_size=0.25)))
+    warning = data_facts.other_pixel_size(tmp_path / 'cells', checkpoint, 'x.pth')
+    assert warning.endswith('its images have 0.25 um a px, the training images of x.pth had 0.5')
+    del statistics['pixel_size']  # of an older version
+    (tmp_path / 'cells/statistics.json').write_text(json.dumps(statistics))
+    data_facts.fill_from_prepared_data(cfg)
+    assert cfg.pixel_size is None
+
+
 @pytest.mark.parametrize('meta', [{}, dict(cfg='import os', dataset_meta=dict(classes=['a']))])
 def test_checkpoints_without_a_config(meta):
     with pytest.raises(UserError, match=r'carries no config of tools/train\.py'):

@@ -34,6 +34,29 @@ def test_configs_and_seeds_that_no_run_can_have(prepared, tmp_path):
         run_config.training_config(str(tmp_path / 'mine.py'), options)
 
 
+def test_a_stock_config_that_only_imports_this_package_is_refused(prepared, tmp_path):
+    """In one line, with what to inherit; also with a prepared data set."""
+    path = tmp_path / 'stock.py'
+    path.write_text(
+        "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\ncustom_imports = dict(imports=['cellseg_mm'])\n"
+    )
+    for options in ({}, dict(data_root=str(prepared))):
+        with pytest.raises(
+            UserError, match=r'^\S*stock\.py: has no randomness; inherit configs/_base_/default_preset\.py'
+        ):
+            run_config.training_config(str(path), options)
+
+
+def test_a_config_without_a_detector_of_instances_is_refused(prepared, tmp_path):
+    path = tmp_path / 'boxes.py'
+    path.write_text(
+        f"_base_ = '{ROOT.as_posix()}/configs/_base_/default_preset.py'\n"
+        "model = dict(type='RetinaNet', backbone={}, data_preprocessor={}, bbox_head=dict(num_classes=4))\n"
+    )
+    with pytest.raises(UserError, match=r'^\S*boxes\.py: RetinaNet predicts boxes without masks'):
+        run_config.training_config(str(path), dict(data_root=str(prepared)))
+
+
 def test_augmented_testing_wraps_the_model(cfg):
     module = cfg.model.to_dict()
     cfg.tta_model.scales = [1.0, 1.5]

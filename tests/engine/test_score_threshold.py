@@ -14,6 +14,9 @@ def test_a_threshold_below_what_the_model_returns():
     with pytest.raises(UserError, match=rf'--score-thr 0\.3: .* no detection below 0\.5; {option}'):
         score_threshold.set_score_threshold(cfg, {}, 0.3)
     score_threshold.set_score_threshold(cfg, {}, 0.5)
+    solo = Config(dict(model=dict(test_cfg=dict(score_thr=0.1, filter_thr=0.05)), test_evaluator=[]))
+    with pytest.raises(UserError, match=r'below 0\.1; .*: model\.test_cfg\.score_thr=0\.07$'):
+        score_threshold.set_score_threshold(solo, {}, 0.07)
     # this check is only for a threshold that the user gives
     score_threshold.set_score_threshold(cfg, dict(meta=dict(operating_point=dict(score_thr=0.3, epoch=1))))
     assert cfg.test_evaluator.score_thr == 0.3

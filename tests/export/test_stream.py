@@ -18,10 +18,22 @@ from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.colors import class_colors
 
-FILES = ['cut_classes.tif', 'cut_coco.json', 'cut_labels.tif', 'cut.csv', 'cut.geojson']
+FILES = [
+    'cut_classes.tif',
+    'cut_coco.json',
+    'cut_labels.tif',
+    'cut.csv',
+    'cut.geojson',
+    'cut.h5ad',
+    'cut.parquet',
+]
 
 
-def export(out, stream, formats=tuple(FORMATS), **options):
+# the page's folder has a test of its own
+ONE_FILE = [name for name in FORMATS if name != 'slide']
+
+
+def export(out, stream, formats=ONE_FILE, **options):
     source = make_source(pixel_size=0.5)
     return export_cells(stream, source, out, 'cut', formats, CLASSES, **options)
 

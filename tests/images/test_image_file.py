@@ -435,7 +435,7 @@ def test_a_bad_file_is_one_line(name, tmp_path):
 
 
 def test_what_is_no_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match='Is a directory'):
+    with pytest.raises(UserError, match='is a folder without a DICOM slide or OME-Zarr'):
         open_image(tmp_path)
     with pytest.raises(UserError, match='No such file'):
         open_image(tmp_path / 'none.png')

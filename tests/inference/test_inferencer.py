@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as mask_utils
 from tiny_detector import draw, predict, random_detector, tiny_config
@@ -13,8 +14,9 @@ from tiny_detector import draw, predict, random_detector, tiny_config
 from cellseg_mm import CellInferencer, deploy
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
-from cellseg_mm.images import ArraySource
+from cellseg_mm.images import ArraySource, ResampledSource
 from cellseg_mm.inference import find_channel_order, tiled_inference
+from cellseg_mm.inference.inferencer import _to_cells
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
 
@@ -176,6 +178,64 @@ def test_images_that_would_be_shown_at_another_size_than_in_training_go_through_
     assert cells.width == 512 and len(cells) > 2 * len(detector(image)) and cells.boxes()[:, 2].max() > 400
 
 
+@pytest.fixture(scope='module')
+def sized(tiny_checkpoint, tmp_path_factory) -> CellInferencer:
+    """The detector, of training images with 0.5 um a px."""
+    content, path = read_checkpoint(str(tiny_checkpoint)), tmp_path_factory.mktemp('sized') / 'sized.pth'
+    content['meta']['cfg'] += '\npixel_size = 0.5\n'
+    torch.save(content, path)
+    return CellInferencer(path, channel_order='rgb')
+
+
+@pytest.mark.parametrize('size', [(128, 140), (150, 420)], ids=['fitted', 'tiles'])
+def test_an_image_of_another_pixel_size_is_shown_at_that_of_training(sized, size, tmp_path):
+    """Where each px of an image becomes four, or four become one, the model is shown the same image."""
+    image = draw(1, *size)
+    expected, source = sized(image), ArraySource(image, 0.5)
+    fine = ArraySource(np.repeat(np.repeat(image, 2, axis=0), 2, axis=1), 0.25)
+    assert len(expected) > 5 and same(sized(source), expected)
+    assert [sized.needs_tiles(one) for one in (source, fine)] == [size[1] > 200] * 2
+    found = sized(fine)
+    assert (found.height, found.width) == (2 * size[0], 2 * size[1])
+    assert same(found.resize(*size), expected) and same(found, expected.resize(found.height, found.width))
+    assert (sized.size_factor(source), sized.size_factor(fine)) == (1, 0.5)
+    assert sized.describe_size(source) == ''
+    assert sized.describe_size(fine) == "shown to the model at the training's 0.5 um a px, 0.50 times its size"
+    tifffile.imwrite(
+        tmp_path / 'fine.tif',
+        fine.read(0, 0, fine.width, fine.height),
+        photometric='rgb',
+        resolution=(4e4, 4e4),
+        resolutionunit='CENTIMETER',
+    )
+    assert same(sized(tmp_path / 'fine.tif'), found)
+
+
+def test_a_coarse_image_is_enlarged_and_its_cells_come_back_in_its_own_px(sized):
+    image = draw(1, 256, 280)
+    coarse = ArraySource(np.ascontiguousarray(image[::2, ::2]), 1.0)
+    cells, shown = sized(coarse), sized(ResampledSource(coarse, 2))
+    assert (cells.height, cells.width, sized.size_factor(coarse)) == (128, 140, 2)
+    assert len(cells) > 5 and same(cells, shown.resize(128, 140))
+
+
+def test_the_pixel_size_counts_only_where_both_are_known_and_differ(sized, detector, tiny_checkpoint, tmp_path):
+    blank = np.full((64, 64, 3), 200, np.uint8)
+    assert [sized.size_factor(ArraySource(blank, size)) for size in (None, 0.5, 0.51, 0.48, 1.0, 4.0, 0.0625)] == [
+        *[1] * 4,
+        *[2, 8, 0.125],
+    ]
+    assert detector.training_pixel_size is None and detector.size_factor(ArraySource(blank, 4.0)) == 1
+    assert sized.training_pixel_size == 0.5
+    for size in (4.1, 0.06):
+        with pytest.raises(UserError, match=rf'x: {size} um a px, but the training images had 0.5; .* --pixel-size'):
+            sized.size_factor(ArraySource(blank, size, name='x'))
+    by_scale = CellInferencer(sized.origin['checkpoint'][0], scale=3)
+    assert by_scale.size_factor(ArraySource(blank, 4.1)) == 1
+    given = CellInferencer(sized.origin['checkpoint'][0], pixel_size=1.0)
+    assert given.size_factor(ArraySource(blank, 0.5)) == given.size_factor(ArraySource(blank)) == 2
+
+
 def test_a_resize_by_a_factor_sends_large_images_through_in_tiles(enlarging):
     detector = CellInferencer(enlarging)
     blank = np.zeros((2731, 60, 3), np.uint8)
@@ -247,12 +307,31 @@ def test_the_stain_of_the_cells_shows_the_channel_order_of_files(tmp_path):
     assert find_channel_order(find, [tmp_path / 'damaged.tif'])[0] == 'rgb'
 
 
+def test_a_stock_head_gives_the_same_cells_by_bitmaps(tiny_checkpoint, tmp_path):
+    """Alone and by several views."""
+    path, content = tmp_path / 'stock.pth', read_checkpoint(str(tiny_checkpoint))
+    content['meta']['cfg'] = content['meta']['cfg'].replace("type='RLEMaskHead'", "type='FCNMaskHead'")
+    torch.save(content, path)
+    for tta in (False, True):
+        detectors = [CellInferencer(each, score_thr=0.1, tta=tta) for each in (tiny_checkpoint, path)]
+        cells, others = (detector(draw(5, 64, 96)) for detector in detectors)
+        assert len(cells) and cells.codes() == others.codes()
+        assert cells.scores.tolist() == others.scores.tolist()
+
+
+def test_a_detector_that_keeps_any_score_is_cut_at_the_threshold():
+    masks = torch.eye(4, dtype=torch.bool)[:, None]
+    found = InstanceData(masks=masks, labels=torch.arange(4), scores=torch.tensor([0.1, 0.3, 0.2999999, 0.9]))
+    assert _to_cells(found, 1, 4, 0.3).labels.tolist() == [1, 3]
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         (dict(score_thr=1.5), 'invalid score threshold 1.5: scores go from 0 to 1'),
         (dict(channel_order='brg'), "invalid channel order 'brg': choose from auto, rgb, bgr"),
         (dict(scale=0), 'invalid scale 0: it must be from 0.01 to 100'),
+        (dict(pixel_size=72), 'invalid pixel size 72: it must be from 0.02 to 20 um'),
         (dict(device='cuda:99'), 'device cuda:99: cannot be used'),
         (dict(device='nonsense'), 'device nonsense: cannot be used'),
         (dict(config='absent.py'), 'absent.py: no such config file'),
@@ -267,7 +346,8 @@ def test_mistakes_give_one_line(tiny_checkpoint, options, message):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (('max_per_img=', 'max_cells='), 'not a config of this project'),
+        (('max_per_img=', 'max_cells='), 'model.test_cfg of MaskRCNN has no max_per_img'),
+        (("type='Resize'", "type='Pad'"), 'not a config of this project'),
         (("type='CBAMResNet'", "type='Unknown'"), 'its model cannot be built'),
         (('base_channels=8', 'base_channels=4'), 'is not of the model in its own config'),
         (('model = dict(', 'models = dict('), 'carries no config of tools/train.py'),

@@ -52,3 +52,33 @@ def test_no_two_files_write_to_the_same_names():
     assert names('/x/summary.png') == ['x_summary']  # that of all files together
     # a name made of folder and stem may be another file's stem
     assert names('/x/a.png', '/y/a.png', '/z/x_a.png') == ['x_a_png', 'y_a', 'z_x_a_png']
+
+
+def test_folders_of_ome_zarr_and_dicom_are_images(tmp_path):
+    for name in (
+        'a.zarr/zarr.json',
+        'a.zarr/0/zarr.json',
+        'b.ome.zarr/.zattrs',
+        'b.ome.zarr/0/.zarray',
+        '1.2.840.5/x.dcm',
+        '1.2.840.5/y.DCM',
+        'c.zarr.zip',
+        'other.zip',
+        'd.png',
+        'deep/e.zarr/.zgroup',
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(*inputs):
+        return [str(path.relative_to(tmp_path)) for path in find_images([f'{tmp_path}/{text}' for text in inputs])]
+
+    images = ['1.2.840.5', 'a.zarr', 'b.ome.zarr', 'c.zarr.zip', 'd.png']
+    assert found('') == images
+    assert found('a.zarr', '1.2.840.5') == ['a.zarr', '1.2.840.5']
+    assert found('1.2.840.5/x.dcm', '1.2.840.5/*', '1.2.840.5') == ['1.2.840.5']
+    assert found('**/*.zarr') == ['a.zarr', 'b.ome.zarr', 'deep/e.zarr']
+    (tmp_path / '1.2.840.5/label.png').touch()
+    assert found('1.2.840.5') == ['1.2.840.5', '1.2.840.5/label.png']
+    names = output_names([tmp_path / image for image in images])
+    assert names == ['1.2.840.5', 'a', 'b.ome', 'c', 'd']

@@ -34,3 +34,12 @@ def test_other_formats_stay_where_the_settings_are_the_same(tmp_path, is_same):
     assert (tmp_path / 'a_overlay.png').exists() == is_same
     assert (tmp_path / 'a.csv').exists()  # written over next
     assert ledger.finished('a', SETTINGS) is None
+
+
+def test_a_folder_among_the_outputs_is_removed_with_its_content(tmp_path):
+    (tmp_path / 'a_slide/cells').mkdir(parents=True)
+    (tmp_path / 'a_slide.html').touch()
+    ledger = finish(tmp_path, ['csv', 'slide'])
+    assert ledger.finished('a', SETTINGS) == dict(cells=3)
+    assert Ledger(tmp_path, ['csv']).clear('a', dict(SETTINGS, score_thr=0.4)) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.csv', 'a_overlay.png']

@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
@@ -24,9 +23,9 @@ def predict(head, logits, boxes, labels, shape, scale=(1.0, 1.0), threshold=0.5,
     return head.predict_by_feat([logits.clone()], [results], [meta], config, rescale=rescale)[0]
 
 
-def assert_equals_stock(logits, boxes, labels, shape, **options):
-    heads = [MODELS.build(dict(type=kind, **SETTINGS)) for kind in ('RLEMaskHead', 'FCNMaskHead')]
-    assert type(heads[1]) is FCNMaskHead
+def assert_equals_stock(logits, boxes, labels, shape, kinds=('RLEMaskHead', 'FCNMaskHead'), more=None, **options):
+    heads = [MODELS.build(dict(SETTINGS, type=kind, **(more or {}))) for kind in kinds]
+    assert type(heads[1]).__name__ == kinds[1] and type(heads[1]).__module__.startswith('mmdet.')
     ours, stock = (predict(head, logits, boxes, labels, shape, **options) for head in heads)
     bitmaps = np.asfortranarray(stock.masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8))
     expected = [dict(code, counts=code['counts'].decode()) for code in mask_utils.encode(bitmaps)]
@@ -59,6 +58,19 @@ def test_codes_are_those_of_the_stock_bitmaps(seed, smooth, threshold):
 @pytest.mark.parametrize('rescale', [True, False])
 def test_rescaled_images(rescale):
     assert_equals_stock(*random_case(7), scale=(1.7, 1.3), rescale=rescale)
+
+
+@pytest.mark.parametrize(
+    'kind, more',
+    [
+        ('CoarseMaskHead', dict(num_fcs=1, fc_out_channels=4)),
+        ('DynamicMaskHead', {}),
+        ('HTCMaskHead', {}),
+        ('SCNetMaskHead', {}),
+    ],
+)
+def test_the_heads_of_other_detectors(kind, more):
+    assert_equals_stock(*random_case(5), kinds=(f'RLE{kind}', kind), more=more)
 
 
 def test_small_chunks(monkeypatch):

@@ -67,3 +67,24 @@ def test_the_higher_score_has_the_pixel():
     codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
     ids = Cells.from_codes(codes, [0, 0, 0], [0.8, 0.9, 0.1], HEIGHT, WIDTH).instance_map()
     assert np.bincount(ids.ravel(), minlength=4).tolist() == [HEIGHT * WIDTH - 160, 60, 100, 0]
+
+
+@pytest.mark.parametrize('size', [(HEIGHT, WIDTH), (80, 60), (20, 15), (57, 101), (13, 7), (1, 1)])
+def test_a_pixel_of_the_resized_masks_is_that_under_its_centre(size):
+    masks, cells = draw(3)
+    resized = cells.resize(*size)
+    rows, cols = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, (HEIGHT, WIDTH), strict=True)
+    )
+    assert (resized.height, resized.width) == size and np.array_equal(resized.scores, cells.scores)
+    assert np.array_equal(decode(resized), masks[:, rows[:, None], cols])
+    assert (np.diff(resized.runs.owner) >= 0).all()
+
+
+def test_a_mask_twice_as_large_has_its_centroid_at_twice_the_place():
+    _, cells = draw(4)
+    filled = cells.select(cells.runs.areas(len(cells)) > 0)
+    twice = filled.resize(2 * HEIGHT, 2 * WIDTH)
+    centroids = [one.runs.centroids(len(one), one.height) + 0.5 for one in (filled, twice)]
+    assert np.allclose(2 * centroids[0], centroids[1])
+    assert (twice.runs.areas(len(twice)) == 4 * filled.runs.areas(len(filled))).all()

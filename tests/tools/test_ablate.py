@@ -25,7 +25,7 @@ ablate = load_tool('ablate')
 
 
 def command(rows, prepared, folder, out, *more):
-    configs = [write_tiny_config(folder / f'{row}.py', times=2, base=row) for row in rows]
+    configs = [write_tiny_config(folder / f'{row}.py', times=2, base=f'demo/{row}') for row in rows]
     tool = [sys.executable, ROOT / 'tools/ablate.py', *configs, '--from-scratch', '--out', out, *more]
     return [str(part) for part in [*tool, '--cfg-options', f'data_root={prepared}', *SHORT]]
 
@@ -84,7 +84,9 @@ def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, run_here, tm
 
 
 def test_mistakes(prepared, one_line_error, tmp_path):
-    configs = [write_tiny_config(tmp_path / f'{row}.py', times=1 + (row == ROWS[2]), base=row) for row in ROWS]
+    configs = [
+        write_tiny_config(tmp_path / f'{row}.py', times=1 + (row == ROWS[2]), base=f'demo/{row}') for row in ROWS
+    ]
     options = ['--out', tmp_path / 'out', '--cfg-options', f'data_root={prepared}']
     message = one_line_error('ablate', *configs, *options)
     assert 'train_dataloader.dataset.times (1 -> 2)' in message and 'cannot be compared' in message

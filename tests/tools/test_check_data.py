@@ -89,7 +89,7 @@ def test_mistakes(flawless, run_here, tmp_path):
         ([tmp_path], 'tools/prepare_data.py makes a prepared data set'),
         ([tmp_path, '--config', CONFIG], 'tools/prepare_data.py makes a prepared data set'),
         ([flawless, '--config', tmp_path / 'x.py'], 'no such config file'),
-        ([flawless, '--config', config], 'no model.rpn_head.anchor_generator'),
+        ([flawless, '--config', config], 'no anchor_generator with anchors to check'),
     ):
         status, printed, errors = run_here(*arguments)
         assert status == 2 and len(errors) == 1 and message in errors[0] and not printed

@@ -11,12 +11,15 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 from conftest import ROOT, read_json
 from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, draw
 
 from cellseg_mm import CellInferencer
+from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.export import FORMATS
+from cellseg_mm.export.writer import Writer
 from cellseg_mm.images import open_image
 from cellseg_mm.inference import predict_files
 from cellseg_mm.structures import Cells
@@ -110,6 +113,34 @@ def test_options_choose_formats_threshold_and_pixel_size(predict, tmp_path):
     assert summary['cells'] == len(rows) and summary['mm2'] == pytest.approx((128 * 0.5e-3) ** 2)
 
 
+def test_cells_of_another_pixel_size_come_out_in_the_images_own_px(run_here, tiny_checkpoint, tmp_path):
+    content, checkpoint = read_checkpoint(str(tiny_checkpoint)), tmp_path / 'sized.pth'
+    content['meta']['cfg'] += '\npixel_size = 0.5\n'
+    torch.save(content, checkpoint)
+    image = draw(1, 128, 128)
+    fine = np.repeat(np.repeat(image, 2, axis=0), 2, axis=1)
+    paths = [
+        write(tmp_path / name, array, resolution=(1e4 / size,) * 2, resolutionunit='CENTIMETER')
+        for name, array, size in (('own.tif', image, 0.5), ('fine.tif', fine, 0.25))
+    ]
+    paths.append(write(tmp_path / 'unknown.tif', image))
+    options = '--formats', 'coco,csv', '--channel-order', 'rgb'
+    status, printed, _ = run_here('predict', checkpoint, '--out', tmp_path / 'out', *paths, *options)
+    assert status == 0 and '1 of 3 images do not say their pixel size and were taken as they are' in printed
+    assert re.search(r"fine\.tif: .*; 256x256 px; 0\.25 um a px; shown to the model at the training's 0\.5 um", printed)
+    rows = [table(tmp_path / f'out/{name}.csv') for name in ('own', 'fine')]
+    assert len(rows[0]) == len(rows[1]) > 3
+    for own, other in zip(*rows, strict=True):
+        assert own['class'] == other['class']
+        for name in ('centroid_x_um', 'centroid_y_um', 'area_um2'):
+            assert float(own[name]) == pytest.approx(float(other[name]), abs=1e-3)
+        assert 2 * float(own['centroid_x_px']) == pytest.approx(float(other['centroid_x_px']), abs=1e-3)
+    masks, _ = masks_of(tmp_path / 'out/fine_coco.json')
+    assert np.array_equal(masks[::2, ::2], masks_of(tmp_path / 'out/own_coco.json')[0])
+    status, printed, _ = run_here('predict', tiny_checkpoint, '--out', tmp_path / 'out', *paths, *options)
+    assert printed.count('the pixel size of the training images is unknown, so images were taken as they are') == 1
+
+
 def test_images_go_through_in_tiles_where_they_need_it_or_as_one_wishes(predict, tiny_checkpoint, tmp_path):
     path, out, notes = write(tmp_path / 'x.tif', draw(1, 64, 400)), tmp_path / 'out', []
     for options in ((), ('--no-tile',), ('--tile', '--tile-size', '100')):
@@ -172,7 +203,7 @@ def test_a_rewrite_that_was_stopped_is_never_taken_for_the_run_before_it(predict
     assert predict(*settings, '--resume')[0] == 0 and table(out / 'x.csv') == rows
 
 
-class CountWriter:
+class CountWriter(Writer):
     """A format of someone else's."""
 
     endings = ('_count.txt',)
@@ -243,7 +274,7 @@ def test_a_name_that_is_no_utf_8_goes_through(predict, tmp_path):
     ('arguments', 'message'),
     [
         ('x.tif --formats png', '--formats png: choose from overlay,labels,coco,geojson,csv'),
-        ('x.tif --pixel-size 0', '--pixel-size 0.0: must be above 0'),
+        ('x.tif --pixel-size 0', 'invalid pixel size 0: it must be from 0.02 to 20 um'),
         ('x.tif --score-thr 2', '--score-thr 2: scores go from 0 to 1'),
         ('x.tif --tile-size 50', 'the overlap must be 32 px to a third of the tile'),
         ('x.tif --scale 2 --no-tile', '--scale is for tiles; leave out --no-tile'),

@@ -444,7 +444,9 @@ def test_every_requirement_is_pinned_and_explained(path):
 def test_every_python_gets_each_package_once(path, python):
     for name, lines in setup_env.requirements(path).items():
         markers = [Requirement(line).marker for line in lines]
-        assert sum(not marker or marker.evaluate({'python_version': python}) for marker in markers) == 1, name
+        found = sum(not marker or marker.evaluate({'python_version': python}) for marker in markers)
+        # optional packages may lack the oldest Python; what needs them says so
+        assert found == 1 or (found == 0 and python == '3.10' and path != setup_env.REQUIREMENTS), name
 
 
 def test_each_group_is_an_extra_of_the_package():

@@ -166,5 +166,11 @@ def test_a_model_without_a_file_is_not_part_of_this_version(monkeypatch):
     assert weights.shipped_models()[0] == weights.DEFAULT
 
 
+def test_the_pixel_size_of_a_shipped_models_training_is_known_by_its_file(tmp_path):
+    known = {name: weights.shipped_pixel_size(weights.model_file(name)) for name in weights.shipped_models()}
+    assert known == {'consep-lite0': 0.25, 'consep-lite0-wide': 0.25, 'nuclei-lite0': None}
+    assert weights.shipped_pixel_size(tmp_path / 'consep-lite0.safetensors') is None  # another file of that name
+
+
 def test_the_package_takes_the_files_along():
     assert '"cellseg_mm.weights" = ["*.safetensors"]' in (ROOT / 'pyproject.toml').read_text('utf-8')

@@ -84,4 +84,4 @@ class ArraySample(Sample):
                 f'{self.image}: image {self.index} holds {stored.min():g} to {stored.max():g}; whole numbers from 0 to '
                 '255 are needed'
             )
-        return image, ''
+        return image, '', None

@@ -11,7 +11,8 @@ it has ``Vertex`` elements in px from the image's upper left corner. The class i
 two different classes are an error. In a file without any of these, all cells have the class if there is only one.
 Regions of the class ``Ambiguous``, as in the test images, are ignored in scoring, whatever the class of a prediction.
 Regions that enclose cells are not cells, see :mod:`.regions`. Region types are ImageScope's: 0 a polygon, 1 a
-rectangle, 2 an ellipse (both may be given by two corners); arrows and rulers are refused.
+rectangle, 2 an ellipse (both may be given by two corners); arrows and rulers are refused. ``MicronsPerPixel`` of the
+root is the pixel size where the image has none.
 
 The training images of a patient stay on one side of the split.
 """
@@ -21,6 +22,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from cellseg_mm.images import checked_pixel_size
 from cellseg_mm.utils import UserError
 
 from ..splits import patient_of
@@ -156,8 +158,26 @@ def _to_outline(ring: np.ndarray, kind: str, where: str) -> np.ndarray:
     return np.stack([x, y], axis=1)
 
 
+def read_pixel_size(path: Path) -> float | None:
+    """Micrometres a px by ``MicronsPerPixel`` of the root; None if it is missing or impossible.
+
+    Raises:
+        UserError: See :func:`parse_xml`.
+    """
+    try:
+        size = float(parse_xml(path).get('MicronsPerPixel', 'nan'))
+    except ValueError:
+        return None
+    return checked_pixel_size(size, size)
+
+
 class MonusacSample(OutlinesSample):
     """``source`` is the XML file."""
+
+    def read_image(self) -> tuple:
+        """See :meth:`Sample.read_image`; the XML file gives the pixel size that the image lacks."""
+        image, note, pixel_size = super().read_image()
+        return image, note, pixel_size or (self.source and read_pixel_size(self.source))
 
     def read_outlines(self) -> list:
         """See :func:`read_regions`."""

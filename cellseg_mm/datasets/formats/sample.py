@@ -117,15 +117,15 @@ class Sample:
         """The image.
 
         Returns:
-            tuple: (H, W, 3) uint8 in the file's channel order, and in words how a file was converted that is not plain
-            8-bit RGB, otherwise ``''``.
+            tuple: (H, W, 3) uint8 in the file's channel order; in words how a file was converted that is not plain
+            8-bit RGB, otherwise ``''``; and micrometres a px, None if the file does not say.
 
         Raises:
             UserError: If it cannot be read, or is too large to be read as a whole.
         """
         source = open_image(self.image)
         check_size(self.image, source.height, source.width)
-        return source.read(0, 0, source.width, source.height), source.note
+        return source.read(0, 0, source.width, source.height), source.note, source.pixel_size
 
     def read_labels(self, shape: tuple) -> Instances:
         """The labels, see :meth:`read_instances`, checked.

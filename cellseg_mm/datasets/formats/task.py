@@ -128,7 +128,7 @@ class TaskSample(Sample):
 
     def read_image(self) -> tuple:
         """See :meth:`Sample.read_image` and :func:`read_image`."""
-        return read_image(self.image), ''
+        return read_image(self.image), '', None
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of the classes."""

@@ -3,11 +3,12 @@ import math
 import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.transforms import find_resize, resized_size
+from cellseg_mm.models import bare_detector
+from cellseg_mm.models.detector_config import anchor_generator
 from cellseg_mm.models.task_modules import best_anchor_iou
 
 
@@ -15,8 +16,9 @@ from cellseg_mm.models.task_modules import best_anchor_iou
 class AnchorFitHook(Hook):
     """Before training, log which share of the training cells no anchor fits, and warn if it is large.
 
-    A cell whose best anchor IoU is below the RPN's negative threshold is never a positive, and its anchors are trained
-    as background. Boxes are measured after the pipeline's Resize; other geometric transforms do not count.
+    A cell whose best anchor IoU is below the negative threshold is never a positive, and its anchors are trained as
+    background. Boxes are measured after the pipeline's Resize; other geometric transforms do not count. For detectors
+    without anchors the hook does nothing.
 
     Args:
         iou_thr (float): Best IoU below which a cell counts as missed: mmdet's ``neg_iou_thr``.
@@ -28,10 +30,12 @@ class AnchorFitHook(Hook):
         self.max_share = max_share
 
     def before_train(self, runner: Runner) -> None:
-        """Compute and log the share."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        """Compute and log the share; nothing for a detector without anchors."""
+        generator = anchor_generator(bare_detector(runner.model))
+        if generator is None:
+            return
         datasets = inner_datasets(runner.train_dataloader.dataset)
-        best = torch.cat([dataset_anchor_iou(dataset, model.rpn_head.prior_generator) for dataset in datasets])
+        best = torch.cat([dataset_anchor_iou(dataset, generator) for dataset in datasets])
         if not len(best):
             return
         share = (best < self.iou_thr).float().mean().item()
@@ -40,7 +44,7 @@ class AnchorFitHook(Hook):
             runner.logger.info(message)
         else:
             runner.logger.warning(
-                f'{message}; these cannot be learnt. Smaller anchors (model.rpn_head.anchor_generator.scales) or a '
+                f'{message}; these cannot be learnt. Smaller anchors (scales of the anchor_generator) or a '
                 "larger input (the pipelines' Resize) fit small cells better"
             )
 
@@ -50,7 +54,7 @@ def dataset_anchor_iou(dataset, prior_generator) -> torch.Tensor:
 
     Args:
         dataset (BaseDetDataset): Annotations in px of the stored images.
-        prior_generator (AnchorGenerator): The anchor generator of the model's RPN.
+        prior_generator (AnchorGenerator): The anchor generator of the model.
 
     Returns:
         Tensor: (N,) float32 over all cells of all images, in their order.

@@ -79,6 +79,8 @@ def mean_losses(model: torch.nn.Module, dataloader: torch.utils.data.DataLoader)
     sums, num_images = defaultdict(float), 0
     for batch in dataloader:
         data = model.data_preprocessor(batch, training=False)
+        if getattr(model.data_preprocessor, 'pad_mask', False):  # as in training; mmdet pads masks there alone
+            model.data_preprocessor.pad_gt_masks(data['data_samples'])
         _, parts = model.parse_losses(model(**data, mode='loss'))
         for name, value in parts.items():
             sums[name] += float(value) * len(data['data_samples'])

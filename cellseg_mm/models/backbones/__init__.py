@@ -1,4 +1,4 @@
-from .attention_resnet import AttentionResNet
+from .attention_resnet import AttentionResNet, AttentionResNeXt
 from .efficientnet_lite import EfficientNetLite
 
-__all__ = ['AttentionResNet', 'EfficientNetLite']
+__all__ = ['AttentionResNeXt', 'AttentionResNet', 'EfficientNetLite']

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cellseg_mm.models.layers import SameConv2d
+from cellseg_mm.models.layers import SameConv2d, build_attention
 
 # Kernel, stride, expansion, output channels and repeats of the blocks, by stage (strides 4, 8, 16 and 32), from
 # https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/lite/efficientnet_lite_builder.py
@@ -50,8 +50,7 @@ class EfficientNetLite(BaseModule):
         frozen_stages (int): The stem and the stages up to this one do not train; -1 freezes nothing.
         norm_eval (bool): Keep BatchNorm's running statistics as they are.
         norm_cfg (dict): Config of mmcv's norm layers; the weights were trained with eps 1e-3.
-        attention (dict | None): Config of a registered module that takes ``channels`` and keeps the shape
-            (N, C, H, W), put after each stage.
+        attention (str | dict | None): The module after each stage, see :func:`build_attention`.
         init_cfg (dict | None): See :class:`mmengine.model.BaseModule`.
     """
 
@@ -61,7 +60,7 @@ class EfficientNetLite(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         norm_cfg: dict | None = None,
-        attention: dict | None = None,
+        attention: str | dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -92,7 +91,7 @@ class EfficientNetLite(BaseModule):
             widths.append(channels)
         self.stage_attention = None
         if attention:
-            self.stage_attention = nn.ModuleList(MODELS.build(dict(channels=width, **attention)) for width in widths)
+            self.stage_attention = nn.ModuleList(build_attention(attention, width) for width in widths)
         self._register_load_state_dict_pre_hook(_translate_published_names)
 
     def forward(self, x: Tensor) -> tuple:

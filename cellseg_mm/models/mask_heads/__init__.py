@@ -1,3 +1,17 @@
-from .rle_mask_head import RLEMaskHead
+from .rle_mask_head import (
+    RLECoarseMaskHead,
+    RLEDynamicMaskHead,
+    RLEHTCMaskHead,
+    RLEMaskHead,
+    RLEMasks,
+    RLESCNetMaskHead,
+)
 
-__all__ = ['RLEMaskHead']
+__all__ = [
+    'RLECoarseMaskHead',
+    'RLEDynamicMaskHead',
+    'RLEHTCMaskHead',
+    'RLEMaskHead',
+    'RLEMasks',
+    'RLESCNetMaskHead',
+]

@@ -56,7 +56,7 @@ def paste_runs(probabilities: Tensor, boxes: Tensor, height: int, width: int, th
     for chunk in _chunks(sizes.cpu().numpy()):
         index = torch.from_numpy(chunk).to(boxes.device)
         inside = _sample(probabilities[index], boxes[index], begin[index], sizes[index]) >= threshold
-        parts.append(_find_runs(inside, chunk, begin[index], height))
+        parts.append(window_runs(inside, chunk, begin[index], height))
     owner, start, length = np.concatenate([np.zeros((3, 0), np.int64), *parts], axis=1)
     order = np.argsort(owner, kind='stable')
     return Runs(owner[order], start[order], length[order])
@@ -105,7 +105,7 @@ def _sample(probabilities: Tensor, boxes: Tensor, begin: Tensor, sizes: Tensor) 
     return values.masked_fill(~(y_inside[:, :, None] & x_inside[:, None, :]), 0)
 
 
-def _find_runs(inside: Tensor, owners: np.ndarray, begin: Tensor, height: int) -> np.ndarray:
+def window_runs(inside: Tensor, owners: np.ndarray, begin: Tensor, height: int) -> np.ndarray:
     """The vertical runs in windows, by instance and by place.
 
     Args:
@@ -122,7 +122,7 @@ def _find_runs(inside: Tensor, owners: np.ndarray, begin: Tensor, height: int) -
         of 2 px, its second one of 1 px:
 
         >>> inside = torch.tensor([[[True, False], [True, True]]])
-        >>> _find_runs(inside, np.array([7]), torch.tensor([[3, 1]]), 5).tolist()
+        >>> window_runs(inside, np.array([7]), torch.tensor([[3, 1]]), 5).tolist()
         [[7, 7], [16, 22], [2, 1]]
     """
     columns = F.pad(inside.transpose(1, 2), (1, 1))  # (n, W, H + 2)

@@ -1,5 +1,11 @@
 import numpy as np
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.roi_heads.mask_heads import (
+    CoarseMaskHead,
+    DynamicMaskHead,
+    FCNMaskHead,
+    HTCMaskHead,
+    SCNetMaskHead,
+)
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor
@@ -9,9 +15,8 @@ from cellseg_mm.structures import encode_runs
 from .paste import paste_runs
 
 
-@MODELS.register_module()
-class RLEMaskHead(FCNMaskHead):
-    """mmdet's mask head, which predicts a COCO run-length code for each instance, not a bitmap of the image's size.
+class RLEMasks:
+    """Mixin for mmdet's mask heads of RoIs: a COCO run-length code for each instance, not a bitmap of the image's size.
 
     The codes equal the stock head's bitmaps on the same device, bit by bit (see :func:`paste_runs` for boxes without an
     area). ``pred_instances.masks`` is then a list of ``{'size': [H, W], 'counts': str}``, which indexing, scoring,
@@ -64,3 +69,28 @@ class RLEMaskHead(FCNMaskHead):
             if not len(results):
                 results.masks = []
         return results_list
+
+
+@MODELS.register_module()
+class RLEMaskHead(RLEMasks, FCNMaskHead):
+    """The head of Mask R-CNN, Cascade Mask R-CNN and Mask Scoring R-CNN with codes, see :class:`RLEMasks`."""
+
+
+@MODELS.register_module()
+class RLECoarseMaskHead(RLEMasks, CoarseMaskHead):
+    """The head of PointRend with codes, see :class:`RLEMasks`."""
+
+
+@MODELS.register_module()
+class RLEDynamicMaskHead(RLEMasks, DynamicMaskHead):
+    """The head of QueryInst with codes, see :class:`RLEMasks`."""
+
+
+@MODELS.register_module()
+class RLEHTCMaskHead(RLEMasks, HTCMaskHead):
+    """The head of Hybrid Task Cascade with codes, see :class:`RLEMasks`."""
+
+
+@MODELS.register_module()
+class RLESCNetMaskHead(RLEMasks, SCNetMaskHead):
+    """The head of SCNet with codes, see :class:`RLEMasks`."""

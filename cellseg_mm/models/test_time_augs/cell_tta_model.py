@@ -1,6 +1,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -8,7 +9,8 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from cellseg_mm.structures import Cells
+from cellseg_mm.models.detector_config import most_instances
+from cellseg_mm.structures import Cells, mask_codes
 
 from .mask_votes import MaskVotes
 from .views import View
@@ -23,10 +25,11 @@ class CellTTAModel(BaseTTAModel):
     flips, turns and scales.
 
     Args:
-        module (dict | nn.Module): The detector, with :class:`RLEMaskHead`.
+        module (dict | nn.Module): The detector.
         flips (Sequence[bool]): Whether left and right are exchanged.
         turns (Sequence[int]): Quarter turns.
         scales (Sequence[float]): Factors on the size that the test pipeline gives.
+        score_thr (float): The least score of a cell in a view, for detectors that return detections of any score.
         data_preprocessor (dict | nn.Module | None): The preprocessor, if the detector does not define one.
     """
 
@@ -36,9 +39,11 @@ class CellTTAModel(BaseTTAModel):
         flips: Sequence = (False, True),
         turns: Sequence = (0, 1, 2, 3),
         scales: Sequence = (1.0,),
+        score_thr: float = 0.0,
         data_preprocessor: dict | torch.nn.Module | None = None,
     ) -> None:
         super().__init__(module, data_preprocessor)
+        self.score_thr = score_thr
         combinations = itertools.product(scales, turns, flips)
         self.views = [View(bool(flip), turn % 4, scale) for scale, turn, flip in combinations]
 
@@ -67,11 +72,9 @@ class CellTTAModel(BaseTTAModel):
         Returns:
             list[Cells]: The merged cells of each image.
         """
-        votes = []
+        votes, most = [], most_instances(dict(test_cfg=self.module.test_cfg))
         for images in predictions:
-            votes = votes or [
-                MaskVotes(cells.height, cells.width, self.module.test_cfg.rcnn.max_per_img) for cells in images
-            ]
+            votes = votes or [MaskVotes(cells.height, cells.width, most) for cells in images]
             for vote, cells in zip(votes, images, strict=True):
                 vote.add(cells)
         return [vote.result() for vote in votes]
@@ -82,10 +85,11 @@ class CellTTAModel(BaseTTAModel):
         view_samples = [_view_sample(view, image, sample) for image, sample in zip(seen, samples, strict=True)]
         predicted = self.module.test_step(dict(inputs=seen, data_samples=view_samples))
         found = [(sample.pred_instances, sample.ori_shape) for sample in predicted]
-        return [
-            view.restore(Cells.from_codes(instances.masks, instances.labels.cpu(), instances.scores.cpu(), *size))
+        cells = [
+            Cells.from_codes(mask_codes(instances.masks), instances.labels.cpu(), instances.scores.cpu(), *size)
             for instances, size in found
         ]
+        return [view.restore(each.select(each.scores >= np.float32(self.score_thr))) for each in cells]
 
 
 def _view_sample(view: View, image: Tensor, sample: DetDataSample) -> DetDataSample:

@@ -1,0 +1,117 @@
+"""A page that shows a slide with its cells, from the disk, without a server or a network."""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from cellseg_mm.structures import Cells
+from cellseg_mm.utils import printable
+from cellseg_mm.visualization.colors import class_colors
+
+from .image_pyramid import TILE, write_pyramid
+from .trace_outlines import trace_outlines
+from .writer import Writer
+
+HERE = Path(__file__).parent
+LIBRARY, LICENCE = (HERE / f'static/openseadragon.{ending}' for ending in ('min.js', 'LICENSE.txt'))
+# Px a side of the squares whose cells lie in one script; least px of those in which the heat map counts cells, and the
+# most of these along a side.
+BLOCK_SIDE, MIN_BIN, MAX_BINS = 1024, 128, 256
+CHUNK = 1000  # cells whose outlines are in memory at once
+
+
+class SlidePageWriter(Writer):
+    """``STEM_slide.html`` and the folder ``STEM_slide``: the image with outlines, counts, and how dense cells lie.
+
+    The folder holds ``tiles/LEVEL/COLUMN_ROW.jpg`` (see :func:`write_pyramid`), ``cells/COLUMN_ROW.js``, one script for
+    the cells of each square of 1,024 px, and OpenSeadragon. The page loads scripts and tiles as it needs them; it
+    fetches nothing, because browsers forbid that to pages from the disk.
+
+    A script calls ``addCells(name, cells)``. A cell is [class, number, ring, ...], a ring x, y of a corner and then
+    moves to the next corners, along x and along y by turns; the last move, back to the first corner, is left out.
+    """
+
+    endings = ('_slide.html', '_slide')
+    by_default = False
+
+    def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
+        self._page, self._folder = folder / f'{stem}_slide.html', folder / f'{stem}_slide'
+        self._source, self._classes = source, list(classes)
+        self._bin = max(MIN_BIN, -(-max(source.height, source.width) // MAX_BINS))
+        columns, rows = (-(-side // self._bin) for side in (source.width, source.height))
+        self._density = np.zeros((len(classes), rows, columns), np.int64)
+        self._blocks, self._count = set(), 0
+        (self._folder / 'cells').mkdir(parents=True)
+
+    def write(self, cells: Cells, measurements: dict) -> None:
+        """Add N cells; their measurements are not used."""
+        x, y = (cells.runs.centroids(len(cells), cells.height).T + 0.5).astype(np.int64)
+        np.add.at(self._density, (cells.labels, y // self._bin, x // self._bin), 1)
+        blocks = np.stack([x, y], axis=1) // BLOCK_SIDE
+        for first in range(0, len(cells), CHUNK):
+            chunk = np.arange(first, min(first + CHUNK, len(cells)))
+            texts = defaultdict(list)
+            outlines = trace_outlines(cells.select(chunk))
+            rows = zip(blocks[chunk].tolist(), cells.labels[chunk].tolist(), outlines, strict=True)
+            for (column, row), label, outline in rows:
+                self._count += 1
+                rings = [ring for part in shapely.get_parts(outline) for ring in (part.exterior, *part.interiors)]
+                entry = [label, self._count, *map(_moves, rings)]
+                texts[column, row].append(json.dumps(entry, separators=(',', ':')))
+            for block, entries in texts.items():
+                self._append(block, entries)
+
+    def _append(self, block: tuple, entries: list) -> None:
+        name = f'{block[0]}_{block[1]}'
+        with open(self._folder / f'cells/{name}.js', 'a', encoding='utf-8') as file:
+            file.write(',\n' if block in self._blocks else f'addCells("{name}",[\n')
+            file.write(',\n'.join(entries))
+        self._blocks.add(block)
+
+    def __exit__(self, error: type | None, *details: object) -> None:
+        if error is not None:
+            return
+        for block in self._blocks:
+            with open(self._folder / f'cells/{block[0]}_{block[1]}.js', 'a', encoding='utf-8') as file:
+                file.write('\n])\n')
+        sizes = write_pyramid(self._source, self._folder / 'tiles')
+        for path in (LIBRARY, LICENCE):
+            shutil.copyfile(path, self._folder / path.name)
+        colors = ['#{:02x}{:02x}{:02x}'.format(*color) for color in class_colors(len(self._classes))]
+        counts = self._density.sum(axis=(1, 2)).tolist()
+        classes = [
+            dict(name=name, color=color, count=count)
+            for name, color, count in zip(map(printable, self._classes), colors, counts, strict=True)
+        ]
+        size = sum(file.stat().st_size for file in self._folder.rglob('*') if file.is_file())
+        content = dict(
+            name=printable(self._source.name) or self._folder.name.removesuffix('_slide'),
+            folder=printable(self._folder.name),
+            sizes=sizes,
+            tile=TILE,
+            block=BLOCK_SIDE,
+            blocks=sorted(f'{column}_{row}' for column, row in self._blocks),
+            classes=classes,
+            bin=self._bin,
+            density=self._density.tolist(),
+            pixel_size=self._source.pixel_size,
+            megabytes=round(size / 1e6, 1),
+        )
+        # no text of the content may end the script
+        data = json.dumps(content, separators=(',', ':')).replace('<', '\\u003c')
+        page = (HERE / 'static/slide.html').read_text('utf-8').replace('{{ content }}', data)
+        self._page.write_text(page.replace('{{ library }}', f'{content["folder"]}/{LIBRARY.name}'), 'utf-8')
+
+
+def _moves(ring: shapely.LinearRing) -> list:
+    """A ring along pixel edges as x, y and its moves, the first one along x."""
+    points = shapely.get_coordinates(ring)[:-1].astype(int)
+    if points[0, 1] != points[1, 1]:
+        points = np.roll(points, -1, axis=0)
+    steps = np.diff(points, axis=0).sum(axis=1)  # one of both is 0
+    return [*points[0].tolist(), *steps.tolist()]
