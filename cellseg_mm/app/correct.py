@@ -46,7 +46,8 @@ def pad(current: Correcting | None) -> str:
     if current is None:
         return f'<p>{NOTHING}</p>'
     state = current.corrections.state()
-    encoded = base64.b64encode(cv2.imencode('.jpg', draw(current, state)[..., ::-1], QUALITY)[1]).decode()
+    drawn = draw(current, state)
+    encoded = base64.b64encode(cv2.imencode('.jpg', drawn[..., ::-1], QUALITY)[1]).decode()
     counts = np.bincount(state.left().labels, minlength=len(state.classes))
     keys = [
         f'<span class="key"><i style="background: rgb{color}"></i><b>{number}</b> {html.escape(name)} {count:,}</span>'
@@ -55,7 +56,9 @@ def pad(current: Correcting | None) -> str:
         )
     ]
     label = 'Cells to correct: arrows choose a cell, digits give it a class, Delete removes it, b draws a box, u undoes'
-    picture = f'<img src="data:image/jpeg;base64,{encoded}" alt="the cells, outlined" draggable="false">'
+    # with its size, so that nothing moves when the next picture comes
+    size = f'width="{drawn.shape[1]}" height="{drawn.shape[0]}"'
+    picture = f'<img {size} src="data:image/jpeg;base64,{encoded}" alt="the cells, outlined" draggable="false">'
     return (
         f'<div class="pad" tabindex="0" role="application" aria-label="{label}">{picture}<div class="box"></div></div>'
         f'<div class="keys">{" ".join(keys)}</div>'

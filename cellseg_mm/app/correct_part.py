@@ -21,7 +21,7 @@ STORAGE = 'cellseg_mm_visitor'  # the key in the browser's storage
 CSS = """
 .pad { position: relative; display: inline-block; line-height: 0; touch-action: none; max-width: 100%; }
 .pad:focus { outline: 3px solid #2563eb; outline-offset: 2px; }
-.pad img { max-width: 100%; cursor: crosshair; user-select: none; }
+.pad img { max-width: 100%; height: auto; cursor: crosshair; user-select: none; }
 .pad .box { position: absolute; display: none; border: 2px dashed #fff; box-shadow: 0 0 0 1px #000;
   pointer-events: none; }
 .keys { margin-top: 8px; } .keys .key { margin-right: 16px; white-space: nowrap; }

@@ -83,6 +83,7 @@ def add_class(page, name):
     page.locator('#class-name input, #class-name textarea').first.fill(name)
     page.locator('#rename').click()
     expect(page.locator('#given')).to_contain_text(name, timeout=PATIENCE)
+    expect(page.locator('#pad .keys')).to_contain_text(name, timeout=PATIENCE)
 
 
 def test_correct_teach_and_come_back(visit, detector, kept, tmp_path):
