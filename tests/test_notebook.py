@@ -11,5 +11,6 @@ def test_its_code_runs_from_top_to_bottom(monkeypatch, capsys):
             exec(''.join(cell['source']), namespace)
             assert cell['outputs'] or 'print' not in ''.join(cell['source'])  # as the reader sees it
     printed = capsys.readouterr().out
-    assert f'{len(namespace["cells"])} cells from score 0.40 up' in printed and 'cells per square millimetre' in printed
+    found = f'{len(namespace["cells"])} cells from score {namespace["detector"].score_thr:.2f} up'
+    assert found in printed and 'cells per square millimetre' in printed
     assert namespace['summary']['cells'] == len(namespace['cells']) > 0
