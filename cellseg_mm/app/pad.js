@@ -27,7 +27,7 @@ function show(corners) {
 element.addEventListener('pointerdown', event => {
   if (event.target.tagName !== 'IMG' || event.button) return
   event.preventDefault()
-  element.querySelector('.pad').focus()
+  element.querySelector('.pad').focus({preventScroll: true})  // a page that moves would make the click a drag
   from = place(event)
 })
 window.addEventListener('pointermove', event => {
