@@ -66,9 +66,9 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def browser():
-    """A headless Chromium."""
+    """A headless Chromium. Playwright's loop must end with the module, because no other loop can run beside it."""
     from playwright.sync_api import sync_playwright
 
     names = ('chromium', 'chromium-browser', 'google-chrome')

@@ -4,6 +4,6 @@ Gradio is an optional requirement (requirements-app.txt), so nothing else import
 """
 
 from .page import build_app, serve
-from .segmented import LOWEST_SCORE, choose, count_rows
+from .segmented import LOWEST_SCORE, choose, count_rows, segment
 
-__all__ = ['LOWEST_SCORE', 'build_app', 'choose', 'count_rows', 'serve']
+__all__ = ['LOWEST_SCORE', 'build_app', 'choose', 'count_rows', 'segment', 'serve']

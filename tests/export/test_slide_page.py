@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 
 import cv2
 import numpy as np
@@ -11,16 +10,13 @@ import pytest
 import shapely
 from conftest import ROOT
 from drawn_cells import CLASSES, draw_masks, make_cells, make_source
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.export import export_cells, image_pyramid, slide_page, trace_outlines
 from cellseg_mm.export.image_pyramid import write_pyramid
 from cellseg_mm.images import ArraySource
 from cellseg_mm.structures import Cells
-
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update']
 
 
 def content_of(page):
@@ -137,19 +133,14 @@ def _square(x, y, side, height, width):
 
 
 @pytest.fixture(scope='module')
-def page(slide):
-    if CHROMIUM is None:
-        pytest.skip('no Chromium: apt-get install chromium')
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport=dict(width=1200, height=700))
-        page.problems, page.addresses = [], set()
-        page.on('console', lambda message: message.type == 'error' and page.problems.append(message.text))
-        page.on('pageerror', lambda error: page.problems.append(str(error)))
-        page.on('request', lambda request: page.addresses.add(request.url.split(':')[0]))
-        page.goto(slide[0].as_uri())
-        yield page
-        browser.close()
+def page(browser, slide):
+    page = browser.new_page(viewport=dict(width=1200, height=700))
+    page.problems, page.addresses = [], set()
+    page.on('console', lambda message: message.type == 'error' and page.problems.append(message.text))
+    page.on('pageerror', lambda error: page.problems.append(str(error)))
+    page.on('request', lambda request: page.addresses.add(request.url.split(':')[0]))
+    page.goto(slide[0].as_uri())
+    return page
 
 
 def drawn(page):
