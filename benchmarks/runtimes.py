@@ -2,8 +2,8 @@
 
 The image is made of those of data/samples, at the size of the model's input. From pixels in memory to boxes, scores,
 labels and masks: ours ends in run-length codes at the image's size, the others in 28x28 probabilities a box. All use
-the same number of threads. OpenVINO is an optional package (pip install openvino), and computes in bf16 where the
-processor can, unless told not to. The last lines compare ours by default with the fastest other way.
+the same number of threads. OpenVINO is an optional package (pip install openvino). By default it computes in bf16 where
+the processor can; a second row asks for float32. The last lines compare ours by default with the fastest other way.
 """
 
 import argparse

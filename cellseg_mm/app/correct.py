@@ -139,7 +139,7 @@ def on_box(current: Correcting, box: list, label: int | None, find: Callable) ->
         find (Callable): ``(image, box in px) -> Cells``, one or none.
 
     Raises:
-        UserError: If there is no cell in the box.
+        UserError: If the model sees no cell in the box.
     """
     height, width = current.image.shape[:2]
     xs, ys = sorted([box[0] * width, box[2] * width]), sorted([box[1] * height, box[3] * height])

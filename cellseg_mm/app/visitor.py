@@ -66,7 +66,7 @@ class Visitor:
         """The pixels of a corrected image.
 
         Raises:
-            UserError: If the visitor has no such image.
+            UserError: If the image is not one of the visitor's.
         """
         if key not in self.keys():
             raise UserError(f'{key}: not one of your corrected images')
@@ -119,7 +119,7 @@ class Visitor:
             str: Whether it helped, in words.
 
         Raises:
-            UserError: If there are no cells of two classes.
+            UserError: If the cells are of fewer than two classes.
         """
         corrected = {key: self.corrections(key) for key in self.keys()}
         chosen = {}

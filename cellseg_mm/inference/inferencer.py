@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.registry import MODELS, TRANSFORMS
-from mmdet.structures.bbox import bbox2roi
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
@@ -31,6 +30,7 @@ from cellseg_mm.images import (
 )
 from cellseg_mm.models import bare_detector
 from cellseg_mm.models.detector_config import most_instances, set_score_floor
+from cellseg_mm.models.given_boxes import cells_in_boxes, embed_boxes, feature_size
 from cellseg_mm.structures import Cells, mask_codes
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
@@ -275,15 +275,11 @@ class CellInferencer:
         source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
         shown = self._resample(source)
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * np.float32(shown.width / source.width)
-        found = np.zeros((len(boxes), self._bare.roi_head.bbox_head.cls_last_dim), np.float32)
+        found = np.zeros((len(boxes), feature_size(self._bare)), np.float32)
         for window, transforms, own in self._windows(shown, boxes):
-            x, y, *_ = window
-            levels, _, scale = self._see(shown.read(*window), transforms)
-            head = self._bare.roi_head
+            levels, _, scaled = self._see(shown, window, transforms, boxes[own])
             with torch.no_grad():
-                rois = bbox2roi([torch.from_numpy(boxes[own] - [x, y, x, y]).float().to(scale.device) * scale])
-                pooled = head.bbox_roi_extractor(levels[: head.bbox_roi_extractor.num_inputs], rois)
-                found[own] = head.bbox_head.embed(pooled).cpu().numpy()
+                found[own] = embed_boxes(self._bare, levels, scaled).cpu().numpy()
         return found
 
     def cell_in_box(self, image: object, box: Sequence) -> Cells:
@@ -299,16 +295,12 @@ class CellInferencer:
         source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
         shown = self._resample(source)
         boxes = np.array([box], np.float32) * np.float32(shown.width / source.width)
-        ((x, y, *size), transforms, _), *_ = self._windows(shown, boxes)
-        levels, meta, scale = self._see(shown.read(x, y, *size), transforms)
-        head = self._bare.roi_head
+        (window, transforms, _), *_ = self._windows(shown, boxes)
+        levels, meta, scaled = self._see(shown, window, transforms, boxes)
         with torch.no_grad():
-            scaled = torch.from_numpy(boxes - [x, y, x, y]).float().to(scale.device) * scale
-            pooled = head.bbox_roi_extractor(levels[: head.bbox_roi_extractor.num_inputs], bbox2roi([scaled]))
-            labels = head.bbox_head(pooled)[0][:, :-1].argmax(dim=1)
-            drawn = InstanceData(bboxes=scaled, labels=labels, scores=torch.ones(1))
-            masks = head.predict_mask(levels, [meta], [drawn], rescale=True)[0].masks
-        cells = Cells.from_codes(mask_codes(masks), labels.cpu(), [1.0], size[1], size[0])
+            drawn = cells_in_boxes(self._bare, levels, scaled, meta)
+        x, y, width, height = window
+        cells = Cells.from_codes(mask_codes(drawn.masks), drawn.labels.cpu(), [1.0], height, width)
         cells = place_in_image(cells, x, y, shown.height, shown.width)
         cells = cells if shown is source else cells.resize(source.height, source.width)
         return cells.select(cells.runs.areas(1) > 0)
@@ -327,14 +319,16 @@ class CellInferencer:
         for index in np.unique(nearest).tolist():
             yield windows[index], transforms, np.flatnonzero(nearest == index)
 
-    def _see(self, image: np.ndarray, transforms: list) -> tuple:
-        """The feature maps of a window, (H, W, 3) uint8 RGB; its meta; (4,) factors from its px to the input's."""
-        entry = _pack(image, transforms)
+    def _see(self, source: object, window: tuple, transforms: list, boxes: np.ndarray) -> tuple:
+        """The feature maps of a window, its meta, and the boxes, which are in px of the source, in px of the input."""
+        x, y, *_ = window
+        entry = _pack(source.read(*window), transforms)
         data = self._bare.data_preprocessor({key: [value] for key, value in entry.items()}, False)
         with torch.no_grad(), inference_precision(self._model, self._precision):
             levels = self._bare.extract_feat(data['inputs'])
         meta = data['data_samples'][0].metainfo
-        return levels, meta, torch.tensor(meta['scale_factor'], device=levels[0].device).repeat(2)
+        scaled = torch.from_numpy(boxes - [x, y, x, y]).float() * torch.tensor(meta['scale_factor']).repeat(2)
+        return levels, meta, scaled.to(levels[0].device)
 
     def _detect(self, images: list, transforms: list) -> list:
         """The cells of each image; the model takes images of one size together."""

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
 
 from cellseg_mm.engine.checkpoint import read_checkpoint
-from cellseg_mm.engine.data_facts import set_num_classes
 from cellseg_mm.engine.detector import checkpoint_config
 from cellseg_mm.evaluation.coco_results import read_ground_truth
 from cellseg_mm.inference import CellInferencer
+from cellseg_mm.models.given_boxes import check_teachable, class_layer, put_class_layer
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.colors import class_colors
 
@@ -109,11 +108,11 @@ def teach(
         tuple: The content of the new checkpoint, and its :class:`Comparison` on held-out cells or None.
 
     Raises:
-        UserError: If the detector cannot be taught, or there are no cells of two classes.
+        UserError: If the detector cannot be taught, or its cells are of fewer than two classes.
     """
     content = read_checkpoint(checkpoint)
     cfg = checkpoint_config(content, checkpoint)
-    _check_teachable(cfg, checkpoint)
+    check_teachable(cfg.model, checkpoint)
     labels = np.concatenate([image.labels for image in images]) if images else np.zeros(0, np.int64)
     if len(np.unique(labels)) < 2:
         raise UserError(
@@ -149,11 +148,7 @@ def _named_before(content: dict, cfg: Config, features: np.ndarray, classes: Seq
     own = list(content['meta']['dataset_meta']['classes'])
     if not set(own) & set(classes):
         return None
-    layer = 'fc_taught' if cfg.model.roi_head.bbox_head.type == 'TaughtBBoxHead' else 'fc_cls'
-    weights, biases = (
-        content['state_dict'][f'roi_head.bbox_head.{layer}.{name}'].float().numpy()[: len(own)]
-        for name in ('weight', 'bias')
-    )
+    weights, biases = class_layer(cfg.model, content['state_dict'], len(own))
     places = np.array([list(classes).index(name) if name in classes else -1 for name in own])
     return places[classify(features, weights, biases)]
 
@@ -161,30 +156,10 @@ def _named_before(content: dict, cfg: Config, features: np.ndarray, classes: Seq
 def is_teachable(checkpoint: str) -> bool:
     """Whether :func:`teach` takes a checkpoint."""
     try:
-        _check_teachable(checkpoint_config(read_checkpoint(checkpoint), checkpoint), checkpoint)
+        check_teachable(checkpoint_config(read_checkpoint(checkpoint), checkpoint).model, checkpoint)
     except UserError:
         return False
     return True
-
-
-def _check_teachable(cfg: Config, path: str) -> None:
-    """Refuse a detector whose boxes or masks depend on the class.
-
-    Raises:
-        UserError: If it is one.
-    """
-    head = cfg.model.get('roi_head') or {}
-    box, mask = head.get('bbox_head') or {}, head.get('mask_head') or {}
-    if (
-        not isinstance(box, dict)
-        or box.get('type') not in ('OneClassBBoxHead', 'TaughtBBoxHead')
-        or not box.get('reg_class_agnostic')
-        or not mask.get('class_agnostic')
-    ):
-        raise UserError(
-            f'{path}: its boxes or masks depend on the class, so it cannot be taught others; take a shipped model, or '
-            'train configs/consep/maskrcnn_lite0_fpn.py'
-        )
 
 
 def _taught_checkpoint(
@@ -192,14 +167,9 @@ def _taught_checkpoint(
 ) -> dict:
     """The content of a checkpoint whose detector names cells by a fitted classifier."""
     cfg = copy.deepcopy(cfg)
-    head = cfg.model.roi_head.bbox_head
-    detector_classes = head.get('detector_classes', head.num_classes)
-    set_num_classes(cfg.model, len(classes))
-    head.update(type='TaughtBBoxHead', detector_classes=detector_classes)
-    cfg.num_classes = len(classes)
     state = dict(content['state_dict'])
-    state['roi_head.bbox_head.fc_taught.weight'] = torch.from_numpy(weights)
-    state['roi_head.bbox_head.fc_taught.bias'] = torch.from_numpy(biases)
+    put_class_layer(cfg.model, state, weights, biases)
+    cfg.num_classes = len(classes)
     facts = dict(classes=tuple(classes), palette=class_colors(len(classes)))
     meta = dict(content['meta'], cfg=cfg.pretty_text, dataset_meta=facts, taught=cells)
     return dict(meta=meta, state_dict=state)

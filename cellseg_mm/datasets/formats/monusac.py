@@ -12,7 +12,7 @@ two different classes are an error. In a file without any of these, all cells ha
 Regions of the class ``Ambiguous``, as in the test images, are ignored in scoring, whatever the class of a prediction.
 Regions that enclose cells are not cells, see :mod:`.regions`. Region types are ImageScope's: 0 a polygon, 1 a
 rectangle, 2 an ellipse (both may be given by two corners); arrows and rulers are refused. ``MicronsPerPixel`` of the
-root is the pixel size where the image has none.
+root is the pixel size if the image does not state it.
 
 The training images of a patient stay on one side of the split.
 """
