@@ -250,7 +250,7 @@ def test_the_reports_table_1():
     """Its rows in its order, with its parameters and probabilities."""
     kept = ('LoadImageFromFile', 'LoadCellAnnotations', 'ApplyAffine', 'Resize', 'PackDetInputs')
     kept += ('LoadRecentImage', 'RandomWindow')
-    for name in ROWS + DEMO_ROWS + CONSEP_ROWS + CONSEP_CPU_ROWS:
+    for name in ROWS + DEMO_ROWS + CONSEP_ROWS:
         dataset = load(name).train_dataloader.dataset
         steps = [dict(step) for step in dataset.get('dataset', dataset).pipeline if step.type not in kept]
         assert steps == [

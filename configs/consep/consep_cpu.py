@@ -1,10 +1,8 @@
-# CoNSeP for CPU cores: windows of 128 px, which show ten cells on average, numbers of candidates, proposals and RoI samples
-# that fit them, quarter turns, no crop but the window, and weights that are means.
+# CoNSeP for CPU cores: windows of 128 px, which show ten cells on average, with quarter turns and no crop but the window,
+# and weights that are means.
 _base_ = './consep.py'
 
-consep_model = dict(
-    train_cfg=dict(rpn_proposal=dict(nms_pre=400, max_per_img=200), rcnn=dict(sampler=dict(num=96))),
-)
+consep_model = dict(train_cfg=dict(rcnn=dict(sampler=dict(num=128))))
 geometric = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='RandomFlip', prob=0.5, direction='vertical'),

@@ -1,6 +1,7 @@
-"""Photometric augmentations: those of the course report, and stain. On uint8 BGR images as mmcv loads them.
+"""Photometric augmentations on uint8 BGR images, as mmcv loads them: those of the course report, and of stain.
 
-Definitions are, but for the stain's, torchvision's (its documentation of ``torchvision.transforms``), rounding to uint8 after each step.
+Those of the report are defined as in torchvision (its documentation of ``torchvision.transforms``), rounding to uint8
+after each step.
 """
 
 from abc import abstractmethod
@@ -73,8 +74,8 @@ def adjust_stains(image: np.ndarray, factors: tuple, shifts: tuple) -> np.ndarra
 
     The optical density (log10) of a pixel is the sum of its stains' amounts times their vectors of length 1, which are
     those of Ruifrok and Johnston (Analytical and Quantitative Cytology and Histology 23 (2001) 291-299) as scikit-image
-    has them, with DAB as the third stain, whose amount stays. Unlike ``skimage.color.rgb2hed``, negative amounts are kept,
-    so that factors of 1 and shifts of 0 return the image.
+    has them, with DAB as the third stain, whose amount stays. Unlike ``skimage.color.rgb2hed``, negative amounts are
+    kept, so that factors of 1 and shifts of 0 return the image.
 
     Example:
         A pixel of 0.3 haematoxylin and 0.2 eosin, with factors (2, 0.5) and shifts (0.1, 0), becomes one of 0.7

@@ -70,7 +70,7 @@ def test_hue_against_colorsys(shift):
 
 
 def stained(amounts):
-    """(1, N, 3) uint8 BGR of (N, 3) amounts of haematoxylin, eosin and DAB by scikit-image, whose unit is six densities."""
+    """(1, N, 3) uint8 BGR of (N, 3) amounts of three stains by scikit-image, whose unit is a density of six."""
     return np.rint(255 * hed2rgb(amounts[None] / 6)).astype(np.uint8)[..., ::-1]
 
 

@@ -1,5 +1,5 @@
 # The last phase of training: windows of four times the area, two a step, which cut fewer cells at their borders.
-_base_ = './consep_cpu.py'
+_base_ = './consep_lite0.py'
 
 consep_model = dict(
     train_cfg=dict(rpn_proposal=dict(nms_pre=1200, max_per_img=600), rcnn=dict(sampler=dict(num=320))),
