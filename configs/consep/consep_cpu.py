@@ -1,5 +1,5 @@
-# CoNSeP for CPU cores: windows of 128 px, which show ten cells on average, with quarter turns and no crop but the window,
-# and weights that are means.
+# CoNSeP for CPU cores: windows of 128 px, which show ten cells on average, quarter turns, no crop but the window, and
+# weights that are means.
 _base_ = './consep.py'
 
 consep_model = dict(train_cfg=dict(rcnn=dict(sampler=dict(num=128))))
