@@ -10,6 +10,7 @@ schedule for all later runs.
 """
 
 import argparse
+import signal
 from pathlib import Path
 
 from tqdm import tqdm
@@ -77,6 +78,7 @@ def write_summary(rows: list, out: Path) -> str:
 @one_line_errors(stopped='stopped; the same command goes on')
 def main() -> None:
     args = parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training it started ends with it
     out = args.out.absolute()
     cfgs = [
         training_config(

@@ -51,10 +51,10 @@ def one_line_errors(main: Callable | None = None, *, stopped: str = 'stopped') -
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except KeyboardInterrupt:
-            print(stopped, file=sys.stderr)
-            sys.exit(130)
-        except Exception as error:
+        except (KeyboardInterrupt, Exception) as error:
+            if _is_interrupt(error):
+                print(stopped, file=sys.stderr)
+                sys.exit(130)
             reason = explain(error)
             if reason is None:
                 raise
@@ -62,3 +62,10 @@ def one_line_errors(main: Callable | None = None, *, stopped: str = 'stopped') -
             sys.exit(2)
 
     return wrapper
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C caused it, also where a library made another error of it, as MMEngine does in writing a config."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -37,6 +37,19 @@ def test_ctrl_c(capsys, said):
     assert capsys.readouterr().err == said.get('stopped', 'stopped') + '\n'
 
 
+def test_ctrl_c_of_which_a_library_made_another_error(capsys):
+    @one_line_errors
+    def main():
+        try:
+            raise KeyboardInterrupt
+        except BaseException:
+            raise SyntaxError('failed to format the config') from None
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130 and capsys.readouterr().err == 'stopped\n'
+
+
 def test_only_tools_that_have_resume_advise_it():
     for path in (ROOT / 'tools').glob('*.py'):
         text = path.read_text('utf-8')
