@@ -1,10 +1,11 @@
+import gc
 import importlib.util
 import json
 import os
 import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import DATASETS
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from tiny_detector import save_tiny_checkpoint
+from processes import run_script
+from tiny_detector import narrow, save_tiny_checkpoint
 
 import cellseg_mm  # noqa: F401  (registers)
 from cellseg_mm.datasets import make_sample_data, prepare
@@ -22,6 +25,13 @@ from cellseg_mm.visualization import CellVisualizer
 
 ROOT = Path(__file__).parents[1]
 os.environ['CELLSEG_MM_PRECISION'] = 'fp32'  # the same figures on every processor, also in tools that tests run
+os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'  # does not start the driver, so that processes.py can fork
+
+
+def pytest_collection_finish():
+    """What is there now stays: mmengine collects garbage for each data set, and would look at all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -84,14 +94,9 @@ def browser():
 
 
 @pytest.fixture
-def run_tool(tmp_path):
-    """Run a tool as a user does, from a directory that is not the project's."""
-
-    def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
-
-    return run
+def run_tool(tmp_path) -> Callable:
+    """Run a tool in a process of its own, from a directory that is not the project's."""
+    return lambda name, *arguments: run_script(ROOT / f'tools/{name}.py', *arguments, folder=tmp_path)
 
 
 @pytest.fixture
@@ -171,10 +176,15 @@ param_scheduler = [
 """
 
 
-def write_tiny_config(path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam') -> Path:
-    """A config file that trains each image so many times in its one epoch."""
+def write_tiny_config(
+    path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam', is_narrow: bool = False
+) -> Path:
+    """A config file that trains each image so many times in its one epoch; narrow, a model that learns little."""
     base = ROOT / f'configs/{base}.py'
-    path.write_text(TINY.format(times=times, base=base.as_posix()))
+    text = TINY.format(times=times, base=base.as_posix())
+    if is_narrow:
+        text += f'model = {narrow(Config.fromfile(base).model)!r}\n'
+    path.write_text(text)
     return path
 
 

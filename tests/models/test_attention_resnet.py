@@ -31,7 +31,7 @@ def test_parameters_added_to_resnet_50(placement, extra):
 
 
 @pytest.mark.parametrize('placement', ['stage', 'block'])
-@pytest.mark.parametrize('depth', [18, 34, 50, 101, 152])
+@pytest.mark.parametrize('depth', [18, 50, 152])
 def test_every_depth_and_placement_keeps_the_shapes(depth, placement):
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
