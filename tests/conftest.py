@@ -177,13 +177,13 @@ param_scheduler = [
 
 
 def write_tiny_config(
-    path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam', is_narrow: bool = False
+    path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam', width: int | None = None
 ) -> Path:
-    """A config file that trains each image so many times in its one epoch; narrow, a model that learns little."""
+    """A config file that trains each image so many times in its one epoch; with a width, see tiny_detector.narrow."""
     base = ROOT / f'configs/{base}.py'
     text = TINY.format(times=times, base=base.as_posix())
-    if is_narrow:
-        text += f'model = {narrow(Config.fromfile(base).model)!r}\n'
+    if width:
+        text += f'model = {narrow(Config.fromfile(base).model, width)!r}\n'
     path.write_text(text)
     return path
 

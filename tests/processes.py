@@ -39,6 +39,7 @@ def _run(command: list, folder: str, environment: dict, stdout: Path, stderr: Pa
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
+    multiprocessing.set_start_method(None, force=True)  # the default, as in a process that nobody forked
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background of a shell
     torch.set_num_threads(1)
     sys.argv = command

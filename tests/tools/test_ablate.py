@@ -24,7 +24,7 @@ ablate = load_tool('ablate')
 
 
 def options(rows, prepared, folder, out, *more):
-    configs = [write_tiny_config(folder / f'{row}.py', times=2, base=f'demo/{row}', is_narrow=True) for row in rows]
+    configs = [write_tiny_config(folder / f'{row}.py', times=2, base=f'demo/{row}', width=16) for row in rows]
     return [*configs, '--from-scratch', '--out', out, *more, '--cfg-options', f'data_root={prepared}', *SHORT]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 
 import cv2
@@ -37,7 +38,7 @@ def two_images(tmp_path_factory):
 def overfitted(two_images, tmp_path_factory):
     """Config and work dir of a training run on two images."""
     root = tmp_path_factory.mktemp('overfitted')
-    config = write_tiny_config(root / 'tiny.py', times=120)
+    config = write_tiny_config(root / 'tiny.py', times=120, width=64)
     arguments = [config, '--from-scratch', '--work-dir', root / 'run']
     arguments += ['--cfg-options', f'data_root={two_images}', 'optim_wrapper.optimizer.lr=1e-3']
     result = run_script(ROOT / 'tools/train.py', *arguments, folder=root)
@@ -204,7 +205,7 @@ def test_resume_as_an_option_of_the_config(config_of_run, tmp_path):
 def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):
     _, work_dir = overfitted
     shutil.copytree(work_dir, tmp_path / 'run')
-    short = write_tiny_config(tmp_path / 'tiny.py', times=2)
+    short = write_tiny_config(tmp_path / 'tiny.py', times=2, width=64)
     options = ['--cfg-options', f'data_root={two_images}']
     result = run_tool(
         'train', short, '--from-scratch', '--resume', '--work-dir', tmp_path / 'run', *options, 'train_cfg.max_epochs=2'
@@ -258,12 +259,14 @@ def test_browse_augmentation(prepared, run_tool, run_here, one_line_error, tmp_p
     assert 'no prepared data' in one_line_error('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', 'x')
 
 
-def test_two_processes_train_one_model(two_images, tmp_path):
+def test_two_processes_under_torchrun(two_images, tmp_path):
     """With one image to validate on, so that one of them has none to compute a loss of."""
-    config = write_tiny_config(tmp_path / 'tiny.py', times=4)
-    arguments = [config, '--from-scratch', '--launcher', 'pytorch', '--work-dir', tmp_path / 'run']
-    arguments += ['--cfg-options', f'data_root={two_images}', 'val_dataloader.dataset.indices=1']
-    result = run_script(ROOT / 'tools/train.py', *arguments, folder=tmp_path, ranks=2, timeout=300)
+    config = write_tiny_config(tmp_path / 'tiny.py', times=4, width=16)
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    command = [*torchrun, ROOT / 'tools/train.py', config, '--from-scratch', '--launcher', 'pytorch']
+    command += ['--work-dir', tmp_path / 'run', '--cfg-options', f'data_root={two_images}']
+    command += ['val_dataloader.dataset.indices=1']
+    result = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / 'run' / 'epoch_1.pth').exists()
 
