@@ -158,28 +158,38 @@ def main() -> None:
             make_sample_data(Path(folder) / 'drawn', num_images=12, size=512, seed=0)
             prepare(Path(folder) / 'drawn', data, workers=1)
         checkouts = dict(before=args.before and args.before.absolute(), ours=ROOT)
-        batch_size = Config.fromfile(ROOT / args.config).train_dataloader.batch_size
-        seconds = {name: [] for name, checkout in checkouts.items() if checkout}
+        checkouts = {name: checkout for name, checkout in checkouts.items() if checkout}
+        seconds = {name: [] for name in checkouts}
         for _ in range(args.rounds):
             for name, found in seconds.items():
                 found.append(step_seconds(checkouts[name], args.config, data, args.steps))
         if args.rounds:
-            rates = {name: batch_size / statistics.median(found) for name, found in seconds.items()}
+            configs = {name: Config.fromfile(checkout / args.config) for name, checkout in checkouts.items()}
+            rates = {
+                name: configs[name].train_dataloader.batch_size / statistics.median(found)
+                for name, found in seconds.items()
+            }
             rows = [[name, f'{rate:.2f}', f'{rate / rates["ours"]:.2f}'] for name, rate in rates.items()]
             print_table(['training', 'windows a second', 'of ours'], rows)
             print()
-        case = make_case(Path(folder), args.size, args.cells)
-        rows = []
-        for name in args.detectors:
-            scale = 2.0 if name.startswith('consep/') else 0.8
-            found = []
-            for stock in (False, True):
-                run = Inference(name, stock, Path(case['img_path']), args.cells, scale)
-                found.append(measure(run, repeats=args.repeats, warm_up=1))
-            (ours, our_memory), (stock, memory) = found
-            cells = [f'{ours:.2f}', f'{stock:.2f}', f'{stock / ours:.2f}', f'{our_memory:.0f}', f'{memory:.0f}']
-            rows.append([name, f'{scale:g}', *cells])
-        print_table(['inference', 'scale', 'ours s', 'stock s', 'ratio', 'ours MiB', 'stock MiB'], rows)
+        if args.detectors:
+            compare_inference(args, Path(folder))
+
+
+def compare_inference(args: argparse.Namespace, folder: Path) -> None:
+    """Print the table of inference, and the ratios of its last row."""
+    case = make_case(folder, args.size, args.cells)
+    rows = []
+    for name in args.detectors:
+        scale = 2.0 if name.startswith('consep/') else 0.8
+        found = []
+        for stock in (False, True):
+            run = Inference(name, stock, Path(case['img_path']), args.cells, scale)
+            found.append(measure(run, repeats=args.repeats, warm_up=1))
+        (ours, our_memory), (stock, memory) = found
+        cells = [f'{ours:.2f}', f'{stock:.2f}', f'{stock / ours:.2f}', f'{our_memory:.0f}', f'{memory:.0f}']
+        rows.append([name, f'{scale:g}', *cells])
+    print_table(['inference', 'scale', 'ours s', 'stock s', 'ratio', 'ours MiB', 'stock MiB'], rows)
     print(f'memory_ratio {memory / our_memory:.1f}')
     print(f'ratio {stock / ours:.1f}')
 

@@ -261,7 +261,7 @@ class CellInferencer:
         return iter(parts) if shown is source else (cells.resize(source.height, source.width) for cells in parts)
 
     def features(self, image: object, boxes: np.ndarray) -> np.ndarray:
-        """What the box head sees in each box, before its last layers: to name cells by another classifier.
+        """What a classifier of cells sees in each box: to name cells by another one than the detector's own.
 
         Each box is seen in the image or tile that the detector would see, in the tile whose border is farthest from it.
 

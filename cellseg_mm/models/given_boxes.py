@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cellseg_mm.utils import UserError
 
+from .bbox_heads import naming_features
 from .detector_config import set_num_classes
 
 TEACHABLE = ('OneClassBBoxHead', 'TaughtBBoxHead')
@@ -38,7 +39,7 @@ def check_teachable(model: dict, path: str) -> None:
 
 
 def embed_boxes(detector: nn.Module, levels: tuple, boxes: Tensor) -> Tensor:
-    """What the box head sees in each box, before its last layers.
+    """What a classifier of cells sees in each box, see :func:`naming_features`.
 
     Args:
         detector (Module): One that :func:`check_teachable` takes.
@@ -48,12 +49,14 @@ def embed_boxes(detector: nn.Module, levels: tuple, boxes: Tensor) -> Tensor:
     Returns:
         Tensor: (N, D) float32.
     """
-    return detector.roi_head.bbox_head.embed(_pool(detector, levels, boxes))
+    pooled = _pool(detector, levels, boxes)
+    return naming_features(detector.roi_head.bbox_head.embed(pooled), pooled)
 
 
 def feature_size(detector: nn.Module) -> int:
     """D of :func:`embed_boxes`."""
-    return detector.roi_head.bbox_head.cls_last_dim
+    head = detector.roi_head.bbox_head
+    return head.cls_last_dim + head.in_channels
 
 
 def cells_in_boxes(detector: nn.Module, levels: tuple, boxes: Tensor, meta: dict) -> InstanceData:
@@ -81,6 +84,8 @@ def _pool(detector: nn.Module, levels: tuple, boxes: Tensor) -> Tensor:
 
 def class_layer(model: dict, state_dict: dict, num_classes: int) -> tuple:
     """The layer of a checkpoint that names cells: weights (C, D) and biases (C,), float32, without the background's.
+
+    That of a detector that was not taught sees the first D features of :func:`naming_features` alone.
 
     Args:
         model (dict): The detector's config.

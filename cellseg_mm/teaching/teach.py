@@ -150,7 +150,7 @@ def _named_before(content: dict, cfg: Config, features: np.ndarray, classes: Seq
         return None
     weights, biases = class_layer(cfg.model, content['state_dict'], len(own))
     places = np.array([list(classes).index(name) if name in classes else -1 for name in own])
-    return places[classify(features, weights, biases)]
+    return places[classify(features[:, : weights.shape[1]], weights, biases)]
 
 
 def is_teachable(checkpoint: str) -> bool:

@@ -56,9 +56,9 @@ def test_features_do_not_depend_on_the_other_boxes(base, prepared):
     image = read_labelled(prepared)[0][0]
     detector = CellInferencer(base, precision='fp32')
     found = detector.features(image.path, image.boxes)
-    assert found.shape == (len(image.boxes), 256)
+    assert found.shape == (len(image.boxes), 256 + 96)
     np.testing.assert_allclose(detector.features(image.path, image.boxes[::-1])[::-1], found, atol=1e-4)
-    assert detector.features(image.path, image.boxes[:0]).shape == (0, 256)
+    assert detector.features(image.path, image.boxes[:0]).shape == (0, 256 + 96)
 
 
 def test_a_drawn_box_gives_the_cell_that_the_mask_head_sees(base, prepared):

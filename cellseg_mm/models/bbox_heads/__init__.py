@@ -1,4 +1,4 @@
 from .one_class_bbox_head import OneClassBBoxHead, most_likely_class
-from .taught_bbox_head import TaughtBBoxHead, name_cells
+from .taught_bbox_head import TaughtBBoxHead, name_cells, naming_features
 
-__all__ = ['OneClassBBoxHead', 'TaughtBBoxHead', 'most_likely_class', 'name_cells']
+__all__ = ['OneClassBBoxHead', 'TaughtBBoxHead', 'most_likely_class', 'name_cells', 'naming_features']

@@ -24,6 +24,22 @@ def name_cells(detected: Tensor, named: Tensor) -> Tensor:
     return torch.cat([any_class + named.log_softmax(dim=1), detected[:, -1:]], dim=1)
 
 
+def naming_features(embedded: Tensor, x: Tensor) -> Tensor:
+    """What names a cell: the features of the box head, then the mean of the feature map over the box.
+
+    The box head's features were trained to tell cells from background; in a detector of one class they hold little
+    else. The map below them still shows what kind of cell it is (docs/teach.md has the numbers).
+
+    Args:
+        embedded (Tensor): (N, D) from :meth:`OneClassBBoxHead.embed`.
+        x (Tensor): (N, channels, 7, 7) RoI features.
+
+    Returns:
+        Tensor: (N, D + channels).
+    """
+    return torch.cat([embedded, x.mean(dim=(2, 3))], dim=1)
+
+
 @MODELS.register_module()
 class TaughtBBoxHead(OneClassBBoxHead):
     """A detector's :class:`OneClassBBoxHead` with a further layer that names the cells, fitted by tools/teach.py.
@@ -40,9 +56,10 @@ class TaughtBBoxHead(OneClassBBoxHead):
     def __init__(self, *args, num_classes: int, detector_classes: int, **kwargs) -> None:
         super().__init__(*args, num_classes=detector_classes, **kwargs)
         self.num_classes = num_classes
-        self.fc_taught = nn.Linear(self.cls_last_dim, num_classes)
+        self.fc_taught = nn.Linear(self.cls_last_dim + self.in_channels, num_classes)
 
     def forward(self, x: Tensor) -> tuple:
         """(N, K + 1) logits and (N, 4) boxes as in mmdet, of (N, channels, 7, 7) RoI features."""
         features = self.embed(x)
-        return name_cells(self.fc_cls(features), self.fc_taught(features)), self.fc_reg(features)
+        named = self.fc_taught(naming_features(features, x))
+        return name_cells(self.fc_cls(features), named), self.fc_reg(features)
