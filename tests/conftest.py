@@ -24,6 +24,9 @@ from cellseg_mm.datasets import make_sample_data, prepare
 from cellseg_mm.visualization import CellVisualizer
 
 ROOT = Path(__file__).parents[1]
+# files of more than 20 s of a core, the longest first
+LONGEST = ['test_kill_and_resume', 'test_tools', 'test_ablate', 'test_inferencer', 'test_deploy', 'test_page']
+LONGEST += ['test_zoo', 'test_correct', 'test_configs', 'test_same_coordinates']
 os.environ['CELLSEG_MM_PRECISION'] = 'fp32'  # the same figures on every processor, also in tools that tests run
 os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'  # does not start the driver, so that processes.py can fork
 
@@ -35,8 +38,8 @@ def pytest_collection_finish():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `cuda` need a device. Files that start tools come first: last, one would keep a core waiting."""
-    items.sort(key=lambda item: item.path.parent.name not in ('reliability', 'tools'))
+    """Tests marked `cuda` need a device. Long files come first: last, one would keep a core waiting."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker('cuda'):
