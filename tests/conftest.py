@@ -1,10 +1,11 @@
+import gc
 import importlib.util
 import json
 import os
 import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,21 +13,33 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import DATASETS
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from tiny_detector import save_tiny_checkpoint
+from processes import run_script
+from tiny_detector import narrow, save_tiny_checkpoint
 
 import cellseg_mm  # noqa: F401  (registers)
 from cellseg_mm.datasets import make_sample_data, prepare
 from cellseg_mm.visualization import CellVisualizer
 
 ROOT = Path(__file__).parents[1]
+# files of more than 20 s of a core, the longest first
+LONGEST = ['test_kill_and_resume', 'test_tools', 'test_ablate', 'test_inferencer', 'test_deploy', 'test_page']
+LONGEST += ['test_zoo', 'test_correct', 'test_configs', 'test_same_coordinates']
 os.environ['CELLSEG_MM_PRECISION'] = 'fp32'  # the same figures on every processor, also in tools that tests run
+os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'  # does not start the driver, so that processes.py can fork
+
+
+def pytest_collection_finish():
+    """What is there now stays: mmengine collects garbage for each data set, and would look at all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `cuda` need a device. Files that start tools come first: last, one would keep a core waiting."""
-    items.sort(key=lambda item: item.path.parent.name not in ('reliability', 'tools'))
+    """Tests marked `cuda` need a device. Long files come first: last, one would keep a core waiting."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker('cuda'):
@@ -84,14 +97,9 @@ def browser():
 
 
 @pytest.fixture
-def run_tool(tmp_path):
-    """Run a tool as a user does, from a directory that is not the project's."""
-
-    def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
-
-    return run
+def run_tool(tmp_path) -> Callable:
+    """Run a tool in a process of its own, from a directory that is not the project's."""
+    return lambda name, *arguments: run_script(ROOT / f'tools/{name}.py', *arguments, folder=tmp_path)
 
 
 @pytest.fixture
@@ -171,10 +179,15 @@ param_scheduler = [
 """
 
 
-def write_tiny_config(path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam') -> Path:
-    """A config file that trains each image so many times in its one epoch."""
+def write_tiny_config(
+    path: Path, times: int, base: str = 'demo/maskrcnn_r18_fpn_cbam', width: int | None = None
+) -> Path:
+    """A config file that trains each image so many times in its one epoch; with a width, see tiny_detector.narrow."""
     base = ROOT / f'configs/{base}.py'
-    path.write_text(TINY.format(times=times, base=base.as_posix()))
+    text = TINY.format(times=times, base=base.as_posix())
+    if width:
+        text += f'model = {narrow(Config.fromfile(base).model, width)!r}\n'
+    path.write_text(text)
     return path
 
 

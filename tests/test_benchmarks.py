@@ -1,18 +1,14 @@
 """The benchmarks at sizes of seconds: they run, and end with their two ratios."""
 
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT
+from processes import run_script
 
 
 def last_lines(name, *arguments):
-    command = [sys.executable, str(ROOT / 'benchmarks' / f'{name}.py'), *map(str, arguments)]
-    one_thread = dict(os.environ, OMP_NUM_THREADS='1')
-    result = subprocess.run(command, capture_output=True, text=True, env=one_thread)
+    result = run_script(ROOT / f'benchmarks/{name}.py', *arguments, folder=ROOT)
     assert result.returncode == 0, result.stderr[-3000:]
     *table, memory, ratio = result.stdout.splitlines()
     assert memory.startswith('memory_ratio ') and float(ratio.removeprefix('ratio ')) > 0
@@ -72,8 +68,7 @@ def test_convert():
 
 @pytest.mark.slow
 def test_precision():
-    command = [sys.executable, str(ROOT / 'benchmarks/precision.py'), str(ROOT / 'data/samples/purple_038.png')]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = run_script(ROOT / 'benchmarks/precision.py', ROOT / 'data/samples/purple_038.png', folder=ROOT)
     assert result.returncode == 0, result.stderr[-3000:]
     row = next(line for line in result.stdout.splitlines() if line.startswith('| purple_038.png'))
     equal, shared = map(float, row.split('|')[-3:-1])
@@ -97,8 +92,7 @@ def test_model():
 def test_other_tissue(tmp_path):
     for path in (ROOT / 'data/samples').glob('purple_038*'):
         shutil.copy(path, tmp_path)
-    command = [sys.executable, str(ROOT / 'benchmarks/other_tissue.py'), 'nuclei-lite0', '--images', str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    done = run_script(ROOT / 'benchmarks/other_tissue.py', 'nuclei-lite0', '--images', tmp_path, folder=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith('|')]
     header, _, row = ([cell.strip() for cell in line.split('|')[1:-1]] for line in lines)

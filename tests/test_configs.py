@@ -313,7 +313,7 @@ def test_loss_and_predict(name):
     assert total.isfinite()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     model.eval()
-    model.test_cfg.rcnn.score_thr = model.roi_head.test_cfg.score_thr = 0.0
+    model.roi_head.test_cfg.update(score_thr=0.0, max_per_img=20)
     with torch.no_grad():
         results = model(**model.data_preprocessor(batch, training=False), mode='predict')
     assert len(results) == 2

@@ -4,8 +4,8 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import read_json, write_class_folder
+from processes import start_script
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets import prepare
@@ -404,18 +405,21 @@ def test_refusals(source, tmp_path):
 @pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGKILL])
 def test_interruption_leaves_nothing_that_trains(source, tmp_path, kind):
     """Stopped in the middle (a worker that sleeps stands for slow disks); the next run is not in the way of it."""
-    script = (
-        # where tests run in the background of a shell, SIGINT is ignored
-        'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
-        'import time; from pathlib import Path; from cellseg_mm.datasets import prepare as _; '
-        'import sys; module = sys.modules["cellseg_mm.datasets.prepare"]; write = module._write_json; '
-        'slow = lambda *a: (write(*a), print("writing", flush=True), time.sleep(30)); module._write_json = slow; '
-        f'module.prepare(Path({str(source)!r}), Path({str(tmp_path / "out")!r}), workers=1)'
+    script, printed = tmp_path / 'slow.py', tmp_path / 'printed'
+    script.write_text(
+        'import sys, time; from pathlib import Path; import cellseg_mm\n'
+        'module = sys.modules["cellseg_mm.datasets.prepare"]; write = module._write_json\n'
+        'module._write_json = lambda *a: (write(*a), print("writing", flush=True), time.sleep(30))\n'
+        'if __name__ == "__main__": module.prepare(Path(sys.argv[1]), Path(sys.argv[2]), workers=1)\n'
     )
-    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout.readline().strip() == b'writing'
-    process.send_signal(kind)
-    assert process.wait(timeout=20) != 0
+    printed.touch()
+    process = start_script(script, source, tmp_path / 'out', folder=tmp_path, stdout=printed)
+    while not printed.read_text().endswith('writing\n'):
+        assert process.is_alive(), 'it ended before it was stopped'
+        time.sleep(0.02)
+    os.kill(process.pid, kind)
+    process.join(timeout=20)
+    assert process.exitcode  # neither None, it runs, nor 0
     assert not (tmp_path / 'out').exists()
     prepare(source, tmp_path / 'out', workers=1)
     assert (tmp_path / 'out' / 'statistics.json').exists()

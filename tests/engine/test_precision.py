@@ -33,7 +33,7 @@ def auto(monkeypatch):
 @pytest.fixture(scope='module')
 def cfg(prepared, tmp_path_factory):
     """Two steps an epoch of a small model."""
-    config = write_tiny_config(tmp_path_factory.mktemp('config') / 'tiny.py', times=1)
+    config = write_tiny_config(tmp_path_factory.mktemp('config') / 'tiny.py', times=1, width=16)
     options = {'train_dataloader.dataset.dataset.indices': 4, 'val_dataloader.dataset.indices': 1}
     return run_config.training_config(str(config), dict(data_root=str(prepared), **options), from_scratch=True)
 

@@ -1,4 +1,4 @@
-"""A training step of two images by one process, or by several that share them: torchrun joint_step.py OUT.
+"""A training step of two images by one process, or by several that share them: joint_step.py OUT, in each.
 
 OUT gets what the step adds to each parameter, with our RoI head and with the stock one. What differs between the two
 ways for other reasons is taken out: samplers choose the first, not random ones, and no BatchNorm trains. Numbers are
@@ -21,6 +21,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from tiny_detector import narrow
 
 from cellseg_mm.structures import InstanceMapMasks
 
@@ -56,7 +57,9 @@ def make_sample(cells: int) -> tuple:
 
 def step(roi_head: str) -> dict:
     """The change of each parameter."""
-    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/demo/maskrcnn_r18_fpn.py').model
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/demo/maskrcnn_r18_fpn.py')
+    cfg.merge_from_dict(dict(model=narrow(cfg.model)))
+    cfg = cfg.model
     cfg.backbone.update(norm_eval=True, frozen_stages=1)
     cfg.roi_head.type = roi_head
     cfg.data_preprocessor.update(mean=[127.5] * 3, std=[73.9] * 3)

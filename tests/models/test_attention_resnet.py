@@ -11,8 +11,8 @@ def build(depth=18, **kwargs):
     return MODELS.build(dict(type='CBAMResNet', depth=depth, attention=dict(type='CBAM'), **kwargs))
 
 
-def build_plain(depth):
-    plain = ResNet(depth)
+def build_plain(depth, **kwargs):
+    plain = ResNet(depth, **kwargs)
     plain.eval()  # returns None in mmdet
     return plain
 
@@ -35,8 +35,8 @@ def test_parameters_added_to_resnet_50(placement, extra):
 def test_every_depth_and_placement_keeps_the_shapes(depth, placement):
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        outs = build(depth, placement=placement).eval()(x)
-        expected = build_plain(depth)(x)
+        outs = build(depth, placement=placement, base_channels=8).eval()(x)
+        expected = build_plain(depth, base_channels=8)(x)
     assert [out.shape for out in outs] == [out.shape for out in expected]
 
 

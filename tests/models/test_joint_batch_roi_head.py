@@ -1,21 +1,15 @@
-import os
-import subprocess
-import sys
-
 import joint_step
 import pytest
 import torch
 from conftest import ROOT
+from processes import run_script
 
 
 @pytest.fixture(scope='module')
 def changes(tmp_path_factory):
     """Of the parameters by a training step of one process, and of two; with our RoI head and with the stock one."""
     path = tmp_path_factory.mktemp('step') / 'two.pth'
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
-    command = [*torchrun, str(ROOT / 'tests/models/joint_step.py'), str(path)]
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    result = run_script(ROOT / 'tests/models/joint_step.py', path, folder=path.parent, ranks=2, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     return joint_step.steps(), torch.load(path)
 

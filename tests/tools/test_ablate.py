@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ import cv2
 import pytest
 from conftest import ROOT, load_tool, read_json, write_tiny_config
 from matplotlib.figure import Figure
+from processes import run_script, start_script
 
 from cellseg_mm.evaluation.ablation_summary import COSTS, METRICS
 
@@ -24,24 +23,23 @@ SHORT += ['model.test_cfg.rcnn.max_per_img=50', 'val_dataloader.dataset.indices=
 ablate = load_tool('ablate')
 
 
-def command(rows, prepared, folder, out, *more):
-    configs = [write_tiny_config(folder / f'{row}.py', times=2, base=f'demo/{row}') for row in rows]
-    tool = [sys.executable, ROOT / 'tools/ablate.py', *configs, '--from-scratch', '--out', out, *more]
-    return [str(part) for part in [*tool, '--cfg-options', f'data_root={prepared}', *SHORT]]
+def options(rows, prepared, folder, out, *more):
+    configs = [write_tiny_config(folder / f'{row}.py', times=2, base=f'demo/{row}', width=16) for row in rows]
+    return [*configs, '--from-scratch', '--out', out, *more, '--cfg-options', f'data_root={prepared}', *SHORT]
 
 
 def run(arguments):
-    return subprocess.run(arguments, capture_output=True, text=True)
+    return run_script(ROOT / 'tools/ablate.py', *arguments, folder=ROOT)
 
 
 def kill_when(condition, arguments):
     """Start the tool, and take it and what it started down by SIGKILL as soon as the condition holds."""
-    process = subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start_script(ROOT / 'tools/ablate.py', *arguments, folder=ROOT)
     while not condition():
-        assert process.poll() is None, 'it ended before it was killed'
+        assert process.is_alive(), 'it ended before it was killed'
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
 
 def figures_of(out):
@@ -53,9 +51,9 @@ def figures_of(out):
 
 def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, run_here, tmp_path):
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-    result = run(command(ROWS[2:], prepared, tmp_path, whole))
+    result = run(options(ROWS[2:], prepared, tmp_path, whole))
     assert result.returncode == 0, result.stderr[-3000:]
-    arguments = command(ROWS[2:], prepared, tmp_path, broken)
+    arguments = options(ROWS[2:], prepared, tmp_path, broken)
     # between the first epoch's checkpoint and the second's
     kill_when(lambda: any(broken.glob('runs/*/seed_0/train/last_checkpoint')), arguments)
     assert not (broken / 'ablation.json').exists()
@@ -67,7 +65,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_table(prepared, run_here, tm
 
     # once more: nothing is left to do, and the table stands
     before = {path: path.stat().st_mtime for path in broken.glob('runs/**/*.pth')}
-    status, printed, _ = run_here('ablate', *arguments[2:])
+    status, printed, _ = run_here('ablate', *arguments)
     assert status == 0 and '| maskrcnn_r18_fpn_cbam |' in printed
     assert {path: path.stat().st_mtime for path in broken.glob('runs/**/*.pth')} == before
     assert cv2.imread(str(broken / 'ablation.png')).std() > 10
@@ -139,13 +137,13 @@ def test_calls_that_share_out_leave_the_table_of_all_runs(tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_three_rows_with_two_seeds_killed_again_and_again(prepared, tmp_path):
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-    result = run(command(ROWS, prepared, tmp_path, whole, '--seeds', 0, 1))
+    result = run(options(ROWS, prepared, tmp_path, whole, '--seeds', 0, 1))
     assert result.returncode == 0, result.stderr[-3000:]
     rows, runs = figures_of(whole)
     assert [row[0] for row in rows] == ROWS and [row[1] for row in rows] == [[0, 1]] * 3
     assert len(runs) == 6 and rows[1][3] and rows[2][3]
 
-    arguments = command(ROWS, prepared, tmp_path, broken, '--seeds', 0, 1)
+    arguments = options(ROWS, prepared, tmp_path, broken, '--seeds', 0, 1)
     for pattern, count in (
         ('runs/*/seed_0/train/20*', 1),  # it trains the first epoch
         ('runs/*/seed_0/train/epoch_1.pth', 1),  # it writes a checkpoint
@@ -160,7 +158,7 @@ def test_three_rows_with_two_seeds_killed_again_and_again(prepared, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_share_a_run(prepared, tmp_path):
-    arguments = command(ROWS[1:2], prepared, tmp_path, tmp_path / 'out', '--nproc', '2')
+    arguments = options(ROWS[1:2], prepared, tmp_path, tmp_path / 'out', '--nproc', '2')
     result = run(arguments)
     assert result.returncode == 0, result.stderr[-3000:]
     (folder,) = (tmp_path / 'out').glob('runs/*/seed_0')
@@ -172,7 +170,7 @@ def test_two_processes_share_a_run(prepared, tmp_path):
 @pytest.mark.slow
 def test_a_budget_sets_the_schedule_and_later_calls_take_it(prepared, tmp_path):
     out = tmp_path / 'out'
-    result = run(command(ROWS[1:2], prepared, tmp_path, out, '--budget', '2m'))
+    result = run(options(ROWS[1:2], prepared, tmp_path, out, '--budget', '2m'))
     assert result.returncode == 0, result.stderr[-3000:]
     epochs = read_json(out / 'schedule.json')['epochs']
     assert f'{epochs} epochs a run' in result.stdout
@@ -180,5 +178,5 @@ def test_a_budget_sets_the_schedule_and_later_calls_take_it(prepared, tmp_path):
     assert (next(out.glob('runs/*/seed_0/train')) / f'epoch_{epochs}.pth').exists()
 
     digest = read_json(out / 'ablation.json')['runs'][0]['digest']
-    result = run(command(ROWS[1:2], prepared, tmp_path, out, '--table-only'))
+    result = run(options(ROWS[1:2], prepared, tmp_path, out, '--table-only'))
     assert result.returncode == 0 and digest in result.stdout

@@ -1,4 +1,4 @@
-"""Nothing that only POSIX systems have is needed to train, test, predict and report."""
+"""Nothing that only POSIX systems have is needed to start a tool."""
 
 import re
 import subprocess
@@ -27,8 +27,8 @@ for tool in tools:
 
 
 def test_tools_run_without_posix_modules():
-    names = ['prepare_data', 'train', 'test', 'predict', 'report', 'deploy', 'demo']
-    tools = [str(ROOT / 'tools' / f'{name}.py') for name in names]
+    # of what Gradio needs on another system Gradio takes care
+    tools = [str(path) for path in ROOT.glob('tools/*.py') if path.stem != 'app']
     result = subprocess.run([sys.executable, '-c', RUN_TOOLS, *tools], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('\nran ') == len(tools)

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 
 import cv2
@@ -13,6 +12,7 @@ import torch
 from conftest import ROOT, read_json
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
+from processes import run_script
 
 from cellseg_mm.datasets import CLASSES
 from cellseg_mm.datasets.synthetic import draw_tissue
@@ -90,10 +90,10 @@ def made(root, tmp_path_factory):
 
 def run_make(root, checkpoint, images, ids, folder, *options, config=(CONFIG,)):
     """In a process of its own, because mmengine keeps a run's visualizer and log for the next."""
-    command = [sys.executable, ROOT / 'tools/submission.py', 'make', *config, root / f'{checkpoint}.pth']
-    command += ['--images', root / images, '--ids', ids, '--out', folder / 'out/x.zip', *options, *QUICK]
+    arguments = ['make', *config, root / f'{checkpoint}.pth', '--images', root / images, '--ids', ids]
+    arguments += ['--out', folder / 'out/x.zip', *options, *QUICK]
     before = sorted(ROOT.glob('work_dirs/*'))
-    result = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
+    result = run_script(ROOT / 'tools/submission.py', *arguments, folder=folder)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.endswith('x.zip: good\n')
     assert sorted(path.name for path in folder.rglob('*')) == ['out', 'x.zip']

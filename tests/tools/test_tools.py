@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, read_json, write_tiny_config
 from mmengine.runner import Runner
+from processes import run_script
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
@@ -37,23 +38,22 @@ def two_images(tmp_path_factory):
 def overfitted(two_images, tmp_path_factory):
     """Config and work dir of a training run on two images."""
     root = tmp_path_factory.mktemp('overfitted')
-    config = write_tiny_config(root / 'tiny.py', times=120)
-    command = [sys.executable, ROOT / 'tools/train.py', config, '--from-scratch', '--work-dir', root / 'run']
-    command += ['--cfg-options', f'data_root={two_images}', 'optim_wrapper.optimizer.lr=1e-3']
-    result = subprocess.run(list(map(str, command)), cwd=root, capture_output=True, text=True)
+    config = write_tiny_config(root / 'tiny.py', times=120, width=64)
+    arguments = [config, '--from-scratch', '--work-dir', root / 'run']
+    arguments += ['--cfg-options', f'data_root={two_images}', 'optim_wrapper.optimizer.lr=1e-3']
+    result = run_script(ROOT / 'tools/train.py', *arguments, folder=root)
     assert result.returncode == 0, result.stderr[-3000:]
     assert 'training on the CPU in float32' in result.stdout or torch.cuda.is_available()
     assert 'anchors: best IoU below 0.3 for' in result.stdout + result.stderr
     return config, root / 'run'
 
 
-def run_test(overfitted, two_images, folder, *arguments, launcher=()):
+def run_test(overfitted, two_images, folder, *arguments, ranks=1):
     """The metrics that tools/test.py writes; folder/predictions.json has the predictions."""
     config, work_dir = overfitted
-    command = [sys.executable, *launcher, ROOT / 'tools/test.py', config, work_dir / 'epoch_1.pth']
-    command += ['--work-dir', folder, '--out', folder / 'predictions.json', *arguments]
-    command += ['--cfg-options', f'data_root={two_images}', 'tta_model.turns=[0]', 'tta_model.flips=[False]']
-    result = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
+    words = [config, work_dir / 'epoch_1.pth', '--work-dir', folder, '--out', folder / 'predictions.json', *arguments]
+    words += ['--cfg-options', f'data_root={two_images}', 'tta_model.turns=[0]', 'tta_model.flips=[False]']
+    result = run_script(ROOT / 'tools/test.py', *words, folder=folder, ranks=ranks)
     assert result.returncode == 0, result.stderr[-3000:]
     return read_json(folder / 'test_metrics.json')
 
@@ -97,8 +97,7 @@ def test_one_view_changes_no_metric_of_masks(overfitted, tested, two_images, tmp
 
 def test_three_processes_test_as_one(overfitted, tested, two_images, tmp_path):
     """On two images, so that one is tested twice and must count once."""
-    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '3']
-    metrics = run_test(overfitted, two_images, tmp_path, '--launcher', 'pytorch', launcher=torchrun)
+    metrics = run_test(overfitted, two_images, tmp_path, '--launcher', 'pytorch', ranks=3)
     assert metrics == pytest.approx(tested[0], abs=1e-6, nan_ok=True)
     assert read_json(tmp_path / 'predictions.json') == read_json(tested[1] / 'predictions.json')
 
@@ -206,7 +205,7 @@ def test_resume_as_an_option_of_the_config(config_of_run, tmp_path):
 def test_resume_and_fine_tuning(overfitted, two_images, run_tool, tmp_path):
     _, work_dir = overfitted
     shutil.copytree(work_dir, tmp_path / 'run')
-    short = write_tiny_config(tmp_path / 'tiny.py', times=2)
+    short = write_tiny_config(tmp_path / 'tiny.py', times=2, width=64)
     options = ['--cfg-options', f'data_root={two_images}']
     result = run_tool(
         'train', short, '--from-scratch', '--resume', '--work-dir', tmp_path / 'run', *options, 'train_cfg.max_epochs=2'
@@ -262,7 +261,7 @@ def test_browse_augmentation(prepared, run_tool, run_here, one_line_error, tmp_p
 
 def test_two_processes_under_torchrun(two_images, tmp_path):
     """With one image to validate on, so that one of them has none to compute a loss of."""
-    config = write_tiny_config(tmp_path / 'tiny.py', times=4)
+    config = write_tiny_config(tmp_path / 'tiny.py', times=4, width=16)
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     command = [*torchrun, ROOT / 'tools/train.py', config, '--from-scratch', '--launcher', 'pytorch']
     command += ['--work-dir', tmp_path / 'run', '--cfg-options', f'data_root={two_images}']

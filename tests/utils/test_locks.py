@@ -1,26 +1,27 @@
-import subprocess
-import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
+from processes import context
 
 from cellseg_mm.utils import UserError, locked
 
-HOLD = """
-import sys
-from pathlib import Path
-from cellseg_mm.utils import locked
-with locked(Path(sys.argv[1])):
-    print('held', flush=True)
-    input()
-"""
+
+def hold(path: Path, ends: Connection) -> None:
+    with locked(path):
+        ends.send('held')
+        ends.recv()
 
 
 def test_one_process_at_a_time_holds_a_lock(tmp_path):
     path = tmp_path / 'lock'
-    holder = subprocess.Popen([sys.executable, '-c', HOLD, path], stdin=-1, stdout=-1, text=True)
-    assert any(line == 'held\n' for line in holder.stdout)
+    ours, theirs = context.Pipe()
+    holder = context.Process(target=hold, args=(path, theirs))
+    holder.start()
+    assert ours.recv() == 'held'
     with pytest.raises(UserError, match='another one'), locked(path, busy='another one'):
         pass
-    holder.communicate('\n')
+    ours.send('let go')
+    holder.join()
     with locked(path, busy='another one'), pytest.raises(UserError), locked(path, busy='this one'):
         pass

@@ -1,9 +1,9 @@
 import resource
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from processes import run_script
 
 from cellseg_mm.utils import keep_freed_memory, peak_mib
 
@@ -23,7 +23,6 @@ import resource, sys
 import torch
 from cellseg_mm.utils import keep_freed_memory
 print(keep_freed_memory() if sys.argv[1] == 'keep' else None)
-torch.set_num_threads(1)
 for number in range(40):
     if number == 20:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,11 +32,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='a setting of glibc')
-def test_freed_memory_is_used_again():
-    faults = {}
+def test_freed_memory_is_used_again(tmp_path):
+    script, faults = tmp_path / 'faults.py', {}
+    script.write_text(FAULTS)
     for way in ('keep', 'give back'):
-        result = subprocess.run([sys.executable, '-c', FAULTS, way], capture_output=True, text=True, check=True)
-        is_set, count = result.stdout.split()[-2:]
+        result = run_script(script, way, folder=tmp_path)
+        assert result.returncode == 0, result.stderr
+        is_set, count = result.stdout.split()
         faults[way] = int(count)
         assert is_set == str(True if way == 'keep' else None)
     assert faults['keep'] < 0.1 * faults['give back']
