@@ -20,6 +20,7 @@ from .geojson import GeoJSONWriter
 from .geoparquet import GeoParquetWriter
 from .label_image import LabelImageWriter
 from .measurements import measure_cells
+from .overview import OverviewWriter
 from .slide_page import SlidePageWriter
 from .summary import summarise_counts
 from .table import TableWriter
@@ -30,6 +31,7 @@ FORMATS = dict(
     coco=COCOWriter,
     geojson=GeoJSONWriter,
     csv=TableWriter,
+    overview=OverviewWriter,
     geoparquet=GeoParquetWriter,
     anndata=AnnDataWriter,
     slide=SlidePageWriter,
