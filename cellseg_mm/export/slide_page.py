@@ -15,6 +15,7 @@ from cellseg_mm.visualization.colors import DENSITY_COLORS, class_colors
 
 from .density import count_by_place, density_grid
 from .image_pyramid import TILE, write_pyramid
+from .output_files import mark_folder
 from .trace_outlines import trace_outlines
 from .writer import Writer
 
@@ -44,6 +45,7 @@ class SlidePageWriter(Writer):
         self._density = np.zeros((len(classes), *density_grid(source.height, source.width)), np.int64)
         self._blocks, self._count = set(), 0
         (self._folder / 'cells').mkdir(parents=True)
+        mark_folder(self._folder)
 
     def write(self, cells: Cells, measurements: dict) -> None:
         """Add N cells; their measurements are not used."""

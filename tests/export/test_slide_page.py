@@ -1,7 +1,9 @@
 """The page that shows a slide: its files, and what a browser makes of them without a server."""
 
 import hashlib
+import itertools
 import json
+import os
 import re
 
 import cv2
@@ -18,6 +20,7 @@ from cellseg_mm.export.density import count_by_place
 from cellseg_mm.export.image_pyramid import write_pyramid
 from cellseg_mm.images import ArraySource
 from cellseg_mm.structures import Cells
+from cellseg_mm.utils import UserError
 
 
 def content_of(page):
@@ -96,6 +99,50 @@ def test_a_repeated_export_replaces_the_folder(tmp_path):
     for stream in ([make_cells(draw_masks())], []):
         export_cells(stream, make_source(), tmp_path, 'cut', ['slide'], CLASSES)
     assert not list((tmp_path / 'cut_slide/cells').iterdir())
+
+
+def test_a_folder_of_that_name_that_is_the_users_stays(tmp_path):
+    (tmp_path / 'cut_slide').mkdir()
+    (tmp_path / 'cut_slide/notes.txt').write_text('mine')
+
+    def stream():
+        raise AssertionError('refused before the first cell')
+        yield
+
+    with pytest.raises(UserError, match='cut_slide: a folder that cellseg_mm did not write; move it'):
+        export_cells(stream(), make_source(), tmp_path, 'cut', ['csv', 'slide'], CLASSES)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob('*'))] == [
+        'cut_slide',
+        'cut_slide/notes.txt',
+    ]
+
+
+def content_of_folder(folder):
+    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob('*')}
+
+
+@pytest.mark.parametrize('where', ['stream', 'pyramid', 'move'])
+def test_an_interrupted_export_leaves_the_earlier_folder_whole(where, tmp_path, monkeypatch):
+    export_cells([make_cells(draw_masks())], make_source(), tmp_path, 'cut', ['slide'], CLASSES)
+    before = content_of_folder(tmp_path)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    def stream():
+        yield make_cells(draw_masks()[:3])
+        if where == 'stream':
+            stop()
+
+    if where == 'pyramid':
+        monkeypatch.setattr(slide_page, 'write_pyramid', stop)
+    if where == 'move':  # between the earlier folder's leaving and the new one's coming
+        moves = itertools.count()
+        replace = os.replace
+        monkeypatch.setattr(os, 'replace', lambda *ends: stop() if next(moves) == 1 else replace(*ends))
+    with pytest.raises(KeyboardInterrupt):
+        export_cells(stream(), make_source(), tmp_path, 'cut', ['slide'], CLASSES)
+    assert content_of_folder(tmp_path) == before
 
 
 def test_the_library_is_the_one_in_notice():
