@@ -18,7 +18,7 @@ from cellseg_mm.arguments import (
     add_score_threshold,
     tool_parser,
 )
-from cellseg_mm.engine.data_facts import check_test_labels, other_pixel_size, set_data_root
+from cellseg_mm.engine.data_facts import check_test_labels, set_data_root, warn_of_other_pixel_size
 from cellseg_mm.engine.launcher import set_launcher
 from cellseg_mm.engine.precision import inference_precision
 from cellseg_mm.engine.provenance import record_provenance
@@ -79,9 +79,7 @@ def main() -> None:
     set_work_dir(cfg, args.work_dir, args.config or args.checkpoint)
     set_launcher(cfg, args.launcher, args.local_rank)
     root = set_data_root(cfg)
-    warning = other_pixel_size(root, checkpoint, cfg.load_from)
-    if warning:
-        print(f'warning: {warning}', flush=True)
+    warn_of_other_pixel_size(root, checkpoint, cfg.load_from)
     set_score_threshold(cfg, checkpoint, args.score_thr)
     scored = check_test_labels(cfg, root)
     if not scored:

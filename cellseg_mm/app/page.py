@@ -58,11 +58,11 @@ def build_app(
     def detector_of(visitor: Visitor | None) -> CellInferencer:
         return visitor.detector if visitor and visitor.taught else detector
 
-    def on_image(path: str | None, old: Segmented | None, visitor: Visitor | None) -> Segmented:
+    def on_image(path: str | None, old: Segmented | None, visitor: Visitor | None, pixel_size: str = '') -> Segmented:
         if path is None:
             return old
         try:
-            new = segment(path, detector_of(visitor), folder)
+            new = segment(path, detector_of(visitor), folder, pixel_size)
         except UserError as error:
             raise in_page(str(error).replace(path, Path(path).name)) from error
         if old is not None:
@@ -88,7 +88,10 @@ def build_app(
         height, width = current.image.shape[:2]
         notes = (current.source.note, detector.describe_size(current.source))
         note = ''.join(f' {text}.' for text in notes if text)
-        status = f'**{len(cells):,} cells** in {current.name}, {width} x {height} px, at score {threshold:.2f}.{note}'
+        size = f'{width} x {height} px'
+        if current.source.pixel_size:
+            size += f', {current.source.pixel_size:.4g} um a px'
+        status = f'**{len(cells):,} cells** in {current.name}, {size}, at score {threshold:.2f}.{note}'
         # no files: those of another choice would be misleading
         return draw_cells(current.image, cells, classes), count_rows(cells, classes), status, None
 
@@ -117,6 +120,12 @@ def build_app(
                     visible=bool(samples),
                     elem_id='samples',
                 )
+                pixel_size = gr.Textbox(  # an empty gr.Number is 0
+                    label='Pixel size (um)',
+                    info='Of every uploaded image; empty: what each file says. Enter applies it.',
+                    max_lines=1,
+                    elem_id='pixel-size',
+                )
                 threshold = gr.Slider(
                     LOWEST_SCORE, 0.95, score_thr, step=0.05, label='Score threshold', elem_id='threshold'
                 )
@@ -144,7 +153,8 @@ def build_app(
             """What follows an event that has put a new image into ``state``."""
             return event.success(on_new, state, shown).success(on_choice, choice, views)
 
-        segmented = show(upload.change(on_image, [upload, state, mine], state, concurrency_limit=1))
+        events = [upload.change, pixel_size.submit]
+        segmented = show(gr.on(events, on_image, [upload, state, mine, pixel_size], state, concurrency_limit=1))
         for control in (threshold, shown):
             control.change(on_choice, choice, views, trigger_mode='always_last', show_progress='hidden')
         make.click(on_files, choice, files)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cellseg_mm.images import check_pixel_size
 from cellseg_mm.inference import CellInferencer
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import UserError
@@ -40,13 +41,21 @@ class Segmented:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def segment(path: str, detector: CellInferencer, folder: Path) -> Segmented:
+def segment(path: str, detector: CellInferencer, folder: Path, pixel_size: str = '') -> Segmented:
     """Run the model on a file; the visitor's own folder is made in ``folder``.
 
+    Args:
+        path (str): The file.
+        detector (CellInferencer): The model.
+        folder (Path): Folder of all visitors.
+        pixel_size (str): Micrometres a px as typed, in place of what the file says; empty keeps that.
+
     Raises:
-        UserError: If the file is not an image, or too large for the page.
+        UserError: If the file is not an image, or too large for the page; if the pixel size is invalid.
     """
     source = detector.open(path)
+    if pixel_size.strip():
+        source.pixel_size = _read_pixel_size(pixel_size)
     if source.height * source.width > MAX_PIXELS:
         raise UserError(
             f'{Path(path).name}: {source.width} x {source.height} px; this page takes at most '
@@ -55,6 +64,15 @@ def segment(path: str, detector: CellInferencer, folder: Path) -> Segmented:
     image = source.read(0, 0, source.width, source.height)
     cells, classes = detector(source), tuple(detector.classes)
     return Segmented(Path(path).stem, image, source, cells, classes, tempfile.mkdtemp(dir=folder))
+
+
+def _read_pixel_size(text: str) -> float:
+    try:
+        pixel_size = float(text)
+    except ValueError:
+        raise UserError(f'invalid pixel size {text.strip()}: give a number of um, such as 0.25') from None
+    check_pixel_size(pixel_size)
+    return pixel_size
 
 
 def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:

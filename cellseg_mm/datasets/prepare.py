@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cellseg_mm.images import PIXEL_SIZES, is_same_size
+from cellseg_mm.images import check_pixel_size, is_same_size
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
 from cellseg_mm.utils import UserError
 
@@ -88,8 +88,8 @@ def prepare(
     src, out = Path(src), Path(out).resolve()
     if not 0 < val_fraction < 1:
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
-    if pixel_size is not None and not PIXEL_SIZES[0] <= pixel_size <= PIXEL_SIZES[1]:
-        raise UserError('--pixel-size {:g}: must be from {:g} to {:g} um'.format(pixel_size, *PIXEL_SIZES))
+    if pixel_size is not None:
+        check_pixel_size(pixel_size)
     _check_replaceable(out)
     if out in (src.resolve(), *src.resolve().parents):
         raise UserError(f'{src}: is in {out}, which would be replaced; choose another --out')

@@ -135,17 +135,23 @@ def checkpoint_channel_order(checkpoint: dict, path: str) -> str:
 
 
 def checkpoint_pixel_size(checkpoint: dict, path: str) -> float | None:
-    """Micrometres a px of the checkpoint's training images; None if unknown."""
-    return parse_config_text(checkpoint['meta']['cfg']).get('pixel_size') or shipped_pixel_size(path)
+    """Micrometres a px of the checkpoint's training images; None if unknown, as for other programs' checkpoints."""
+    try:
+        stated = parse_config_text(checkpoint['meta']['cfg']).get('pixel_size')
+    except (KeyError, TypeError, ValueError, SyntaxError):
+        stated = None
+    return stated or shipped_pixel_size(path)
 
 
-def other_pixel_size(root: Path, checkpoint: dict, path: str) -> str | None:
-    """A warning if the images of a prepared set and the checkpoint's training images differ in pixel size."""
+def warn_of_other_pixel_size(root: Path, checkpoint: dict, path: str) -> None:
+    """Print a warning if the images of a prepared set and the checkpoint's training images differ in pixel size."""
     own = read_json(root / 'statistics.json', PREPARED).get('pixel_size')
     training = checkpoint_pixel_size(checkpoint, path)
-    if not own or not training or is_same_size(own, training):
-        return None
-    return f'{root}: its images have {own:.4g} um a px, the training images of {path} had {training:.4g}'
+    if own and training and not is_same_size(own, training):
+        print(
+            f'warning: {root}: its images have {own:.4g} um a px, the training images of {path} had {training:.4g}',
+            flush=True,
+        )
 
 
 def check_test_labels(cfg: Config, root: Path) -> bool:

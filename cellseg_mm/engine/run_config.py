@@ -10,7 +10,7 @@ from cellseg_mm.utils import PROJECT_ROOT, UserError, inner_dataset_configs, loa
 from cellseg_mm.weights import find_checkpoint
 
 from .checkpoint import latest_checkpoint, read_checkpoint
-from .data_facts import checkpoint_data_facts, fill_from_prepared_data, set_data_facts
+from .data_facts import checkpoint_data_facts, fill_from_prepared_data, set_data_facts, warn_of_other_pixel_size
 from .detector import checkpoint_config, input_pipeline
 from .precision import resume_precision
 from .starting_weights import check_same_classes, start_from_checkpoint, train_from_scratch, use_backbone_weights
@@ -63,6 +63,7 @@ def training_config(
         use_backbone_weights(cfg, backbone_weights)
     elif load_from:
         start_from_checkpoint(cfg, load_from)
+        warn_of_other_pixel_size(Path(cfg.data_root), read_checkpoint(load_from), load_from)
     return cfg
 
 

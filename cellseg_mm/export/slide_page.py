@@ -11,17 +11,17 @@ import shapely
 
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable
-from cellseg_mm.visualization.colors import class_colors
+from cellseg_mm.visualization.colors import DENSITY_COLORS, class_colors
 
+from .density import count_by_place, density_grid
 from .image_pyramid import TILE, write_pyramid
+from .output_files import mark_folder
 from .trace_outlines import trace_outlines
 from .writer import Writer
 
 HERE = Path(__file__).parent
 LIBRARY, LICENCE = (HERE / f'static/openseadragon.{ending}' for ending in ('min.js', 'LICENSE.txt'))
-# Px a side of the squares whose cells lie in one script; least px of those in which the heat map counts cells, and the
-# most of these along a side.
-BLOCK_SIDE, MIN_BIN, MAX_BINS = 1024, 128, 256
+BLOCK_SIDE = 1024  # px a side of the squares whose cells lie in one script
 CHUNK = 1000  # cells whose outlines are in memory at once
 
 
@@ -42,17 +42,16 @@ class SlidePageWriter(Writer):
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         self._page, self._folder = folder / f'{stem}_slide.html', folder / f'{stem}_slide'
         self._source, self._classes = source, list(classes)
-        self._bin = max(MIN_BIN, -(-max(source.height, source.width) // MAX_BINS))
-        columns, rows = (-(-side // self._bin) for side in (source.width, source.height))
-        self._density = np.zeros((len(classes), rows, columns), np.int64)
+        self._density = np.zeros((len(classes), *density_grid(source.height, source.width)), np.int64)
         self._blocks, self._count = set(), 0
         (self._folder / 'cells').mkdir(parents=True)
+        mark_folder(self._folder)
 
     def write(self, cells: Cells, measurements: dict) -> None:
         """Add N cells; their measurements are not used."""
-        x, y = (cells.runs.centroids(len(cells), cells.height).T + 0.5).astype(np.int64)
-        np.add.at(self._density, (cells.labels, y // self._bin, x // self._bin), 1)
-        blocks = np.stack([x, y], axis=1) // BLOCK_SIDE
+        centroids = cells.runs.centroids(len(cells), cells.height) + 0.5
+        self._density += count_by_place(centroids, cells.labels, len(self._classes), cells.height, cells.width)
+        blocks = centroids.astype(np.int64) // BLOCK_SIDE
         for first in range(0, len(cells), CHUNK):
             chunk = np.arange(first, min(first + CHUNK, len(cells)))
             texts = defaultdict(list)
@@ -97,8 +96,8 @@ class SlidePageWriter(Writer):
             block=BLOCK_SIDE,
             blocks=sorted(f'{column}_{row}' for column, row in self._blocks),
             classes=classes,
-            bin=self._bin,
             density=self._density.tolist(),
+            ramp=DENSITY_COLORS,
             pixel_size=self._source.pixel_size,
             megabytes=round(size / 1e6, 1),
         )

@@ -3,8 +3,6 @@
 import contextlib
 import importlib.util
 import itertools
-import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +18,8 @@ from .geojson import GeoJSONWriter
 from .geoparquet import GeoParquetWriter
 from .label_image import LabelImageWriter
 from .measurements import measure_cells
+from .output_files import check_replaceable, move_outputs
+from .overview import OverviewWriter
 from .slide_page import SlidePageWriter
 from .summary import summarise_counts
 from .table import TableWriter
@@ -30,6 +30,7 @@ FORMATS = dict(
     coco=COCOWriter,
     geojson=GeoJSONWriter,
     csv=TableWriter,
+    overview=OverviewWriter,
     geoparquet=GeoParquetWriter,
     anndata=AnnDataWriter,
     slide=SlidePageWriter,
@@ -44,6 +45,11 @@ def check_formats(formats: Sequence) -> None:
         needs = FORMATS[name].needs
         if needs and not importlib.util.find_spec(needs):
             raise UserError(f'format {name}: needs the package {needs}; run `make setup EXTRAS=tables` first')
+
+
+def check_outputs(out_dir: Path, stem: str, formats: Sequence) -> None:
+    """Raise :class:`UserError` if a folder that was not written here lies where :func:`export_cells` would write."""
+    check_replaceable([Path(out_dir) / f'{stem}{ending}' for name in formats for ending in FORMATS[name].endings])
 
 
 def export_cells(
@@ -74,9 +80,10 @@ def export_cells(
         dict: See :func:`summarise_counts`.
 
     Raises:
-        UserError: See :func:`check_formats`.
+        UserError: See :func:`check_formats` and :func:`check_outputs`.
     """
     check_formats(formats)
+    check_outputs(out_dir, stem, formats)
     pixel_size = pixel_size or source.pixel_size
     measured = any(FORMATS[name].measured for name in formats)
     # a part without cells goes first, so that writers know the measurements even if the stream is empty
@@ -84,19 +91,19 @@ def export_cells(
     counts = np.zeros(len(classes), np.int64)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{stem}.', suffix='.partial', dir=out_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix=f'.{stem}.', suffix='.partial', dir=out_dir) as partial:
+        folder, earlier = (Path(partial) / name for name in ('new', 'earlier'))
+        folder.mkdir()
+        earlier.mkdir()
         with contextlib.ExitStack() as stack:
-            writers = [stack.enter_context(FORMATS[name](Path(folder), stem, source, classes)) for name in formats]
+            writers = [stack.enter_context(FORMATS[name](folder, stem, source, classes)) for name in formats]
             for cells in itertools.chain([empty], stream):
                 cells = cells.select(cells.runs.areas(len(cells)) > 0)
                 measurements = measure_cells(cells, source, pixel_size) if measured else {}
                 for writer in writers:
                     writer.write(cells, measurements)
                 counts += np.bincount(cells.labels, minlength=len(classes))
-        for path in Path(folder).iterdir():
-            if path.is_dir():  # which replaces no folder with something in it
-                shutil.rmtree(out_dir / path.name, ignore_errors=True)
-            os.replace(path, out_dir / path.name)
+        move_outputs(folder, out_dir, earlier)
     pixels = source.height * source.width
     mm2 = pixels * pixel_size**2 / 1e6 if pixel_size else None
     return summarise_counts(counts.tolist(), classes, pixels / 1e6, mm2)

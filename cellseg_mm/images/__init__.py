@@ -19,7 +19,7 @@ from .image_file import DICOM, SUFFIXES, file_state, is_slide_folder, open_image
 from .ome_zarr_source import OmeZarrSource
 from .openslide_source import OpenSlideSource
 from .overview import read_overview
-from .pixel_size import PIXEL_SIZES, checked_pixel_size, is_same_size
+from .pixel_size import check_pixel_size, checked_pixel_size, is_same_size
 from .pixel_values import full_scale, sample_windows
 from .quiet import silence_readers
 from .resampled_source import ResampledSource
@@ -29,7 +29,6 @@ from .tiff_source import TiffSource
 __all__ = [
     'DICOM',
     'MIN_SIDE',
-    'PIXEL_SIZES',
     'SUFFIXES',
     'ArraySource',
     'OmeZarrSource',
@@ -38,6 +37,7 @@ __all__ = [
     'SwappedSource',
     'TiffSource',
     'as_source',
+    'check_pixel_size',
     'checked_pixel_size',
     'file_state',
     'full_scale',

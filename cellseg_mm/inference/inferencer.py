@@ -19,11 +19,11 @@ from cellseg_mm.engine.detector import checkpoint_config, input_pipeline, load_d
 from cellseg_mm.engine.precision import PRECISIONS, inference_precision
 from cellseg_mm.engine.score_threshold import find_score_threshold
 from cellseg_mm.images import (
-    PIXEL_SIZES,
     ArraySource,
     ResampledSource,
     SwappedSource,
     as_source,
+    check_pixel_size,
     is_same_size,
     open_image,
     sample_windows,
@@ -403,8 +403,8 @@ def _check_options(
         raise UserError(f'invalid score threshold {score_thr}: scores go from 0 to 1')
     if scale is not None and not 0.01 <= scale <= 100:
         raise UserError(f'invalid scale {scale}: it must be from 0.01 to 100')
-    if pixel_size is not None and not PIXEL_SIZES[0] <= pixel_size <= PIXEL_SIZES[1]:
-        raise UserError('invalid pixel size {:g}: it must be from {:g} to {:g} um'.format(pixel_size, *PIXEL_SIZES))
+    if pixel_size is not None:
+        check_pixel_size(pixel_size)
     if channel_order not in ('auto', 'rgb', 'bgr'):
         raise UserError(f'invalid channel order {channel_order!r}: choose from auto, rgb, bgr')
     if precision not in PRECISIONS:

@@ -1,10 +1,9 @@
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellseg_mm.export import FORMATS
+from cellseg_mm.export import FORMATS, remove_output
 from cellseg_mm.utils import write_json
 
 
@@ -48,10 +47,7 @@ class Ledger:
         others = [entry for entry in formats if entry not in self.formats]
         if not same:
             for path in self._outputs(name, others):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                remove_output(path)
         # last, and before the first new output: a run that stops in between leaves no summary
         self._summary_path(name).unlink(missing_ok=True)
         return others if same else []

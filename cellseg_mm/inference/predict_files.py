@@ -12,7 +12,7 @@ import torch
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
-from cellseg_mm.export import export_cells
+from cellseg_mm.export import check_outputs, export_cells
 from cellseg_mm.images import file_state, open_image, read_overview
 from cellseg_mm.utils import UserError, printable, write_atomically
 from cellseg_mm.visualization import Overlay
@@ -128,6 +128,8 @@ class FilePredictor:
     def _predict_file(self, path: Path, name: str, source: object, tiled: bool) -> dict | None:
         """Write all outputs of a file; return its summary, or None in processes that only helped with the tiles."""
         start, tiles = time.monotonic(), self.out_dir / '.tiles' / name
+        formats = [entry for entry in self.formats if entry != 'overlay']
+        check_outputs(self.out_dir, name, formats)  # before the model works for hours
         if not self.resume and is_main_process():
             shutil.rmtree(tiles, ignore_errors=True)
         stream = self.detector.stream(source, tiles, self._origin(path), tiled, **self.tile_options)
@@ -139,7 +141,6 @@ class FilePredictor:
             overview, shrink = read_overview(source, OVERLAY_SIDE)
             overlay = Overlay(overview, self.detector.classes, shrink)
             stream = _drawn(stream, overlay)
-        formats = [entry for entry in self.formats if entry != 'overlay']
         summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes)
         if overlay:
             picture = overlay.picture(f'{printable(path.name)}: {summary["cells"]:,} cells')

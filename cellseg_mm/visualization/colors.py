@@ -6,6 +6,8 @@ from cellseg_mm.evaluation.error_analysis import CORRECT, MERGED, MISSED, SPLIT,
 
 # Bright hues that contrast with purple and pink stains, also for the colour-blind.
 CLASS_COLORS = [(0, 235, 160), (255, 240, 60), (0, 120, 255), (230, 70, 0)]
+# From sparse to dense: darker and darker, so that it is read without seeing hue, too (YlOrBr of ColorBrewer).
+DENSITY_COLORS = [(255, 255, 229), (254, 227, 145), (254, 153, 41), (204, 76, 2), (102, 37, 6)]
 # Of errors, on tissue that is drawn nearly grey.
 KIND_COLORS = {
     CORRECT: (255, 255, 255),

@@ -95,6 +95,10 @@ def upload(page, path) -> None:
     page.set_input_files('#upload input[type=file]', str(path))
 
 
+def clear(page) -> None:
+    page.locator('#upload').get_by_label('Clear').click()
+
+
 def set_threshold(page, value: float) -> None:
     page.fill('#threshold input[type=number]', str(value))
     page.keyboard.press('Tab')
@@ -164,6 +168,43 @@ def test_files_with_red_and_blue_exchanged_are_shown_right_and_it_is_said(page, 
     }"""
     red, _, blue = page.locator('#picture img').evaluate(corner)
     assert red > 150 > 50 > blue
+
+
+def test_a_given_pixel_size_replaces_that_of_the_file(page, image_file, detector, tmp_path):
+    said = tmp_path / 'said.tif'
+    picture = np.random.default_rng(0).integers(100, 255, (60, 120, 3)).astype(np.uint8)
+    tifffile.imwrite(said, picture, photometric='rgb', resolution=(40000, 40000), resolutionunit='CENTIMETER')
+    upload(page, said)
+    shows(page, '5 cells in said, 120 x 60 px, 0.25 um a px, at score 0.50. shown at half its size.')
+    clear(page)
+    upload(page, image_file)
+    shows(page, '5 cells in my tissue, 120 x 60 px, at score 0.50.')
+    field, before = page.locator('#pixel-size textarea, #pixel-size input'), detector.runs
+    field.fill('0.5')
+    field.press('Enter')
+    shows(page, '120 x 60 px, 0.5 um a px, at score 0.50. shown at half its size.')
+    assert detector.runs == before + 1
+    page.click('#make')
+    link = page.locator('#files a[download$=".csv"]').first
+    with page.expect_download() as download:
+        link.click(timeout=20_000)
+    download.value.save_as(tmp_path / 'got.csv')
+    with open(tmp_path / 'got.csv', encoding='utf-8', newline='') as file:
+        assert [float(row['area_um2']) for row in csv.DictReader(file)] == [SIDE**2 / 4] * 5
+    clear(page)
+    upload(page, said)  # it counts for all images, as --pixel-size does
+    shows(page, '5 cells in said, 120 x 60 px, 0.5 um a px')
+    for text, message in (
+        ('50', 'invalid pixel size 50: it must be from 0.02 to 20 um'),
+        ('nan', 'invalid pixel size nan: it must be'),
+        ('0,5', 'invalid pixel size 0,5: give a number of um, such as 0.25'),
+    ):
+        field.fill(text)
+        field.press('Enter')
+        expect(page.locator('.toast-wrap')).to_contain_text(message, timeout=20_000)
+    field.fill('')
+    field.press('Enter')
+    shows(page, '5 cells in said, 120 x 60 px, 0.25 um a px')
 
 
 def test_bad_uploads_give_a_message_and_the_server_goes_on(page, image_file, tmp_path):

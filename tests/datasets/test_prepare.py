@@ -493,5 +493,5 @@ def test_the_pixel_size_is_kept_with_the_set(tmp_path, run_here):
     _, printed, _ = run_here('prepare_data', root, '--out', out, '--workers', 1)
     assert 'pixel size: unknown (2 of 3 files do not say it; --pixel-size UM does)' in printed
     assert read_json(out / 'statistics.json')['pixel_size'] is None
-    with pytest.raises(UserError, match=r'--pixel-size 72: must be from 0\.02 to 20 um'):
+    with pytest.raises(UserError, match=r'invalid pixel size 72: it must be from 0\.02 to 20 um'):
         prepare(root, out, pixel_size=72)

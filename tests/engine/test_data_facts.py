@@ -109,7 +109,7 @@ def test_channel_order_of_the_source_travels_with_the_checkpoint(cfg, prepared):
         data_facts.checkpoint_channel_order(old, 'x.pth')
 
 
-def test_the_pixel_size_travels_with_the_checkpoint(cfg, prepared, tmp_path):
+def test_the_pixel_size_travels_with_the_checkpoint(cfg, prepared, tmp_path, capsys):
     statistics = read_json(prepared / 'statistics.json')
     assert statistics['pixel_size'] is None
     cfg.data_root = str(prepared)
@@ -121,11 +121,17 @@ def test_the_pixel_size_travels_with_the_checkpoint(cfg, prepared, tmp_path):
     data_facts.fill_from_prepared_data(cfg)
     checkpoint = dict(meta=dict(cfg=cfg.pretty_text))
     assert data_facts.checkpoint_pixel_size(checkpoint, 'x.pth') == 0.5
-    assert data_facts.other_pixel_size(tmp_path / 'cells', checkpoint, 'x.pth') is None
-    assert data_facts.other_pixel_size(prepared, checkpoint, 'x.pth') is None  # unknown
+    capsys.readouterr()
+    for root in (tmp_path / 'cells', prepared):  # the same; unknown
+        data_facts.warn_of_other_pixel_size(root, checkpoint, 'x.pth')
+        assert capsys.readouterr().out == ''
     (tmp_path / 'cells/statistics.json').write_text(json.dumps(dict(statistics, pixel_size=0.25)))
-    warning = data_facts.other_pixel_size(tmp_path / 'cells', checkpoint, 'x.pth')
-    assert warning.endswith('its images have 0.25 um a px, the training images of x.pth had 0.5')
+    data_facts.warn_of_other_pixel_size(tmp_path / 'cells', checkpoint, 'x.pth')
+    message = f'warning: {tmp_path}/cells: its images have 0.25 um a px, the training images of x.pth had 0.5\n'
+    assert capsys.readouterr().out == message
+    for meta in ({}, dict(cfg='import os'), dict(cfg='x = f(1)')):  # of other programs
+        data_facts.warn_of_other_pixel_size(tmp_path / 'cells', dict(meta=meta), 'x.pth')
+        assert capsys.readouterr().out == ''
     del statistics['pixel_size']  # of an older version
     (tmp_path / 'cells/statistics.json').write_text(json.dumps(statistics))
     data_facts.fill_from_prepared_data(cfg)

@@ -1,6 +1,9 @@
+import json
+import shutil
+
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, read_json
 from mmengine.config import Config
 from tiny_detector import CLASSES, MEAN, POINT, STD, WIDTH
 
@@ -32,6 +35,20 @@ def test_configs_and_seeds_that_no_run_can_have(prepared, tmp_path):
     ):
         (tmp_path / 'mine.py').write_text(base + change)
         run_config.training_config(str(tmp_path / 'mine.py'), options)
+
+
+def test_a_start_from_cells_of_another_pixel_size_is_said(prepared, tiny_checkpoint, tmp_path, capsys):
+    shutil.copytree(prepared, tmp_path / 'cells')
+    statistics = read_json(prepared / 'statistics.json')
+    (tmp_path / 'cells/statistics.json').write_text(json.dumps(dict(statistics, pixel_size=0.25)))
+    content = torch.load(tiny_checkpoint, weights_only=False)
+    content['meta']['cfg'] += '\npixel_size = 0.5\n'
+    torch.save(content, tmp_path / 'half.pth')
+    for weights, said in ((tiny_checkpoint, False), (tmp_path / 'half.pth', True)):
+        options = dict(data_root=str(tmp_path / 'cells'))
+        run_config.training_config(str(FLAGSHIP), options, work_dir=str(tmp_path), load_from=str(weights))
+        message = f'images have 0.25 um a px, the training images of {weights} had 0.5'
+        assert (message in capsys.readouterr().out) == said
 
 
 def test_a_stock_config_that_only_imports_this_package_is_refused(prepared, tmp_path):

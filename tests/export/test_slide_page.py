@@ -1,7 +1,9 @@
 """The page that shows a slide: its files, and what a browser makes of them without a server."""
 
 import hashlib
+import itertools
 import json
+import os
 import re
 
 import cv2
@@ -14,9 +16,11 @@ from playwright.sync_api import expect
 
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.export import export_cells, image_pyramid, slide_page, trace_outlines
+from cellseg_mm.export.density import count_by_place
 from cellseg_mm.export.image_pyramid import write_pyramid
 from cellseg_mm.images import ArraySource
 from cellseg_mm.structures import Cells
+from cellseg_mm.utils import UserError
 
 
 def content_of(page):
@@ -62,10 +66,8 @@ def test_scripts_hold_the_outlines_of_the_cells_in_their_squares(parts, tmp_path
         assert label == cells.labels[index] and shapely.equals(polygon_of(rings), outline)
         assert block == '_'.join(str(int(place // 128)) for place in centroids[index])
     assert [entry['count'] for entry in content['classes']] == np.bincount(cells.labels).tolist()
-    density = np.array(content['density'])
-    assert density.sum(axis=(1, 2)).tolist() == np.bincount(cells.labels).tolist()
-    x, y = centroids[4].astype(int) // content['bin']
-    assert density[cells.labels[4], y, x] > 0
+    expected = count_by_place(centroids, cells.labels, len(CLASSES), cells.height, cells.width)
+    assert content['density'] == expected.tolist()
 
 
 def test_levels_are_the_image_at_halves_of_its_size(tmp_path, monkeypatch):
@@ -97,6 +99,50 @@ def test_a_repeated_export_replaces_the_folder(tmp_path):
     for stream in ([make_cells(draw_masks())], []):
         export_cells(stream, make_source(), tmp_path, 'cut', ['slide'], CLASSES)
     assert not list((tmp_path / 'cut_slide/cells').iterdir())
+
+
+def test_a_folder_of_that_name_that_is_the_users_stays(tmp_path):
+    (tmp_path / 'cut_slide').mkdir()
+    (tmp_path / 'cut_slide/notes.txt').write_text('mine')
+
+    def stream():
+        raise AssertionError('refused before the first cell')
+        yield
+
+    with pytest.raises(UserError, match='cut_slide: a folder that cellseg_mm did not write; move it'):
+        export_cells(stream(), make_source(), tmp_path, 'cut', ['csv', 'slide'], CLASSES)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob('*'))] == [
+        'cut_slide',
+        'cut_slide/notes.txt',
+    ]
+
+
+def content_of_folder(folder):
+    return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob('*')}
+
+
+@pytest.mark.parametrize('where', ['stream', 'pyramid', 'move'])
+def test_an_interrupted_export_leaves_the_earlier_folder_whole(where, tmp_path, monkeypatch):
+    export_cells([make_cells(draw_masks())], make_source(), tmp_path, 'cut', ['slide'], CLASSES)
+    before = content_of_folder(tmp_path)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    def stream():
+        yield make_cells(draw_masks()[:3])
+        if where == 'stream':
+            stop()
+
+    if where == 'pyramid':
+        monkeypatch.setattr(slide_page, 'write_pyramid', stop)
+    if where == 'move':  # between the earlier folder's leaving and the new one's coming
+        moves = itertools.count()
+        replace = os.replace
+        monkeypatch.setattr(os, 'replace', lambda *ends: stop() if next(moves) == 1 else replace(*ends))
+    with pytest.raises(KeyboardInterrupt):
+        export_cells(stream(), make_source(), tmp_path, 'cut', ['slide'], CLASSES)
+    assert content_of_folder(tmp_path) == before
 
 
 def test_the_library_is_the_one_in_notice():
@@ -181,3 +227,27 @@ def test_the_page_opens_from_the_disk_zooms_to_a_cell_and_switches_classes(page,
     page.keyboard.press('0')
     page.wait_for_function('!slide.drawn.close')
     assert page.problems == [] and page.addresses == {'file'}
+
+
+def test_each_class_has_its_density_over_the_thumbnail_and_can_be_shown_alone(page):
+    expect(page.locator('#maps button')).to_have_count(2)
+    # a class has every other column of cells: of 126 x 125 px, one column and at most three of its cells
+    densest = round(3 / (2000 * 4800 / (16 * 38) * 0.25**2 / 1e6))
+    one = page.get_by_role('button', name='lymphocyte')
+    expect(one).to_contain_text(f'up to {densest:,} per mm²')
+    assert one.locator('img').evaluate('image => image.complete && image.naturalWidth') == 300
+    heat = "[...heat.getContext('2d').getImageData(0, 0, 38, 16).data].filter((_, index) => index % 4 === 3)"
+    both = page.evaluate(heat)
+    one.focus()
+    page.keyboard.press('Enter')
+    expect(one).to_have_attribute('aria-pressed', 'true')
+    expect(page.get_by_label('epithelial')).not_to_be_checked()
+    expect(page.locator('#most')).to_have_text(f'{densest:,} per mm²')
+    alone = page.evaluate(heat)
+    assert sum(value > 0 for value in alone) < sum(value > 0 for value in both)
+    page.keyboard.press('Shift+Digit1')
+    expect(one).to_have_attribute('aria-pressed', 'false')
+    expect(page.get_by_label('lymphocyte')).not_to_be_checked()
+    page.keyboard.press('Shift+Digit1')
+    expect(page.get_by_label('lymphocyte')).to_be_checked()
+    assert page.evaluate(heat) == both and page.problems == []

@@ -22,6 +22,7 @@ FILES = [
     'cut_classes.tif',
     'cut_coco.json',
     'cut_labels.tif',
+    'cut_overview.png',
     'cut.csv',
     'cut.geojson',
     'cut.h5ad',

@@ -1,6 +1,8 @@
 import pytest
 
+from cellseg_mm.export.output_files import mark_folder
 from cellseg_mm.inference.ledger import Ledger
+from cellseg_mm.utils import UserError
 
 SETTINGS = dict(score_thr=0.5, tiled=None)
 
@@ -38,8 +40,18 @@ def test_other_formats_stay_where_the_settings_are_the_same(tmp_path, is_same):
 
 def test_a_folder_among_the_outputs_is_removed_with_its_content(tmp_path):
     (tmp_path / 'a_slide/cells').mkdir(parents=True)
+    mark_folder(tmp_path / 'a_slide')
     (tmp_path / 'a_slide.html').touch()
     ledger = finish(tmp_path, ['csv', 'slide'])
     assert ledger.finished('a', SETTINGS) == dict(cells=3)
     assert Ledger(tmp_path, ['csv']).clear('a', dict(SETTINGS, score_thr=0.4)) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a.csv', 'a_overlay.png']
+
+
+def test_a_folder_of_the_user_stays(tmp_path):
+    (tmp_path / 'a_slide').mkdir()
+    (tmp_path / 'a_slide/notes.txt').touch()
+    finish(tmp_path, ['csv', 'slide'])
+    with pytest.raises(UserError, match='a_slide: a folder that cellseg_mm did not write'):
+        Ledger(tmp_path, ['csv']).clear('a', dict(SETTINGS, score_thr=0.4))
+    assert (tmp_path / 'a_slide/notes.txt').exists()

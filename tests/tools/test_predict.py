@@ -25,7 +25,16 @@ from cellseg_mm.inference import predict_files
 from cellseg_mm.structures import Cells
 from cellseg_mm.visualization import draw_cells
 
-SUFFIXES = ('_overlay.png', '_labels.tif', '_classes.tif', '_coco.json', '.geojson', '.csv', '_summary.json')
+SUFFIXES = (
+    '_overlay.png',
+    '_labels.tif',
+    '_classes.tif',
+    '_coco.json',
+    '.geojson',
+    '.csv',
+    '_overview.png',
+    '_summary.json',
+)
 
 
 def write(path: Path, image: np.ndarray, **options) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from cellseg_mm.visualization.colors import CLASS_COLORS, class_colors
+from cellseg_mm.visualization.colors import CLASS_COLORS, DENSITY_COLORS, class_colors
 
 # What people without one kind of cones see, in linear RGB: Machado et al., IEEE Trans. Vis. Comput. Graph. 15 (2009)
 # 1291-1298, severity 1.
@@ -31,6 +31,12 @@ def test_the_first_classes_differ_for_everyone_and_from_tissue(sight):
     classes, tissue = seen(CLASS_COLORS, sight), seen(TISSUE, sight)
     assert min(deltaE_ciede2000(one, other) for one, other in itertools.combinations(classes, 2)) > 15
     assert min(deltaE_ciede2000(one, other) for one in classes for other in tissue) > 12
+
+
+@pytest.mark.parametrize('sight', SIGHTS)
+def test_denser_is_darker_for_everyone(sight):
+    lightness = seen(DENSITY_COLORS, sight)[:, 0]
+    assert (np.diff(lightness) < -5).all()
 
 
 def test_each_class_has_its_colour():
