@@ -15,8 +15,7 @@ from mmengine.runner.checkpoint import save_checkpoint
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.evaluation import evaluate, read_ground_truth
-from cellseg_mm.teaching import LabelledImage, read_labelled, teach
-from cellseg_mm.teaching.teach import image_features
+from cellseg_mm.teaching import FeatureMemory, read_labelled, teach
 from cellseg_mm.utils import write_json
 from cellseg_mm.weights import find_checkpoint
 
@@ -52,13 +51,7 @@ def main() -> None:
     rows, kept = [], []
     for name in args.checkpoints:
         checkpoint = find_checkpoint(name)
-        detector, memory = CellInferencer(checkpoint), {}
-
-        def see(image: LabelledImage, detector: CellInferencer = detector, memory: dict = memory) -> np.ndarray:
-            if image.path not in memory:
-                memory[image.path] = image_features(detector, image)
-            return memory[image.path]
-
+        see = FeatureMemory(CellInferencer(checkpoint))
         for count in args.images:
             found = []
             for seed in args.seeds if count < len(images) else args.seeds[:1]:

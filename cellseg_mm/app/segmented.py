@@ -24,6 +24,7 @@ class Segmented:
         name: Name of the file, without the suffix.
         image: (H, W, 3) uint8 RGB.
         source: The image source, for measurements.
+        note: How the file was converted and shown to the model, in words.
         cells: Cells of all classes, from :data:`LOWEST_SCORE` up.
         classes: Names of their classes.
         folder: Folder of this visitor's files.
@@ -32,6 +33,7 @@ class Segmented:
     name: str
     image: np.ndarray
     source: object
+    note: str
     cells: Cells
     classes: tuple
     folder: str
@@ -40,21 +42,27 @@ class Segmented:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def segment(path: str, detector: CellInferencer, folder: Path) -> Segmented:
-    """Run the model on a file; the visitor's own folder is made in ``folder``.
+def segment(image: str | Path | object, detector: CellInferencer, folder: Path) -> Segmented:
+    """Run the model on an image; the visitor's own folder is made in ``folder``.
+
+    Args:
+        image (str | Path | object): A file, whose channel order the model judges, or a source.
+        detector (CellInferencer): The model.
+        folder (Path): As above.
 
     Raises:
         UserError: If the file is not an image, or too large for the page.
     """
-    source = detector.open(path)
+    source = detector.open(image) if isinstance(image, (str, Path)) else image
     if source.height * source.width > MAX_PIXELS:
         raise UserError(
-            f'{Path(path).name}: {source.width} x {source.height} px; this page takes at most '
+            f'{source.name}: {source.width} x {source.height} px; this page takes at most '
             f'{MAX_PIXELS / 1e6:.0f} megapixels, tools/predict.py takes any size'
         )
-    image = source.read(0, 0, source.width, source.height)
-    cells, classes = detector(source), tuple(detector.classes)
-    return Segmented(Path(path).stem, image, source, cells, classes, tempfile.mkdtemp(dir=folder))
+    pixels = source.read(0, 0, source.width, source.height)
+    note = '. '.join(filter(None, (source.note, detector.describe_size(source))))
+    name, classes = Path(source.name).stem, tuple(detector.classes)
+    return Segmented(name, pixels, source, note, detector(source), classes, tempfile.mkdtemp(dir=folder))
 
 
 def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
