@@ -138,7 +138,8 @@ class CorrectPart:
             segmented (object): The event after which a new image is seen.
             show (Callable): Chains to an event what shows a new image in the page.
         """
-        name = gr.BrowserState('', storage_key=STORAGE)
+        # with a random key, Gradio's default, no browser would be known after a restart
+        name = gr.BrowserState('', storage_key=STORAGE, secret=STORAGE)
         current = gr.State(None)
         gr.Markdown('## Correct and teach')
         with gr.Row():
