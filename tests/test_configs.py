@@ -23,6 +23,7 @@ OTHER_ATTENTION = ['maskrcnn_r50_fpn_se', 'maskrcnn_r50_fpn_eca']
 ZOO = sorted(f'zoo/{path.stem}' for path in ROOT.glob('configs/zoo/*.py'))
 OTHER_DETECTORS = [*ZOO, 'demo/rtmdet_ins_tiny', 'demo/cascade_mask_rcnn_r18_fpn']
 CONSEP_CPU_ROWS = [f'consep/{name}' for name in ('maskrcnn_r18', 'maskrcnn_r18_fpn', 'maskrcnn_r18_fpn_cbam')]
+STAIN_ROWS = ['nuclei/maskrcnn_lite0_fpn_purple', 'nuclei/maskrcnn_lite0_fpn_purple_stain']
 # (row, what varies it)
 VARIANTS = [(ROWS[2], REPORT_VARIANT)]
 VARIANTS += [
@@ -75,7 +76,7 @@ def test_configs_are_short_and_open_with_their_idea(name):
 def test_no_config_is_left_out():
     rows = [*ROWS, *DEMO_ROWS, *CONSEP_ROWS, *CONSEP_CPU_ROWS, REPORT_VARIANT, *OTHER_ATTENTION, *CONSEP_VARIANTS]
     lite0 = [f'consep/maskrcnn_lite0_fpn{variant}' for variant in ('', '_cbam', '_joint', '_wide')]
-    lite0 += ['demo/maskrcnn_lite0_fpn_cbam', 'nuclei/maskrcnn_lite0_fpn']
+    lite0 += ['demo/maskrcnn_lite0_fpn_cbam', 'nuclei/maskrcnn_lite0_fpn', *STAIN_ROWS]
     assert sorted(rows + lite0) == CONFIGS
 
 
@@ -85,6 +86,14 @@ def test_a_variant_differs_in_what_it_declares(row, name):
     keys, declared = changed_keys(row, name), load(name).ablation_variable
     assert keys and all(any(f'{key}.'.startswith(f'{prefix}.') for prefix in declared) for key in keys)
     assert len(keys) == 1
+
+
+def test_the_stain_experiment_differs_in_one_step():
+    before, after = (load(name) for name in STAIN_ROWS)
+    steps = after.train_dataloader.dataset.dataset.pipeline
+    assert [step for step in steps if step['type'] != 'StainJitter'] == before.train_pipeline
+    declared = tuple(after.ablation_variable)
+    assert all(key.startswith(declared) for key in changed_keys(*STAIN_ROWS)) and changed_keys(*STAIN_ROWS)
 
 
 @pytest.mark.parametrize('name', OTHER_ATTENTION)
@@ -241,7 +250,7 @@ def test_the_reports_table_1():
     """Its rows in its order, with its parameters and probabilities."""
     kept = ('LoadImageFromFile', 'LoadCellAnnotations', 'ApplyAffine', 'Resize', 'PackDetInputs')
     kept += ('LoadRecentImage', 'RandomWindow')
-    for name in ROWS + DEMO_ROWS + CONSEP_ROWS + CONSEP_CPU_ROWS:
+    for name in ROWS + DEMO_ROWS + CONSEP_ROWS:
         dataset = load(name).train_dataloader.dataset
         steps = [dict(step) for step in dataset.get('dataset', dataset).pipeline if step.type not in kept]
         assert steps == [

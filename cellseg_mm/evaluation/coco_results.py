@@ -10,7 +10,7 @@ from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 
 from cellseg_mm.structures import mask_codes
-from cellseg_mm.utils import UserError, read_json, scored_dataset, write_atomically
+from cellseg_mm.utils import UserError, paused_garbage_collection, read_json, scored_dataset, write_atomically
 from cellseg_mm.utils.coco_file import check_entries, is_box, is_id, is_number, read_coco
 
 
@@ -27,6 +27,7 @@ class ImageResults:
     entries: list
 
 
+@paused_garbage_collection()
 def encode_predictions(image_id: int, instances: dict, category_ids: Sequence) -> ImageResults:
     """COCO results of one image.
 

@@ -1,10 +1,8 @@
 """All metrics of cell instance segmentation, from COCO annotations and COCO results, under unambiguous names."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
+
+from cellseg_mm.utils import paused_garbage_collection
 
 from .average_precision import SIZE_BANDS, average_precision
 from .instance_scores import (
@@ -23,18 +21,6 @@ IOU_THRS = {'mAP': None, 'AP50': 0.5, 'AP75': 0.75}
 # HoVer-Net's radius, for 40x: Graham et al., Medical Image Analysis 58 (2019) 101563
 CENTROID_RADIUS = 12
 SCORE_THRS = np.arange(1, 20) / 20
-
-
-@contextmanager
-def paused_garbage_collection() -> Iterator:
-    """Within the block garbage collection is off; with tens of thousands of results it takes a quarter of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @paused_garbage_collection()

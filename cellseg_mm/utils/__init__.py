@@ -12,7 +12,7 @@ from .digest import check_digest, digest_file
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_json, write_plot
 from .locks import locked
-from .memory import keep_freed_memory, peak_mib
+from .memory import keep_freed_memory, paused_garbage_collection, peak_mib
 from .project import PROJECT_ROOT
 from .recent import Recent
 from .table import markdown_table
@@ -36,6 +36,7 @@ __all__ = [
     'output_file',
     'output_folder',
     'parse_config_text',
+    'paused_garbage_collection',
     'peak_mib',
     'printable',
     'read_json',

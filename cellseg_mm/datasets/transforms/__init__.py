@@ -1,6 +1,6 @@
 from .geometric import ApplyAffine, RandomQuarterTurn, RandomResizedCrop, RandomRotation, RandomWindow, RandomZoom
 from .loading import LoadCellAnnotations, LoadRecentImage
-from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
+from .photometric import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise, StainJitter
 from .resized_size import find_resize, resized_size
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     'RandomRotation',
     'RandomWindow',
     'RandomZoom',
+    'StainJitter',
     'find_resize',
     'resized_size',
 ]

@@ -1,6 +1,7 @@
-"""The photometric augmentations of the course report, on uint8 BGR images as mmcv loads them.
+"""Photometric augmentations on uint8 BGR images, as mmcv loads them: those of the course report, and of stain.
 
-Definitions are torchvision's (its documentation of ``torchvision.transforms``), rounding to uint8 after each step.
+Those of the report are defined as in torchvision (its documentation of ``torchvision.transforms``), rounding to uint8
+after each step.
 """
 
 from abc import abstractmethod
@@ -9,10 +10,13 @@ import cv2
 import numpy as np
 from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
+from skimage.color import hed_from_rgb, rgb_from_hed
 
 from .base import RandomTransform
 
 LEVELS = np.arange(256, dtype=np.float64)
+# optical density (log10) of each level; 0 counts as half a level, for its logarithm is infinite
+DENSITIES = -np.log10(np.maximum(LEVELS, 0.5) / 255)
 
 
 def _table(values: np.ndarray) -> np.ndarray:
@@ -63,6 +67,28 @@ def add_gaussian_noise(image: np.ndarray, std: float, seed: int) -> np.ndarray:
 def blur(image: np.ndarray, kernel_size: int, sigma: float) -> np.ndarray:
     """Gaussian blur, reflected at the border. (H, W, 3) uint8."""
     return cv2.GaussianBlur(image, (kernel_size, kernel_size), sigma, borderType=cv2.BORDER_REFLECT_101)
+
+
+def adjust_stains(image: np.ndarray, factors: tuple, shifts: tuple) -> np.ndarray:
+    """Amounts of haematoxylin and eosin, each times its factor, plus its shift. (H, W, 3) uint8 BGR.
+
+    The optical density (log10) of a pixel is the sum of its stains' amounts times their vectors of length 1, which are
+    those of Ruifrok and Johnston (Analytical and Quantitative Cytology and Histology 23 (2001) 291-299) as scikit-image
+    has them, with DAB as the third stain, whose amount stays. Unlike ``skimage.color.rgb2hed``, negative amounts are
+    kept, so that factors of 1 and shifts of 0 return the image.
+
+    Example:
+        A pixel of 0.3 haematoxylin and 0.2 eosin, with factors (2, 0.5) and shifts (0.1, 0), becomes one of 0.7
+        and 0.1.
+    """
+    scaled = hed_from_rgb @ np.diag([*factors, 1]) @ rgb_from_hed  # optical densities of red, green and blue are rows
+    shift = np.array([*shifts, 0]) @ rgb_from_hed
+    densities = cv2.LUT(image, DENSITIES.astype(np.float32))
+    # cv2.transform multiplies columns: transposed; both axes reversed for BGR
+    densities = cv2.transform(densities, np.hstack([scaled.T, shift[:, None]])[::-1, [2, 1, 0, 3]].astype(np.float32))
+    light = cv2.exp(densities * np.float32(-np.log(10)))
+    light *= 255
+    return np.clip(np.rint(light, out=light), 0, 255, out=light).astype(np.uint8)
 
 
 class RandomPhotometricStep(RandomTransform):
@@ -124,6 +150,32 @@ class ColorJitter(RandomPhotometricStep):
         for function, amount in self.draw_amounts():
             image = function(image, amount)
         return image
+
+
+@TRANSFORMS.register_module()
+class StainJitter(RandomPhotometricStep):
+    """More or less haematoxylin and eosin, each by random amounts, after Tellez et al. (arXiv:1808.05896).
+
+    Args:
+        factor (float): Each stain's amount is multiplied by a factor uniform in 1 +- this.
+        shift (float): A value uniform in +- this is added to each stain's amount, in optical density (log10).
+        prob (float): Probability of acting.
+    """
+
+    def __init__(self, factor: float = 0.3, shift: float = 0.05, prob: float = 1.0) -> None:
+        super().__init__(prob)
+        self.factor = factor
+        self.shift = shift
+
+    @cache_randomness
+    def draw_amounts(self) -> tuple:
+        """Factors and shifts of haematoxylin and eosin."""
+        factors = np.random.uniform(1 - self.factor, 1 + self.factor, 2)
+        return tuple(factors), tuple(np.random.uniform(-self.shift, self.shift, 2))
+
+    def adjust(self, image: np.ndarray) -> np.ndarray:
+        """See :func:`adjust_stains`."""
+        return adjust_stains(image, *self.draw_amounts())
 
 
 @TRANSFORMS.register_module()

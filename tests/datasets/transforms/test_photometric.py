@@ -3,8 +3,15 @@ import colorsys
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.color import hed2rgb
 
-from cellseg_mm.datasets.transforms import ColorJitter, RandomGamma, RandomGaussianBlur, RandomGaussianNoise
+from cellseg_mm.datasets.transforms import (
+    ColorJitter,
+    RandomGamma,
+    RandomGaussianBlur,
+    RandomGaussianNoise,
+    StainJitter,
+)
 from cellseg_mm.datasets.transforms.photometric import (
     add_gaussian_noise,
     adjust_brightness,
@@ -12,6 +19,7 @@ from cellseg_mm.datasets.transforms.photometric import (
     adjust_gamma,
     adjust_hue,
     adjust_saturation,
+    adjust_stains,
     blur,
 )
 
@@ -61,6 +69,28 @@ def test_hue_against_colorsys(shift):
     assert_close(adjust_hue(image, shift), 255 * np.array(expected)[None], 9)  # 1/256 of the circle is 6 levels
 
 
+def stained(amounts):
+    """(1, N, 3) uint8 BGR of (N, 3) amounts of three stains by scikit-image, whose unit is a density of six."""
+    return np.rint(255 * hed2rgb(amounts[None] / 6)).astype(np.uint8)[..., ::-1]
+
+
+def test_stains_against_scikit_image():
+    amounts = np.random.default_rng(2).uniform([0, 0, 0], [0.6, 0.5, 0.1], (200, 3))
+    expected = amounts * (1.3, 0.6, 1) + (0.05, 0.1, 0)
+    found = adjust_stains(np.ascontiguousarray(stained(amounts)), (1.3, 0.6), (0.05, 0.1))
+    assert_close(found, stained(expected).astype(float), 3)  # 8 bits of dark pixels, stretched
+    worked = np.array([[0.3, 0.2, 0], [0.7, 0.1, 0]])  # the docstring's example
+    assert_close(adjust_stains(stained(worked[:1]), (2, 0.5), (0.1, 0)), stained(worked[1:]).astype(float), 2)
+
+
+def test_unchanged_stains_are_the_image(image):
+    image[0, :4] = [[0, 0, 0], [255, 255, 255], [0, 255, 0], [255, 0, 1]]
+    assert np.array_equal(adjust_stains(image, (1, 1), (0, 0))[1:], image[1:])
+    assert_close(adjust_stains(image, (1, 1), (0, 0)), image, 1)  # 0 counts as half a level
+    white = np.full((2, 2, 3), 255, np.uint8)
+    assert np.array_equal(adjust_stains(white, (1.5, 0.2), (0, 0)), white)  # no stain, whatever the factors
+
+
 def test_noise_has_the_deviation_and_the_seed_decides():
     grey = np.full((200, 200, 3), 128, np.uint8)
     noise = add_gaussian_noise(grey, 0.02, 7).astype(float) - 128
@@ -83,7 +113,13 @@ def test_blur_against_a_direct_convolution(image, sigma):
 
 @pytest.mark.parametrize(
     'transform, prob',
-    [(ColorJitter(), 1.0), (RandomGaussianNoise(), 0.2), (RandomGaussianBlur(), 0.2), (RandomGamma(), 0.3)],
+    [
+        (ColorJitter(), 1.0),
+        (StainJitter(prob=0.4), 0.4),
+        (RandomGaussianNoise(), 0.2),
+        (RandomGaussianBlur(), 0.2),
+        (RandomGamma(), 0.3),
+    ],
     ids=lambda value: type(value).__name__ if not isinstance(value, float) else None,
 )
 def test_probabilities(transform, prob):
@@ -113,6 +149,12 @@ def test_ranges_and_the_order_of_the_jitter():
         assert_uniform(amounts[function], 0.7, 1.3)
         assert first.count(function) / DRAWS == pytest.approx(0.25, abs=0.015)
     assert_uniform(amounts[adjust_hue], -0.15, 0.15)
+    stain_jitter = StainJitter(0.4, 0.1)
+    factors, shifts = np.moveaxis([stain_jitter.draw_amounts() for _ in range(DRAWS)], 1, 0)
+    for stain in (0, 1):  # haematoxylin and eosin
+        assert_uniform(factors[:, stain], 0.6, 1.4)
+        assert_uniform(shifts[:, stain], -0.1, 0.1)
+    assert abs(np.corrcoef(factors.T)[0, 1]) < 0.05
     assert_uniform([gamma.draw_gamma() for _ in range(DRAWS)], 0.8, 1.2)
     assert_uniform([gaussian.draw_sigma() for _ in range(DRAWS)], 0.1, 1.0)
 
