@@ -2,7 +2,8 @@
 """What a few labelled images are worth: mPQ on a test split after tools/teach.py with 1, 2, 5, ... training images.
 
 The detector stays the same, so that PQ regardless of class is the same in all rows; the score threshold is the
-checkpoint's own. Images are drawn anew for each seed, the same ones for all checkpoints.
+checkpoint's own. Images are drawn anew for each seed, the same ones for all checkpoints. Intervals (95 %) are from
+resampled test images and seeds.
 """
 
 import argparse
@@ -11,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 from common import print_table
+from matplotlib.figure import Figure
 from mmengine.runner.checkpoint import save_checkpoint
 
 from cellseg_mm import CellInferencer
-from cellseg_mm.evaluation import evaluate, read_ground_truth
+from cellseg_mm.evaluation import PanopticCounts, make_scenes, panoptic_counts, read_ground_truth
 from cellseg_mm.teaching import FeatureMemory, read_labelled, teach
 from cellseg_mm.utils import write_json
 from cellseg_mm.weights import find_checkpoint
 
 
-def metrics_of(checkpoint: Path, data: Path, split: str) -> dict:
-    """The metrics of a checkpoint on a split of a prepared set, at its own threshold."""
+def counts_of(checkpoint: Path, data: Path, split: str) -> tuple:
+    """Counts (I, C) of a checkpoint on a split of a prepared set, at its own threshold; and PQ regardless of class."""
     ground_truth = read_ground_truth(data / f'annotations/{split}.json')
     detector = CellInferencer(checkpoint)
     ids = [entry['id'] for entry in ground_truth['categories']]
@@ -35,7 +37,39 @@ def metrics_of(checkpoint: Path, data: Path, split: str) -> dict:
             dict(image_id=image['id'], category_id=ids[label], bbox=box, segmentation=code, score=score)
             for label, box, code, score in rows
         ]
-    return evaluate(ground_truth, results, detector.score_thr)
+    scenes = [scene.above(detector.score_thr) for scene in make_scenes(ground_truth, results)]
+    return panoptic_counts(scenes, len(ids)), float(np.nanmean(panoptic_counts(scenes).quality()[0]))
+
+
+def mean_pq(counts: PanopticCounts) -> float:
+    """mPQ: PQ of each class, pooled over the images, then averaged."""
+    return float(np.nanmean(counts.pooled().quality()[0]))
+
+
+def with_interval(runs: list, num_resamples: int = 1000) -> tuple:
+    """Mean mPQ of runs on the same images, and its 95 % percentile interval over resampled images and runs."""
+    rng, drawn = np.random.default_rng(0), []
+    stacked = np.array(runs)  # (runs, 4, images, classes)
+    for _ in range(num_resamples):
+        images = rng.integers(0, stacked.shape[2], stacked.shape[2])
+        chosen = stacked[rng.integers(0, len(runs), len(runs))][:, :, images]
+        drawn.append(np.mean([mean_pq(PanopticCounts(*counts)) for counts in chosen]))
+    return np.mean([mean_pq(counts) for counts in runs]), *np.percentile(drawn, [2.5, 97.5])
+
+
+def draw(rows: list, path: Path) -> None:
+    """A line for each checkpoint, with its intervals."""
+    figure = Figure(figsize=(6, 3.6), layout='constrained')
+    axes = figure.subplots()
+    for name in dict.fromkeys(row[0] for row in rows):
+        images, mpq, low, high = np.array([[row[1], *row[3:6]] for row in rows if row[0] == name], float).T
+        axes.errorbar(images, mpq, [mpq - low, high - mpq], marker='o', capsize=3, label=name)
+    axes.set(xscale='log', xlabel='labelled images', ylabel='mPQ on the test split', ylim=(0, None))
+    axes.set_xticks(images, [f'{count:.0f}' for count in images])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -45,12 +79,14 @@ def main() -> None:
     parser.add_argument('--images', type=int, nargs='+', default=[1, 2, 5, 10, 22])
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--split', default='test', help='scored (default: %(default)s)')
-    parser.add_argument('--out', type=Path, help='a JSON file for all metrics')
+    parser.add_argument('--out', type=Path, help='a JSON file for all counts')
+    parser.add_argument('--plot', type=Path, help='a PNG file for the curves')
     args = parser.parse_args()
     images, classes = read_labelled(args.data)
     rows, kept = [], []
-    for name in args.checkpoints:
-        checkpoint = find_checkpoint(name)
+    for given in args.checkpoints:
+        checkpoint = find_checkpoint(given)
+        name = Path(given).stem
         see = FeatureMemory(CellInferencer(checkpoint))
         for count in args.images:
             found = []
@@ -61,14 +97,17 @@ def main() -> None:
                 )
                 with tempfile.TemporaryDirectory() as folder:
                     save_checkpoint(content, f'{folder}/taught.pth')
-                    metrics = metrics_of(Path(folder) / 'taught.pth', args.data, args.split)
-                found.append(metrics)
+                    counts, pq = counts_of(Path(folder) / 'taught.pth', args.data, args.split)
+                found.append(counts)
                 cells = sum(content['meta']['taught']['cells'].values())
-                kept.append(dict(checkpoint=name, images=count, seed=seed, cells=cells, metrics=metrics))
-                print(f'{name}, {count} images, seed {seed}: {cells} cells, mPQ {metrics["mPQ"]:.3f}', flush=True)
-            mpq = np.array([metrics['mPQ'] for metrics in found])
-            rows.append([name, count, len(found), mpq.mean(), mpq.min(), mpq.max(), found[0]['PQ']])
-    print_table(['checkpoint', 'images', 'seeds', 'mPQ', 'least', 'most', 'PQ'], rows)
+                lists = {key: value.tolist() for key, value in counts._asdict().items()}
+                kept.append(dict(checkpoint=name, images=count, seed=seed, cells=cells, mPQ=mean_pq(counts), PQ=pq))
+                kept[-1]['counts'] = lists
+                print(f'{name}, {count} images, seed {seed}: {cells} cells, mPQ {mean_pq(counts):.3f}', flush=True)
+            rows.append([name, count, len(found), *with_interval(found), pq])
+    print_table(['checkpoint', 'images', 'seeds', 'mPQ', 'low', 'high', 'PQ'], rows)
+    if args.plot:
+        draw(rows, args.plot)
     if args.out:
         write_json(args.out, kept)
 

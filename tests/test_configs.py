@@ -192,15 +192,16 @@ def test_consep_rows_train_from_scratch_and_are_chosen_without_the_test_split():
 
 
 def test_consep_rows_for_cpu_cores_train_on_small_windows():
-    """Ten cells a window: few candidates, proposals and samples."""
-    for name in (*CONSEP_CPU_ROWS, 'consep/maskrcnn_lite0_fpn'):
+    """Ten cells a window: few candidates, proposals and samples are enough for a pretrained backbone."""
+    numbers = dict.fromkeys(CONSEP_CPU_ROWS, (2000, 1000, 128)) | {'consep/maskrcnn_lite0_fpn': (400, 200, 96)}
+    for name, (candidates, proposals, samples) in numbers.items():
         cfg = load(name)
         loader, train_cfg = cfg.train_dataloader, cfg.model.train_cfg
         assert [step.size for step in loader.dataset.dataset.pipeline if step.type == 'RandomWindow'] == [128]
         assert (loader.num_workers, loader.dataset.times, loader.batch_sampler) == (1, 32, None)
         assert loader.batch_size == cfg.auto_scale_lr.base_batch_size
-        assert (train_cfg.rpn_proposal.nms_pre, train_cfg.rpn_proposal.max_per_img) == (400, 200)
-        assert train_cfg.rcnn.sampler.num == 96
+        assert (train_cfg.rpn_proposal.nms_pre, train_cfg.rpn_proposal.max_per_img) == (candidates, proposals)
+        assert train_cfg.rcnn.sampler.num == samples
 
 
 @pytest.mark.parametrize('name', [*DEMO_ROWS, *CONSEP_CPU_ROWS, *CONSEP_VARIANTS[2:]])

@@ -112,7 +112,8 @@ def check_comparable(rows: list) -> None:
     for above, row in itertools.pairwise(rows):
         declared = list(row.cfg.get(ABLATION_VARIABLE, []))
         for key, old, new in diff_configs(above.cfg.to_dict(), row.cfg.to_dict()):
-            if key != 'work_dir' and not any(f'{key}.'.startswith(f'{prefix}.') for prefix in declared):
+            inside = any(key == prefix or key.startswith((f'{prefix}.', f'{prefix}[')) for prefix in declared)
+            if key != 'work_dir' and not inside:
                 raise UserError(
                     f'{row.name} differs from {above.name} in {key} ({old!r} -> {new!r}), which is not in its '
                     f'{ABLATION_VARIABLE} = {declared}; rows that differ in more than that cannot be compared'

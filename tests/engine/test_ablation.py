@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import fcntl
 import json
 import re
@@ -54,6 +56,17 @@ def test_a_prefix_ends_at_a_dot(prepared):
     rows[1].cfg.ablation_variable = ['model.back']
     with pytest.raises(UserError, match=r'in model\.backbone'):
         ablation.check_comparable(rows)
+
+
+def test_a_list_that_is_declared_may_grow(prepared):
+    above = make_row(ROWS[2], prepared)
+    row = dataclasses.replace(above, name='with_one_step_more', cfg=copy.deepcopy(above.cfg))
+    row.cfg.train_dataloader.dataset.pipeline.insert(3, dict(type='RandomFlip', prob=0.1))
+    row.cfg.ablation_variable = ['train_dataloader.dataset.pipeline']
+    ablation.check_comparable([above, row])
+    row.cfg.ablation_variable = ['train_dataloader.dataset.pipe']
+    with pytest.raises(UserError, match=r'in train_dataloader\.dataset\.pipeline\['):
+        ablation.check_comparable([above, row])
 
 
 def test_a_row_given_twice(prepared):
