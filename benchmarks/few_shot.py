@@ -17,8 +17,7 @@ from mmengine.runner.checkpoint import save_checkpoint
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.evaluation import PanopticCounts, make_scenes, panoptic_counts, read_ground_truth
-from cellseg_mm.teaching import LabelledImage, read_labelled, teach
-from cellseg_mm.teaching.teach import image_features
+from cellseg_mm.teaching import FeatureMemory, read_labelled, teach
 from cellseg_mm.utils import write_json
 from cellseg_mm.weights import find_checkpoint
 
@@ -88,13 +87,7 @@ def main() -> None:
     for given in args.checkpoints:
         checkpoint = find_checkpoint(given)
         name = Path(given).stem
-        detector, memory = CellInferencer(checkpoint), {}
-
-        def see(image: LabelledImage, detector: CellInferencer = detector, memory: dict = memory) -> np.ndarray:
-            if image.path not in memory:
-                memory[image.path] = image_features(detector, image)
-            return memory[image.path]
-
+        see = FeatureMemory(CellInferencer(checkpoint))
         for count in args.images:
             found = []
             for seed in args.seeds if count < len(images) else args.seeds[:1]:

@@ -3,14 +3,20 @@
 import shutil
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, read_json
 from processes import run_script
+
+from cellseg_mm.datasets import make_sample_data, prepare
+
+
+def run_benchmark(name, *arguments):
+    done = run_script(ROOT / f'benchmarks/{name}.py', *arguments, folder=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
 
 
 def last_lines(name, *arguments):
-    result = run_script(ROOT / f'benchmarks/{name}.py', *arguments, folder=ROOT)
-    assert result.returncode == 0, result.stderr[-3000:]
-    *table, memory, ratio = result.stdout.splitlines()
+    *table, memory, ratio = run_benchmark(name, *arguments)
     assert memory.startswith('memory_ratio ') and float(ratio.removeprefix('ratio ')) > 0
     return [line.split('|') for line in table]
 
@@ -92,9 +98,36 @@ def test_model():
 def test_other_tissue(tmp_path):
     for path in (ROOT / 'data/samples').glob('purple_038*'):
         shutil.copy(path, tmp_path)
-    done = run_script(ROOT / 'benchmarks/other_tissue.py', 'nuclei-lite0', '--images', tmp_path, folder=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [line for line in done.stdout.splitlines() if line.startswith('|')]
+    done = run_benchmark('other_tissue', 'nuclei-lite0', '--images', tmp_path)
+    lines = [line for line in done if line.startswith('|')]
     header, _, row = ([cell.strip() for cell in line.split('|')[1:-1]] for line in lines)
     assert header == ['model', 'purple (1)', 'all'] and row[0] == 'nuclei-lite0'
     assert float(row[1]) == float(row[2]) > 0.4
+
+
+@pytest.mark.slow
+def test_teach(tmp_path):
+    samples = [ROOT / f'data/samples/{name}.png' for name in ('purple_007', 'white_100')]
+    *_, row, last = run_benchmark('teach', *samples, '--cells', 30, '--pictures', tmp_path)
+    assert row.split('|')[1].strip() == '30' and float(last.removeprefix('seconds ')) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f'teach_{part}.jpg' for part in ('correct', 'outcome', 'next')
+    }
+
+
+@pytest.mark.slow
+def test_few_shot(tmp_path):
+    make_sample_data(tmp_path / 'drawn', num_images=8, size=128, seed=0)
+    prepare(tmp_path / 'drawn', tmp_path / 'set', workers=1, val_fraction=0.5)
+    images = len(read_json(tmp_path / 'set/annotations/train.json')['images'])
+    out, plot = tmp_path / 'few_shot.json', tmp_path / 'few_shot.png'
+    data = ('--data', tmp_path / 'set', '--split', 'val', '--out', out, '--plot', plot)
+    lines = run_benchmark('few_shot', *data, '--images', 2, images, '--seeds', 0, 1)
+    table = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines if line.startswith('|')]
+    assert [row[1:3] for row in table[2:]] == [['2', '2'], [str(images), '1']]  # all images: every seed draws the same
+    for row in table[2:]:
+        mpq, low, high = map(float, row[3:6])
+        assert 0 <= low <= mpq <= high <= 1
+    kept = read_json(out)
+    assert [(entry['images'], entry['seed']) for entry in kept] == [(2, 0), (2, 1), (images, 0)]
+    assert plot.stat().st_size > 5000

@@ -4,6 +4,7 @@ and teach the model.
 """
 
 import argparse
+import functools
 import signal
 import sys
 import tempfile
@@ -63,13 +64,9 @@ def main() -> None:
     args = parse_args()
     keep_freed_memory()
     checkpoint = find_checkpoint(checkpoint_or_model(args))
-    detector = CellInferencer(
-        checkpoint,
-        args.config,
-        args.device,
-        score_thr=LOWEST_SCORE,
-        channel_order=args.channel_order,
-    )
+    options = dict(device=args.device, score_thr=LOWEST_SCORE, channel_order=args.channel_order)
+    load = functools.partial(CellInferencer, **options)
+    detector = load(checkpoint, args.config)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that images of patients are removed then too
     with tempfile.TemporaryDirectory(prefix='cellseg_app_') as folder:
         taught = checkpoint if args.config is None and is_teachable(checkpoint) else None
@@ -78,9 +75,8 @@ def main() -> None:
                 'without the part to correct and teach: the boxes or masks of this model depend on the class',
                 flush=True,
             )
-        app = build_app(
-            detector, find_images(args.samples), detector.validated_thr, Path(folder), args.corrections, taught
-        )
+        samples = find_images(args.samples)
+        app = build_app(detector, samples, detector.validated_thr, Path(folder), args.corrections, taught, load)
         print(f'open {serve(app, args.host, args.port)} in a browser; Ctrl-C stops', flush=True)
         app.block_thread()
 

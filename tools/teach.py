@@ -48,10 +48,9 @@ def main() -> None:
     print(markdown_table(['class', 'cells'], list(cells.items())))
     if comparison:
         print(comparison.in_words())
-        rows = [[name, *counts] for name, counts in zip(classes, comparison.confusion.tolist(), strict=True)]
-        print(markdown_table(['held out, is', *(f'named {name}' for name in classes)], rows))
+        print(comparison.table(classes))
     else:
-        print('too few cells to hold some out, so nothing is known of how well it names others')
+        print('too few cells to keep some back, so it is unknown how well it names others')
     print(f'taught by {sum(cells.values()):,} cells in {time.monotonic() - start:.0f} s: {args.out}')
 
 

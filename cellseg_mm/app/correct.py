@@ -2,12 +2,13 @@
 
 import base64
 import html
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from cellseg_mm.images import ArraySource
+from cellseg_mm.inference import CellInferencer
 from cellseg_mm.teaching.corrections import Corrections, State, next_cell
 from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.colors import class_colors
@@ -19,7 +20,8 @@ SELECTED = (255, 255, 255)
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
 HELP = (
     'Click a cell to choose it; drag to add one that was missed. Keys: **arrows** next and previous cell, **1 to 9** '
-    'its class, **Delete**, **u** undo, **b** a box (arrows move it, with Shift they size it, Enter adds the cell).'
+    'its class, **Enter** the picked class, **Delete**, **u** undo, **b** a box (arrows move it, with Shift they size '
+    'it, Enter adds the cell).'
 )
 NOTHING = 'Open an image first.'
 
@@ -33,12 +35,19 @@ class Correcting:
         image: (H, W, 3) uint8 RGB.
         corrections: Its corrections so far.
         chosen: Index of the chosen cell, or None.
+        pixel_size: Micrometres a px, or None.
     """
 
     key: str
     image: np.ndarray
     corrections: Corrections
     chosen: int | None = None
+    pixel_size: float | None = None
+
+    @property
+    def source(self) -> ArraySource:
+        """The image with its pixel size."""
+        return ArraySource(self.image, self.pixel_size, name=f'{self.key}.tif')
 
 
 def pad(current: Correcting | None) -> str:
@@ -93,8 +102,8 @@ def describe(current: Correcting | None) -> str:
     return f'Cell {current.chosen + 1}: **{name}**. {changed}'
 
 
-def on_key(current: Correcting, key: str) -> Correcting:
-    """The image after a key of the pad, see :data:`HELP`.
+def on_key(current: Correcting, key: str, label: int | None = None) -> Correcting:
+    """The image after a key of the pad, see :data:`HELP`; ``label`` is the picked class.
 
     Raises:
         UserError: If there is nothing to change.
@@ -114,9 +123,13 @@ def on_key(current: Correcting, key: str) -> Correcting:
         following = next_cell(state, chosen, 1)
         corrections = corrections.after(kind='delete', cell=chosen)
         chosen = following if following != chosen else None
+    elif key == 'Enter':
+        if label is None:
+            raise UserError('Pick a class first.')
+        corrections = corrections.after(kind='name', cell=chosen, label=label)
     else:
         corrections = corrections.after(kind='name', cell=chosen, label=int(key) - 1)
-    return Correcting(current.key, current.image, corrections, chosen)
+    return replace(current, corrections=corrections, chosen=chosen)
 
 
 def on_point(current: Correcting, point: list, label: int | None) -> Correcting:
@@ -126,29 +139,33 @@ def on_point(current: Correcting, point: list, label: int | None) -> Correcting:
     corrections = current.corrections
     if chosen is not None and label is not None:
         corrections = corrections.after(kind='name', cell=chosen, label=label)
-    return Correcting(current.key, current.image, corrections, chosen)
+    return replace(current, corrections=corrections, chosen=chosen)
 
 
-def on_box(current: Correcting, box: list, label: int | None, find: Callable) -> Correcting:
-    """The image with the cell that ``find`` sees in a box; without a label, of the class that the model gives.
+def on_box(current: Correcting, box: list, label: int | None, detector: CellInferencer) -> Correcting:
+    """The image with the cell that the model sees in a box; without a label, of the class that the model gives.
 
     Args:
         current (Correcting): The image.
         box (list[float]): Two opposite corners x, y, x, y, as fractions of the picture.
         label (int | None): The class.
-        find (Callable): ``(image, box in px) -> Cells``, one or none.
+        detector (CellInferencer): The model.
 
     Raises:
-        UserError: If the model sees no cell in the box.
+        UserError: If the model sees no cell in the box, or gives it a class that this image does not have.
     """
     height, width = current.image.shape[:2]
     xs, ys = sorted([box[0] * width, box[2] * width]), sorted([box[1] * height, box[3] * height])
     xs, ys = np.clip(xs, 0, width), np.clip(ys, 0, height)
-    cells = find(current.image, [xs[0], ys[0], xs[1], ys[1]]) if xs[1] > xs[0] and ys[1] > ys[0] else ()
+    empty = xs[1] <= xs[0] or ys[1] <= ys[0]
+    cells = () if empty else detector.cell_in_box(current.source, [xs[0], ys[0], xs[1], ys[1]])
     if not len(cells):
         raise UserError('No cell was seen in this box; draw it close around the cell.')
     state = current.corrections.state()
-    # a taught model may have other classes than this image
-    label = min(int(cells.labels[0]), len(state.classes) - 1) if label is None else label
+    if label is None:
+        name = detector.classes[int(cells.labels[0])]
+        if name not in state.classes:  # a taught model may have other classes than this image
+            raise UserError(f'The model takes this cell for {name}, which is not a class here; pick a class first.')
+        label = state.classes.index(name)
     corrections = current.corrections.after(kind='add', code=cells.codes()[0], label=label)
-    return Correcting(current.key, current.image, corrections, len(state.alive))
+    return replace(current, corrections=corrections, chosen=len(state.alive))

@@ -1,22 +1,24 @@
 """The part Correct and teach: give cells other classes, delete and add some, teach the model, see whether it helped."""
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 
-from cellseg_mm.inference import CellInferencer
+from cellseg_mm.images import open_image
 from cellseg_mm.utils import UserError
 
 from .correct import HELP, NOTHING, Correcting, describe, on_box, on_key, on_point, pad
-from .messages import in_page
+from .messages import errors_in_page, in_page
 from .segmented import Segmented, choose
 from .visitor import Visitor
 
 LOOK = 'only choose it'
+RELOAD = 'Reload the page: the app was started after it was opened, or has not answered yet. What you saved is kept.'
 STORAGE = 'cellseg_mm_visitor'  # the key in the browser's storage
 CSS = """
 .pad { position: relative; display: inline-block; line-height: 0; touch-action: none; max-width: 100%; }
@@ -33,82 +35,94 @@ class CorrectPart:
     """The actions of this part of the page. What a visitor changes is written before it is shown.
 
     Args:
-        detector (CellInferencer): The model.
-        checkpoint (str): Its file.
+        visitors (Callable): ``name -> Visitor``.
         root (Path): The folder of all visitors' corrections.
         folder (Path): The folder from which the page may send files.
-        open_file (Callable): ``(path, old image, visitor) -> Segmented``.
+        see (Callable): ``(image, old Segmented, visitor) -> Segmented``.
     """
 
-    def __init__(
-        self, detector: CellInferencer, checkpoint: str, root: Path, folder: Path, open_file: Callable
-    ) -> None:
-        self._detector, self._checkpoint, self._root, self._folder = detector, checkpoint, root, folder
-        self._open_file = open_file
+    def __init__(self, visitors: Callable, root: Path, folder: Path, see: Callable) -> None:
+        self._visitors, self._root, self._folder, self._see = visitors, root, folder, see
+
+    @contextlib.contextmanager
+    def _errors(self, visitor: Visitor | None) -> Iterator:
+        """Errors in the page; one if the visitor is not known, as in a page that was opened before the app's start."""
+        if visitor is None:
+            raise in_page(RELOAD)
+        with errors_in_page(self._root):
+            yield
 
     def load(self, name: str) -> tuple:
         """The visitor whose name the browser kept, or a new one."""
-        visitor = Visitor(self._root, name, self._checkpoint)
+        visitor = self._visitors(name)
         return visitor.name, visitor, gr.update(choices=visitor.keys())
 
-    def begin(self, seen: Segmented | None, chosen: list, threshold: float, visitor: Visitor) -> tuple:
+    def begin(self, seen: Segmented | None, chosen: list, threshold: float, visitor: Visitor | None) -> tuple:
         """Show the image above, with the corrections that were made before."""
         if seen is None:
             return None, pad(None), describe(None), gr.update(), gr.update()
         labels = [label for label, name in enumerate(seen.classes) if name in chosen]
         cells = choose(seen.cells, labels, threshold)
-        key, corrections = visitor.begin(seen.name, seen.image, cells, seen.classes)
-        current = Correcting(key, seen.image, corrections)
+        with self._errors(visitor):
+            key, corrections = visitor.begin(seen.name, seen.image, cells, seen.classes)
+        current = Correcting(key, seen.image, corrections, pixel_size=seen.source.pixel_size)
         return current, pad(current), describe(current), class_choices(current), gr.update(choices=visitor.keys())
 
-    def point(self, current: Correcting | None, visitor: Visitor, name: str, event: gr.EventData) -> tuple:
+    def _change(self, current: Correcting | None, visitor: Visitor | None, step: Callable) -> tuple:
+        """Apply a function to the image, save what it changed, and show it."""
+        with self._errors(visitor):
+            if current is None:
+                raise UserError(NOTHING)
+            new = step(current)
+            if new.corrections is not current.corrections:
+                visitor.save(new.key, new.source, current.corrections, new.corrections)
+        return new, pad(new), describe(new)
+
+    def point(self, current: Correcting | None, visitor: Visitor | None, name: str, event: gr.EventData) -> tuple:
         """A click or a drawn box."""
         data, label = event._data or {}, label_of(current, name)
         if data.get('box'):
-            find = (visitor.detector if visitor.taught else self._detector).cell_in_box
-            return change(current, visitor, lambda image: on_box(image, data['box'], label, find))
-        return change(current, visitor, lambda image: on_point(image, data['point'], label))
+            return self._change(current, visitor, lambda image: on_box(image, data['box'], label, visitor.detector))
+        return self._change(current, visitor, lambda image: on_point(image, data['point'], label))
 
-    def press(self, current: Correcting | None, visitor: Visitor, event: gr.EventData) -> tuple:
+    def press(self, current: Correcting | None, visitor: Visitor | None, name: str, event: gr.EventData) -> tuple:
         """A key on the picture."""
-        return change(current, visitor, lambda image: on_key(image, str(event._data['key'])))
+        label = label_of(current, name)
+        return self._change(current, visitor, lambda image: on_key(image, str(event._data['key']), label))
 
-    def undo(self, current: Correcting | None, visitor: Visitor) -> tuple:
+    def undo(self, current: Correcting | None, visitor: Visitor | None) -> tuple:
         """The button Undo."""
-        return change(current, visitor, lambda image: on_key(image, 'u'))
+        return self._change(current, visitor, lambda image: on_key(image, 'u'))
 
-    def name_class(self, current: Correcting | None, visitor: Visitor, picked: str, name: str) -> tuple:
+    def name_class(self, current: Correcting | None, visitor: Visitor | None, picked: str, name: str) -> tuple:
         """Rename the picked class, or add one if none is picked."""
         label = label_of(current, picked)
         step = dict(kind='class', name=name) if label is None else dict(kind='rename', label=label, name=name)
-        new, *views = change(
+        new, *views = self._change(
             current, visitor, lambda image: replace(image, corrections=image.corrections.after(**step))
         )
         return new, *views, class_choices(new), ''
 
-    def teach(self, visitor: Visitor, others: bool, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
+    def teach(self, visitor: Visitor | None, others: bool, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
         """Teach, and say whether it helped."""
-        try:
+        with self._errors(visitor):
             words = visitor.teach(others, lambda images: progress.tqdm(images, desc='Seeing cells'))
-        except UserError as error:
-            raise in_page(str(error)) from error
-        return f'{words} The next image that you open is named by it.', self._copies([visitor.taught])
+            return f'{words}\nThe next image that you open is named by it.', self._copies([visitor.taught])
 
-    def reopen(self, key: str | None, old: Segmented | None, visitor: Visitor) -> Segmented | None:
+    def reopen(self, key: str | None, old: Segmented | None, visitor: Visitor | None) -> Segmented | None:
         """Open an image that was corrected before."""
         if not key:
             return old
-        try:
-            return self._open_file(str(visitor.image_file(key)), old, visitor)
-        except UserError as error:
-            raise in_page(str(error)) from error
+        with self._errors(visitor):
+            return self._see(open_image(visitor.image_file(key)), old, visitor)
 
-    def files(self, visitor: Visitor) -> list:
+    def files(self, visitor: Visitor | None) -> list:
         """All corrected images with their files."""
-        found = [*visitor.folder.glob('images/*'), *visitor.folder.glob('coco/*')]
-        if not found:
-            raise in_page('Nothing is corrected yet.')
-        return self._copies(sorted(found))
+        with self._errors(visitor):
+            found = [*visitor.folder.glob('images/*'), *visitor.folder.glob('coco/*')]
+            if not found:
+                raise UserError('Nothing is corrected yet.')
+            return self._copies(sorted(found))
 
     def _copies(self, paths: list) -> list:
         out = tempfile.mkdtemp(dir=self._folder)
@@ -124,7 +138,8 @@ class CorrectPart:
             segmented (object): The event after which a new image is seen.
             show (Callable): Chains to an event what shows a new image in the page.
         """
-        name = gr.BrowserState('', storage_key=STORAGE)
+        # with a random key, Gradio's default, no browser would be known after a restart
+        name = gr.BrowserState('', storage_key=STORAGE, secret=STORAGE)
         current = gr.State(None)
         gr.Markdown('## Correct and teach')
         with gr.Row():
@@ -157,25 +172,12 @@ class CorrectPart:
         # whoever types fast must lose no key, and changes come one after the other
         quick = dict(show_progress='hidden', trigger_mode='multiple', concurrency_limit=1, concurrency_id='correct')
         view.click(self.point, [current, mine, given], views, **quick)
-        view.submit(self.press, [current, mine], views, **quick)
+        view.submit(self.press, [current, mine, given], views, **quick)
         undo.click(self.undo, [current, mine], views, **quick)
         for event in (rename.click, text.submit):
             event(self.name_class, [current, mine, given, text], [*views, given, text], **quick)
         teach.click(self.teach, [mine, others], [outcome, model], concurrency_limit=1)
         fetch.click(self.files, mine, files)
-
-
-def change(current: Correcting | None, visitor: Visitor, step: Callable) -> tuple:
-    """Apply a function to the image, save what it changed, and show it."""
-    if current is None:
-        raise in_page(NOTHING)
-    try:
-        new = step(current)
-    except UserError as error:
-        raise in_page(str(error)) from error
-    if new.corrections is not current.corrections:
-        visitor.save(new.key, new.image, new.corrections)
-    return new, pad(new), describe(new)
 
 
 def class_choices(current: Correcting) -> dict:

@@ -62,7 +62,7 @@ element.addEventListener('keydown', event => {
     event.preventDefault()
     byKeys = true
     show([0.47, 0.47, 0.53, 0.53])
-  } else if (/^[1-9nu]$/.test(key) || ['ArrowLeft', 'ArrowRight', 'Delete', 'Backspace'].includes(key)) {
+  } else if (/^[1-9nu]$/.test(key) || ['ArrowLeft', 'ArrowRight', 'Enter', 'Delete', 'Backspace'].includes(key)) {
     event.preventDefault()
     trigger('submit', {key})
   }

@@ -3,10 +3,11 @@
 The model runs once for each image; classes and threshold then choose among its cells.
 """
 
+import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -18,7 +19,7 @@ from cellseg_mm.utils import UserError
 from cellseg_mm.visualization.overlay import draw_cells
 
 from .correct_part import CorrectPart
-from .messages import in_page
+from .messages import errors_in_page, in_page
 from .segmented import LOWEST_SCORE, Segmented, choose, count_rows, segment
 from .visitor import Visitor
 
@@ -38,6 +39,7 @@ def build_app(
     folder: Path,
     corrections: Path | None = None,
     checkpoint: str | None = None,
+    load: Callable | None = None,
 ) -> gr.Blocks:
     """The page; :func:`serve` starts it.
 
@@ -48,26 +50,26 @@ def build_app(
         folder (Path): Folder of all files from and for visitors; remove it when the page is closed.
         corrections (Path | None): Folder in which corrections and taught models stay; None for one in ``folder``.
         checkpoint (str | None): The model's file, which can be taught; None leaves out the part Correct and teach.
+        load (Callable | None): ``(checkpoint file) -> CellInferencer`` with the options of ``detector``, for taught
+            models; by default with none but the score threshold.
 
     Raises:
         UserError: If a sample cannot be read.
     """
     os.environ['GRADIO_TEMP_DIR'] = str(folder)  # Gradio would leave the images in the machine's /tmp
-    teachable = checkpoint is not None
+    teachable, root = checkpoint is not None, corrections or folder / 'corrections'
 
-    def detector_of(visitor: Visitor | None) -> CellInferencer:
-        return visitor.detector if visitor and visitor.taught else detector
+    def see(image: object, old: Segmented | None, visitor: Visitor | None, pixel_size: str = '') -> Segmented:
+        new = segment(image, visitor.detector if visitor else detector, folder, pixel_size)
+        if old is not None:
+            old.remove()
+        return new
 
     def on_image(path: str | None, old: Segmented | None, visitor: Visitor | None, pixel_size: str = '') -> Segmented:
         if path is None:
             return old
-        try:
-            new = segment(path, detector_of(visitor), folder, pixel_size)
-        except UserError as error:
-            raise in_page(str(error).replace(path, Path(path).name)) from error
-        if old is not None:
-            old.remove()
-        return new
+        with errors_in_page(Path(path).parent, root):
+            return see(path, old, visitor, pixel_size)
 
     def on_sample(event: gr.SelectData) -> str:
         sample = samples[event.index]
@@ -86,8 +88,7 @@ def build_app(
         classes = list(current.classes)
         cells = choose(current.cells, [classes.index(name) for name in chosen if name in classes], threshold)
         height, width = current.image.shape[:2]
-        notes = (current.source.note, detector.describe_size(current.source))
-        note = ''.join(f' {text}.' for text in notes if text)
+        note = f' {current.note}.' if current.note else ''
         size = f'{width} x {height} px'
         if current.source.pixel_size:
             size += f', {current.source.pixel_size:.4g} um a px'
@@ -159,8 +160,9 @@ def build_app(
             control.change(on_choice, choice, views, trigger_mode='always_last', show_progress='hidden')
         make.click(on_files, choice, files)
         if teachable:
-            root = corrections or folder / 'corrections'
-            part = CorrectPart(detector, checkpoint, root, folder, on_image)
+            load = load or functools.partial(CellInferencer, score_thr=LOWEST_SCORE)
+            visitors = functools.partial(Visitor, root, checkpoint=checkpoint, detector=detector, load=load)
+            part = CorrectPart(visitors, root, folder, see)
             part.build(app, mine, choice, segmented, show)
     return app
 

@@ -25,6 +25,7 @@ class Segmented:
         name: Name of the file, without the suffix.
         image: (H, W, 3) uint8 RGB.
         source: The image source, for measurements.
+        note: How the file was converted and shown to the model, in words.
         cells: Cells of all classes, from :data:`LOWEST_SCORE` up.
         classes: Names of their classes.
         folder: Folder of this visitor's files.
@@ -33,6 +34,7 @@ class Segmented:
     name: str
     image: np.ndarray
     source: object
+    note: str
     cells: Cells
     classes: tuple
     folder: str
@@ -41,11 +43,11 @@ class Segmented:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def segment(path: str, detector: CellInferencer, folder: Path, pixel_size: str = '') -> Segmented:
-    """Run the model on a file; the visitor's own folder is made in ``folder``.
+def segment(image: str | Path | object, detector: CellInferencer, folder: Path, pixel_size: str = '') -> Segmented:
+    """Run the model on an image; the visitor's own folder is made in ``folder``.
 
     Args:
-        path (str): The file.
+        image (str | Path | object): A file, whose channel order the model judges, or a source.
         detector (CellInferencer): The model.
         folder (Path): Folder of all visitors.
         pixel_size (str): Micrometres a px as typed, in place of what the file says; empty keeps that.
@@ -53,17 +55,18 @@ def segment(path: str, detector: CellInferencer, folder: Path, pixel_size: str =
     Raises:
         UserError: If the file is not an image, or too large for the page; if the pixel size is invalid.
     """
-    source = detector.open(path)
+    source = detector.open(image) if isinstance(image, (str, Path)) else image
     if pixel_size.strip():
         source.pixel_size = _read_pixel_size(pixel_size)
     if source.height * source.width > MAX_PIXELS:
         raise UserError(
-            f'{Path(path).name}: {source.width} x {source.height} px; this page takes at most '
+            f'{source.name}: {source.width} x {source.height} px; this page takes at most '
             f'{MAX_PIXELS / 1e6:.0f} megapixels, tools/predict.py takes any size'
         )
-    image = source.read(0, 0, source.width, source.height)
-    cells, classes = detector(source), tuple(detector.classes)
-    return Segmented(Path(path).stem, image, source, cells, classes, tempfile.mkdtemp(dir=folder))
+    pixels = source.read(0, 0, source.width, source.height)
+    note = '. '.join(filter(None, (source.note, detector.describe_size(source))))
+    name, classes = Path(source.name).stem, tuple(detector.classes)
+    return Segmented(name, pixels, source, note, detector(source), classes, tempfile.mkdtemp(dir=folder))
 
 
 def _read_pixel_size(text: str) -> float:

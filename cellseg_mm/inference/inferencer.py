@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -64,6 +65,8 @@ class CellInferencer:
     Where the pixel sizes of an image and of the training images are known and differ, all of this happens to the image
     resampled to the training's pixel size, see :class:`ResampledSource`. Cells come back in px of the image itself.
 
+    Threads may share an inferencer: its network sees one image, or tile, at a time.
+
     Args:
         checkpoint (str | Path | None): A file of tools/train.py or tools/deploy.py, or the name of a shipped model, see
             :func:`cellseg_mm.weights.shipped_models`; the default one if None. Nothing in it is run: its config is read
@@ -123,6 +126,7 @@ class CellInferencer:
         model = load_detector(cfg, content, checkpoint, config)
         views = dict(cfg.get('tta_model', VIEWS), module=model, score_thr=self.score_thr)
         self._model = MODELS.build(views).eval() if tta else model
+        self._lock = threading.Lock()  # inference_precision() replaces methods of the network for a while
         self._floor = 0.0 if tta else self.score_thr  # a merged cell has the mean of its views' scores
         _move(self._model, device)
 
@@ -277,8 +281,8 @@ class CellInferencer:
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * np.float32(shown.width / source.width)
         found = np.zeros((len(boxes), feature_size(self._bare)), np.float32)
         for window, transforms, own in self._windows(shown, boxes):
-            levels, _, scaled = self._see(shown, window, transforms, boxes[own])
-            with torch.no_grad():
+            with self._lock, torch.no_grad():
+                levels, _, scaled = self._see(shown, window, transforms, boxes[own])
                 found[own] = embed_boxes(self._bare, levels, scaled).cpu().numpy()
         return found
 
@@ -296,8 +300,8 @@ class CellInferencer:
         shown = self._resample(source)
         boxes = np.array([box], np.float32) * np.float32(shown.width / source.width)
         (window, transforms, _), *_ = self._windows(shown, boxes)
-        levels, meta, scaled = self._see(shown, window, transforms, boxes)
-        with torch.no_grad():
+        with self._lock, torch.no_grad():
+            levels, meta, scaled = self._see(shown, window, transforms, boxes)
             drawn = cells_in_boxes(self._bare, levels, scaled, meta)
         x, y, width, height = window
         cells = Cells.from_codes(mask_codes(drawn.masks), drawn.labels.cpu(), [1.0], height, width)
@@ -320,11 +324,14 @@ class CellInferencer:
             yield windows[index], transforms, np.flatnonzero(nearest == index)
 
     def _see(self, source: object, window: tuple, transforms: list, boxes: np.ndarray) -> tuple:
-        """The feature maps of a window, its meta, and the boxes, which are in px of the source, in px of the input."""
+        """The feature maps of a window, its meta, and the boxes, which are in px of the source, in px of the input.
+
+        The caller holds the lock.
+        """
         x, y, *_ = window
         entry = _pack(source.read(*window), transforms)
         data = self._bare.data_preprocessor({key: [value] for key, value in entry.items()}, False)
-        with torch.no_grad(), inference_precision(self._model, self._precision):
+        with inference_precision(self._model, self._precision):
             levels = self._bare.extract_feat(data['inputs'])
         meta = data['data_samples'][0].metainfo
         scaled = torch.from_numpy(boxes - [x, y, x, y]).float() * torch.tensor(meta['scale_factor']).repeat(2)
@@ -336,7 +343,7 @@ class CellInferencer:
         for shape in dict.fromkeys(image.shape for image in images):
             indices = [index for index, image in enumerate(images) if image.shape == shape]
             inputs = [_pack(images[index], transforms) for index in indices]
-            with torch.no_grad(), inference_precision(self._model, self._precision):
+            with self._lock, torch.no_grad(), inference_precision(self._model, self._precision):
                 results = self._model.test_step({key: [entry[key] for entry in inputs] for key in inputs[0]})
             for index, result in zip(indices, results, strict=True):
                 found[index] = _to_cells(result.pred_instances, *shape[:2], self._floor)

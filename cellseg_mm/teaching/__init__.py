@@ -2,10 +2,11 @@
 
 from .classifier import classify, fit_classifier, held_out_classes
 from .comparison import Comparison, compare_classes
-from .teach import LabelledImage, is_teachable, read_labelled, teach
+from .teach import FeatureMemory, LabelledImage, is_teachable, read_labelled, teach
 
 __all__ = [
     'Comparison',
+    'FeatureMemory',
     'LabelledImage',
     'classify',
     'compare_classes',

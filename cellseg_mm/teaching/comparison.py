@@ -1,10 +1,12 @@
 """Whether teaching helped, on cells that were held out, in words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellseg_mm.evaluation.bootstrap import CONFIDENCE
+from cellseg_mm.utils import markdown_table
 
 FEWEST_BLOCKS = 4  # pieces of tissue, for an interval
 
@@ -30,23 +32,35 @@ class Comparison:
     confusion: np.ndarray
 
     def in_words(self) -> str:
-        """One or two sentences for people who know cells and not statistics."""
-        after = f'{100 * self.after:.0f} % of {self.cells:,} cells that were held out'
+        """Some sentences for people who know cells and not statistics."""
+        now = f'{100 * self.after:.0f} % of {self.cells:,} cells get the right class'
+        kept_back = 'Each cell was kept back from the teaching when it was named.'
+        more = 'Correct cells in more images'
         if self.before is None:
-            known = f'{after} got the right class.'
             if self.low is None:
-                return f'{known} More images are needed to say how sure that is.'
-            return f'{known} On other images like these, expect {100 * self.low:.0f} to {100 * self.high:.0f} %.'
-        change = 100 * (self.after - self.before)
-        moved = f'{after} got the right class, {100 * self.before:.0f} % before teaching'
+                return f'{now}. {kept_back} {more} to learn how sure that is.'
+            expected = f'In other tissue like this, expect {100 * self.low:.0f} to {100 * self.high:.0f} %.'
+            return f'{now}. {kept_back} {expected}'
+        now = f'{now} now, {100 * self.before:.0f} % before'
         if self.low is None:
-            return f'{moved}. Not enough to tell whether it helped: correct cells in more images.'
-        interval = f'{change:+.0f} points, {CONFIDENCE} % interval {100 * self.low:+.0f} to {100 * self.high:+.0f}'
+            return f'Not enough to tell whether it helped: {now}. {kept_back} {more}.'
+        interval = f'{CONFIDENCE} % interval from {_points(self.low)} to {_points(self.high)}'
+        difference = f'That is {_points(self.after - self.before)} percentage points ({interval}).'
         if self.low > 0:
-            return f'It helped: {moved} ({interval}).'
+            return f'It helped: {now}. {difference} {kept_back}'
         if self.high < 0:
-            return f'It did harm: {moved} ({interval}).'
-        return f'Not enough to tell: {moved} ({interval}).'
+            return f'It did harm: {now}. {difference} {kept_back}'
+        return f'Not enough to tell whether it helped: {now}. {difference} {kept_back} {more}.'
+
+    def table(self, classes: Sequence) -> str:
+        """The confusion as a Markdown table."""
+        rows = [[name, *counts] for name, counts in zip(classes, self.confusion.tolist(), strict=True)]
+        return markdown_table(['cells that are', *(f'named {name}' for name in classes)], rows)
+
+
+def _points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f'{100 * share:+.0f}'.replace('-0', '0').replace('+0', '0')
 
 
 def compare_classes(

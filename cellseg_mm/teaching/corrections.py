@@ -103,11 +103,24 @@ class Corrections:
 
     @classmethod
     def from_dict(cls, content: dict) -> 'Corrections':
-        """Convert back from :meth:`to_dict`."""
-        size = [content['height'], content['width']]
-        codes = [dict(size=size, counts=counts) for counts in content['codes']]
-        found = Cells.from_codes(codes, content['labels'], content['scores'], *size)
-        return cls(found, tuple(content['classes']), tuple(content['steps']))
+        """Convert back from :meth:`to_dict`.
+
+        Raises:
+            UserError: If the content is of another form, or a step does not fit the cells.
+        """
+        try:
+            size = [content['height'], content['width']]
+            codes = [dict(size=size, counts=counts) for counts in content['codes']]
+            found = Cells.from_codes(codes, content['labels'], content['scores'], *size)
+            corrections = cls(found, tuple(content['classes']), tuple(content['steps']))
+            state = corrections.state()
+            if not len(found.labels) == len(codes) == len(found.scores):
+                raise ValueError('lists of different lengths')
+            if not set(state.cells.labels.tolist()) <= set(range(len(state.classes))):
+                raise ValueError('labels without a class')
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f'does not hold corrections ({error!r})') from error
+        return corrections
 
 
 @dataclass(frozen=True)

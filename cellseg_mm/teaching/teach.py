@@ -1,7 +1,6 @@
 """From labelled cells and a detector to a checkpoint that names cells by these classes."""
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from mmengine.config import Config
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.detector import checkpoint_config
 from cellseg_mm.evaluation.coco_results import read_ground_truth
+from cellseg_mm.images import open_image
 from cellseg_mm.inference import CellInferencer
 from cellseg_mm.models.given_boxes import check_teachable, class_layer, put_class_layer
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, read_json
 from cellseg_mm.visualization.colors import class_colors
 
 from .classifier import classify, fit_classifier, held_out_classes
@@ -33,11 +33,13 @@ class LabelledImage:
         path: The image file, in true RGB.
         boxes: (N, 4) float32 x1, y1, x2, y2 in px.
         labels: (N,) int64.
+        pixel_size: Micrometres a px; None for what the file says.
     """
 
     path: Path
     boxes: np.ndarray
     labels: np.ndarray
+    pixel_size: float | None = None
 
 
 def read_labelled(root: Path, split: str = 'train') -> tuple:
@@ -54,6 +56,7 @@ def read_labelled(root: Path, split: str = 'train') -> tuple:
         UserError: If the split is missing or has no cells.
     """
     content = read_ground_truth(root / f'annotations/{split}.json')
+    pixel_size = read_json(root / 'statistics.json', 'tools/prepare_data.py writes it').get('pixel_size')
     label_of = {entry['id']: index for index, entry in enumerate(content['categories'])}
     own = {image['id']: [] for image in content['images']}
     for entry in content['annotations']:
@@ -66,7 +69,7 @@ def read_labelled(root: Path, split: str = 'train') -> tuple:
             boxes = np.array([entry['bbox'] for entry in entries], np.float32)
             boxes[:, 2:] += boxes[:, :2]
             labels = np.array([label_of[entry['category_id']] for entry in entries], np.int64)
-            images.append(LabelledImage(root / 'images' / image['file_name'], boxes, labels))
+            images.append(LabelledImage(root / 'images' / image['file_name'], boxes, labels, pixel_size))
     return images, [entry['name'] for entry in content['categories']]
 
 
@@ -78,12 +81,35 @@ def jitter_boxes(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([centres - sides / 2, centres + sides / 2], axis=1).astype(np.float32)
 
 
-def image_features(detector: CellInferencer, image: LabelledImage) -> np.ndarray:
-    """(COPIES, N, D) float32: the features of an image's cells, in their own boxes and in jittered ones."""
-    rng = np.random.default_rng(0)
-    boxes = np.concatenate([image.boxes, *(jitter_boxes(image.boxes, rng) for _ in range(COPIES - 1))])
-    found = detector.features(image.path, boxes)
-    return found.reshape(COPIES, len(image.labels), -1)
+class FeatureMemory:
+    """What a detector sees in cells, each of which it looks at once: in its own box and in jittered ones.
+
+    Args:
+        detector (CellInferencer): The detector.
+    """
+
+    def __init__(self, detector: CellInferencer) -> None:
+        self._detector = detector
+        self._known = {}
+
+    def __call__(self, image: LabelledImage) -> np.ndarray:
+        """(COPIES, N, D) float32: the features of an image's cells. They do not depend on the other cells."""
+        known = self._known.setdefault((image.path, image.pixel_size), {})
+        names = [box.tobytes() for box in image.boxes]
+        new = np.array([index for index, name in enumerate(names) if name not in known], np.int64)
+        if len(new):
+            known.update(zip([names[index] for index in new], self._see(image, image.boxes[new]), strict=True))
+        return np.stack([known[name] for name in names], axis=1)
+
+    def _see(self, image: LabelledImage, boxes: np.ndarray) -> np.ndarray:
+        """(N, COPIES, D) float32."""
+        source = open_image(image.path)  # in true RGB, whatever order the detector expects of files
+        source.pixel_size = image.pixel_size or source.pixel_size
+        jittered = [
+            jitter_boxes(np.tile(box, (COPIES - 1, 1)), np.random.default_rng(box.view(np.uint32))) for box in boxes
+        ]
+        seen = np.concatenate([boxes[:, None], jittered], axis=1)
+        return self._detector.features(source, seen.reshape(-1, 4)).reshape(*seen.shape[:2], -1)
 
 
 def teach(
@@ -91,7 +117,7 @@ def teach(
     images: Sequence,
     classes: Sequence,
     progress: Callable = iter,
-    see: Callable | None = None,
+    see: FeatureMemory | None = None,
     hold_out: bool = True,
 ) -> tuple:
     """Teach a detector other classes: see :class:`TaughtBBoxHead`.
@@ -101,7 +127,7 @@ def teach(
         images (Sequence[LabelledImage]): Their cells teach.
         classes (Sequence[str]): Names, in the order of the labels.
         progress (Callable): Wraps the iterable of images, to show progress.
-        see (Callable | None): LabelledImage -> its :func:`image_features`, if they are kept from before.
+        see (FeatureMemory | None): Of the checkpoint's detector, to keep features for another time.
         hold_out (bool): Whether to compare, by cross-validation; it takes up to five times as long as the fit.
 
     Returns:
@@ -118,7 +144,7 @@ def teach(
         raise UserError(
             f'cells of {len(np.unique(labels))} class(es) in {len(images)} images; teaching takes two or more'
         )
-    see = see or functools.partial(image_features, CellInferencer(checkpoint))
+    see = see or FeatureMemory(CellInferencer(checkpoint))
     features = np.concatenate([see(image) for image in progress(images)], axis=1)
     fitted = fit_classifier(features.reshape(-1, features.shape[-1]), np.tile(labels, COPIES), len(classes))
     groups, blocks = _groups(images)

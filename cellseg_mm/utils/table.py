@@ -5,7 +5,7 @@ def markdown_table(header: list, rows: list) -> str:
         header (list[str]): C titles.
         rows (list[list]): Rows of C values; a float is shown to 3 places, nan and None as an empty cell.
     """
-    cells = [header, *([_text(value) for value in row] for row in rows)]
+    cells = [[_text(value) for value in row] for row in [header, *rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = []
     for row in cells:
