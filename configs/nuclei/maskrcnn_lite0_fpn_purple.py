@@ -2,4 +2,4 @@
 _base_ = './maskrcnn_lite0_fpn.py'
 
 data_root = 'data/stains/'
-train_cfg = dict(max_epochs=5, val_interval=5)
+train_cfg = dict(max_epochs=3, val_interval=3)
