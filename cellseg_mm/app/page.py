@@ -155,9 +155,7 @@ def build_app(
             return event.success(on_new, state, shown).success(on_choice, choice, views)
 
         events = [upload.change, pixel_size.submit]
-        # by default, gr.on drops an upload that comes while the event of a clear still runs
-        options = dict(concurrency_limit=1, trigger_mode='always_last')
-        segmented = show(gr.on(events, on_image, [upload, state, mine, pixel_size], state, **options))
+        segmented = show(gr.on(events, on_image, [upload, state, mine, pixel_size], state, concurrency_limit=1))
         for control in (threshold, shown):
             control.change(on_choice, choice, views, trigger_mode='always_last', show_progress='hidden')
         make.click(on_files, choice, files)

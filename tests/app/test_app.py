@@ -176,7 +176,7 @@ def test_a_given_pixel_size_replaces_that_of_the_file(page, image_file, detector
     tifffile.imwrite(said, picture, photometric='rgb', resolution=(40000, 40000), resolutionunit='CENTIMETER')
     upload(page, said)
     shows(page, '5 cells in said, 120 x 60 px, 0.25 um a px, at score 0.50. shown at half its size.')
-    clear(page)
+    page.reload()
     upload(page, image_file)
     shows(page, '5 cells in my tissue, 120 x 60 px, at score 0.50.')
     field, before = page.locator('#pixel-size textarea, #pixel-size input'), detector.runs
@@ -192,6 +192,7 @@ def test_a_given_pixel_size_replaces_that_of_the_file(page, image_file, detector
     with open(tmp_path / 'got.csv', encoding='utf-8', newline='') as file:
         assert [float(row['area_um2']) for row in csv.DictReader(file)] == [SIDE**2 / 4] * 5
     clear(page)
+    expect(page.locator('#files a[download]')).to_have_count(0, timeout=20_000)  # all that follows a clear has run
     upload(page, said)  # it counts for all images, as --pixel-size does
     shows(page, '5 cells in said, 120 x 60 px, 0.5 um a px')
     for text, message in (
