@@ -58,7 +58,7 @@ def plot_density(
 
 
 def heat_over(image: np.ndarray, density: np.ndarray) -> np.ndarray:
-    """Colour a pale grey image by how dense cells lie; where there are none it stays grey.
+    """Colour a pale grey image by how dense cells lie; where there are no cells it stays grey.
 
     Args:
         image (ndarray): (H, W, 3) uint8 RGB.

@@ -28,7 +28,7 @@ def naming_features(embedded: Tensor, x: Tensor) -> Tensor:
     """What names a cell: the features of the box head, then the mean of the feature map over the box.
 
     The box head's features were trained to tell cells from background; in a detector of one class they hold little
-    else. The map below them still shows what kind of cell it is (docs/teach.md has the numbers).
+    else. The map below them still shows what kind of cell it is (docs/results.md has the numbers).
 
     Args:
         embedded (Tensor): (N, D) from :meth:`OneClassBBoxHead.embed`.
