@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable
 
 from .writer import BLOCK, BlockWriter
@@ -69,14 +68,14 @@ class AnnDataWriter(BlockWriter):
         chunks, most = (BLOCK, *shape), (None, *shape)
         return self._file.create_dataset(name, (0, *shape), dtype, chunks=chunks, maxshape=most)
 
-    def _write_block(self, first: int, cells: Cells, measurements: dict) -> None:
-        numbers = range(first, first + len(cells))
+    def _write_block(self, first: int, label: np.ndarray, score: np.ndarray, **columns: np.ndarray) -> None:
+        numbers = range(first, first + len(label))
         rows = {
-            'X': np.column_stack(list(measurements.values())),
-            'obs/class/codes': cells.labels,
-            'obs/score': cells.scores,
+            'X': np.column_stack(list(columns.values())),
+            'obs/class/codes': label,
+            'obs/score': score,
             'obs/_index': np.array([str(number) for number in numbers], object),
-            'obsm/spatial': np.column_stack([measurements['centroid_x_px'], measurements['centroid_y_px']]),
+            'obsm/spatial': np.column_stack([columns['centroid_x_px'], columns['centroid_y_px']]),
         }
         for name, values in rows.items():
             dataset = self._file[name]

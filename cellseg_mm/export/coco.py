@@ -4,10 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable
 
-from .writer import JSONListWriter
+from .writer import JSONListWriter, Part
 
 
 class COCOWriter(JSONListWriter):
@@ -28,8 +27,9 @@ class COCOWriter(JSONListWriter):
         head = json.dumps(dict(images=[image], categories=categories))
         self._open(folder / f'{stem}_coco.json', f'{head[:-1]}, "annotations": [')
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells; their measurements are not used."""
+    def write(self, part: Part) -> None:
+        """Add an annotation for each cell."""
+        cells = part.cells
         boxes = cells.boxes()
         boxes[:, 2:] -= boxes[:, :2]
         columns = [cells.labels + 1, boxes, cells.runs.areas(len(cells)), cells.scores]

@@ -8,15 +8,10 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable
 from cellseg_mm.visualization.colors import class_colors
 
-from .trace_outlines import trace_outlines
-from .writer import JSONListWriter
-
-# Cells whose outlines are in memory at once.
-CHUNK = 1000
+from .writer import JSONListWriter, Part
 
 
 class GeoJSONWriter(JSONListWriter):
@@ -38,17 +33,14 @@ class GeoJSONWriter(JSONListWriter):
         self._stem = printable(stem)
         self._open(folder / f'{stem}.geojson', '{"type": "FeatureCollection", "features": [')
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells and their measurements."""
-        names = ['score', *measurements]
-        table = np.column_stack([cells.scores, *measurements.values()]).round(4)
-        for first in range(0, len(cells), CHUNK):
-            chunk = np.arange(first, min(first + CHUNK, len(cells)))
-            outlines = shapely.to_geojson(trace_outlines(cells.select(chunk)))
-            rows = zip(outlines, cells.labels[chunk].tolist(), table[chunk].tolist(), strict=True)
-            for outline, label, values in rows:
-                # all coordinates are integers, which shapely writes with a decimal
-                self._add_feature(outline.replace('.0', ''), label, dict(zip(names, values, strict=True)))
+    def write(self, part: Part) -> None:
+        """Add a feature for each cell."""
+        names = ['score', *part.measurements]
+        table = np.column_stack([part.cells.scores, *part.measurements.values()]).round(4)
+        for outline, label, values in zip(part.outlines, part.cells.labels.tolist(), table.tolist(), strict=True):
+            # all coordinates are integers, which shapely writes with a decimal
+            text = shapely.to_geojson(outline).replace('.0', '')
+            self._add_feature(text, label, dict(zip(names, values, strict=True)))
 
     def _add_feature(self, outline: str, label: int, measurements: dict) -> None:
         number = str(self._count + 1)

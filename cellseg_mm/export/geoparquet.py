@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from cellseg_mm.structures import Cells
-
-from .trace_outlines import trace_outlines
-from .writer import BlockWriter
+from .writer import BlockWriter, Part
 
 # No geometry types: they must be exact, and are unknown before the last cell.
 GEOMETRY = dict(encoding='WKB', geometry_types=[], crs=None, orientation='counterclockwise', edges='planar')
@@ -44,17 +41,15 @@ class GeoParquetWriter(BlockWriter):
         self._schema = pa.schema(columns, dict(geo=json.dumps(GEO)))
         self._file = parquet.ParquetWriter(self._path, self._schema, compression='zstd')
 
-    def _write_block(self, first: int, cells: Cells, measurements: dict) -> None:
+    def _columns(self, part: Part) -> dict:
+        return dict(part.measurements, geometry=shapely.to_wkb(part.outlines, flavor='iso'))
+
+    def _write_block(self, first: int, label: np.ndarray, score: np.ndarray, **columns: np.ndarray) -> None:
         import pyarrow as pa
 
-        columns = [
-            np.arange(first, first + len(cells)),
-            pa.DictionaryArray.from_arrays(pa.array(cells.labels, pa.int32()), pa.array(self._classes, pa.string())),
-            cells.scores,
-            *measurements.values(),
-            shapely.to_wkb(trace_outlines(cells), flavor='iso').tolist(),
-        ]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        names = pa.DictionaryArray.from_arrays(pa.array(label, pa.int32()), pa.array(self._classes, pa.string()))
+        rows = [np.arange(first, first + len(label)), names, score, *columns.values()]
+        arrays = [pa.array(column, field.type) for column, field in zip(rows, self._schema, strict=True)]
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def _close(self) -> None:

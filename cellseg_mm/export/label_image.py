@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from cellseg_mm.structures import Cells, paint_pixels
+from cellseg_mm.structures import paint_pixels
 
-from .writer import Writer
+from .writer import Part, Writer
 
 # Bytes of pixels up to which a file is in strips: ImageJ opens neither tiles nor larger images.
 MAX_STRIPPED = 2**31 - 1
@@ -28,7 +28,7 @@ class LabelImageWriter(Writer):
     cell of the higher score. A cell of which less than half is left is not drawn, as in :meth:`Cells.instance_map`.
 
     Cells come in any order, so the labels are first drawn into a temporary file. Memory holds only the part of it that
-    a call of :meth:`write`, a strip or a row of tiles touches.
+    a call of :meth:`write`, a strip or a tile touches.
     """
 
     endings = ('_labels.tif', '_classes.tif')
@@ -41,8 +41,9 @@ class LabelImageWriter(Writer):
         self._shape = (source.height, source.width)
         self._scratch.truncate(np.int32().nbytes * source.height * source.width)
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells; their measurements are not used."""
+    def write(self, part: Part) -> None:
+        """Draw the cells of a part."""
+        cells = part.cells
         order = np.argsort(-cells.scores, kind='stable')
         places_of_each = cells.runs.select(order, len(cells)).places_of_each(len(cells))
         height, width = self._shape
@@ -69,13 +70,15 @@ class LabelImageWriter(Writer):
         side = STRIP if in_strips else TILE
         if in_strips and STRIP < height <= 2 * STRIP:
             side = height  # ImageJ 1.53 misreads the sizes of two strips if they are small enough to stand in the tag
-        rows = (self._map_scratch()[y : y + side] for y in range(0, height, side))
+        columns, layout = (width, dict(rowsperstrip=side)) if in_strips else (side, dict(tile=(side, side)))
+        parts = (
+            values[self._map_scratch()[y : y + side, x : x + columns]]
+            for y in range(0, height, side)
+            for x in range(0, width, columns)
+        )
         if in_strips:
             # encoded here, because tifffile takes an iterator of strips only as bytes
-            parts, layout = (zlib.compress(values[row].tobytes()) for row in rows), dict(rowsperstrip=side)
-        else:
-            parts = (values[row[:, x : x + side]] for row in rows for x in range(0, width, side))
-            layout = dict(tile=(side, side))
+            parts = (zlib.compress(part.tobytes()) for part in parts)
         tifffile.imwrite(
             f'{self._path}_{name}.tif',
             parts,

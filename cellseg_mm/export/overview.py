@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from cellseg_mm.images import read_overview
-from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable, write_plot
 from cellseg_mm.visualization import plot_density
 
 from .density import count_by_place, density_grid, density_per_area, density_unit
-from .writer import Writer
+from .writer import Part, Writer
 
 THUMBNAIL = 640  # px of the longer side
 
@@ -25,8 +24,9 @@ class OverviewWriter(Writer):
         self._path, self._source, self._classes = folder / f'{stem}_overview.png', source, classes
         self._counts = np.zeros((len(classes), *density_grid(source.height, source.width)), np.int64)
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Count N cells; their measurements are not used."""
+    def write(self, part: Part) -> None:
+        """Count the cells of a part."""
+        cells = part.cells
         centroids = cells.runs.centroids(len(cells), cells.height) + 0.5
         self._counts += count_by_place(centroids, cells.labels, len(self._classes), cells.height, cells.width)
 

@@ -9,20 +9,17 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from cellseg_mm.structures import Cells
 from cellseg_mm.utils import printable
 from cellseg_mm.visualization.colors import DENSITY_COLORS, class_colors
 
 from .density import count_by_place, density_grid
 from .image_pyramid import TILE, write_pyramid
 from .output_files import mark_folder
-from .trace_outlines import trace_outlines
-from .writer import Writer
+from .writer import Part, Writer
 
 HERE = Path(__file__).parent
 LIBRARY, LICENCE = (HERE / f'static/openseadragon.{ending}' for ending in ('min.js', 'LICENSE.txt'))
 BLOCK_SIDE = 1024  # px a side of the squares whose cells lie in one script
-CHUNK = 1000  # cells whose outlines are in memory at once
 
 
 class SlidePageWriter(Writer):
@@ -47,23 +44,20 @@ class SlidePageWriter(Writer):
         (self._folder / 'cells').mkdir(parents=True)
         mark_folder(self._folder)
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells; their measurements are not used."""
+    def write(self, part: Part) -> None:
+        """Add the cells of a part to the scripts of their squares."""
+        cells = part.cells
         centroids = cells.runs.centroids(len(cells), cells.height) + 0.5
         self._density += count_by_place(centroids, cells.labels, len(self._classes), cells.height, cells.width)
         blocks = centroids.astype(np.int64) // BLOCK_SIDE
-        for first in range(0, len(cells), CHUNK):
-            chunk = np.arange(first, min(first + CHUNK, len(cells)))
-            texts = defaultdict(list)
-            outlines = trace_outlines(cells.select(chunk))
-            rows = zip(blocks[chunk].tolist(), cells.labels[chunk].tolist(), outlines, strict=True)
-            for (column, row), label, outline in rows:
-                self._count += 1
-                rings = [ring for part in shapely.get_parts(outline) for ring in (part.exterior, *part.interiors)]
-                entry = [label, self._count, *map(_moves, rings)]
-                texts[column, row].append(json.dumps(entry, separators=(',', ':')))
-            for block, entries in texts.items():
-                self._append(block, entries)
+        texts = defaultdict(list)
+        for (column, row), label, outline in zip(blocks.tolist(), cells.labels.tolist(), part.outlines, strict=True):
+            self._count += 1
+            rings = [ring for area in shapely.get_parts(outline) for ring in (area.exterior, *area.interiors)]
+            entry = [label, self._count, *map(_moves, rings)]
+            texts[column, row].append(json.dumps(entry, separators=(',', ':')))
+        for block, entries in texts.items():
+            self._append(block, entries)
 
     def _append(self, block: tuple, entries: list) -> None:
         name = f'{block[0]}_{block[1]}'

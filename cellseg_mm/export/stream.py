@@ -23,6 +23,7 @@ from .overview import OverviewWriter
 from .slide_page import SlidePageWriter
 from .summary import summarise_counts
 from .table import TableWriter
+from .writer import Part
 
 # Writers by the format's name, see :class:`.writer.Writer`.
 FORMATS = dict(
@@ -99,9 +100,9 @@ def export_cells(
             writers = [stack.enter_context(FORMATS[name](folder, stem, source, classes)) for name in formats]
             for cells in itertools.chain([empty], stream):
                 cells = cells.select(cells.runs.areas(len(cells)) > 0)
-                measurements = measure_cells(cells, source, pixel_size) if measured else {}
+                part = Part(cells, measure_cells(cells, source, pixel_size) if measured else {})
                 for writer in writers:
-                    writer.write(cells, measurements)
+                    writer.write(part)
                 counts += np.bincount(cells.labels, minlength=len(classes))
         move_outputs(folder, out_dir, earlier)
     pixels = source.height * source.width

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_mm.structures import Cells
-
-from .writer import Writer
+from .writer import Part, Writer
 
 
 class TableWriter(Writer):
@@ -25,12 +23,12 @@ class TableWriter(Writer):
         self._file = open(folder / f'{stem}.csv', 'w', encoding='utf-8', newline='')  # noqa: SIM115
         self._rows = csv.writer(self._file)
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells and their measurements; the first call also writes the header."""
+    def write(self, part: Part) -> None:
+        """Add a row for each cell; the first call also writes the header."""
         if self._file.tell() == 0:
-            self._rows.writerow(['cell', 'class', 'score', *measurements])
-        table = np.column_stack([cells.scores, *measurements.values()]).round(4)
-        for label, values in zip(cells.labels.tolist(), table.tolist(), strict=True):
+            self._rows.writerow(['cell', 'class', 'score', *part.measurements])
+        table = np.column_stack([part.cells.scores, *part.measurements.values()]).round(4)
+        for label, values in zip(part.cells.labels.tolist(), table.tolist(), strict=True):
             self._count += 1
             self._rows.writerow([self._count, self._classes[label], *values])
 

@@ -1,12 +1,42 @@
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cellseg_mm.structures import Cells
 
+from .trace_outlines import trace_outlines
+
 BLOCK = 4096  # cells
+CHUNK = 1000  # cells that are traced at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """N cells of an image, and what several formats need of them.
+
+    Attributes:
+        cells (Cells): N cells, none without a pixel.
+        measurements (dict[str, ndarray]): (N,) of each name, see :func:`measure_cells`. Empty if no format needs them.
+    """
+
+    cells: Cells
+    measurements: dict
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @functools.cached_property
+    def outlines(self) -> np.ndarray:
+        """(N,) polygons, see :func:`trace_outlines`; traced once, however many formats ask."""
+        outlines = np.full(len(self), None)
+        for first in range(0, len(self), CHUNK):
+            chunk = np.arange(first, min(first + CHUNK, len(self)))
+            outlines[chunk] = trace_outlines(self.cells.select(chunk))
+        return outlines
 
 
 class Writer(ABC):
@@ -34,14 +64,8 @@ class Writer(ABC):
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None: ...
 
     @abstractmethod
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Add a part.
-
-        Args:
-            cells (Cells): N cells, none without a pixel; the first part has no cell.
-            measurements (dict[str, ndarray]): (N,) of each name; see :func:`measure_cells`. Empty if no format needs
-                them.
-        """
+    def write(self, part: Part) -> None:
+        """Add a part of the image's cells; the first one has no cell."""
 
     def __enter__(self) -> 'Writer':
         return self
@@ -52,7 +76,7 @@ class Writer(ABC):
 
 
 class BlockWriter(Writer):
-    """A format that takes cells in blocks of :data:`BLOCK`, so that a file does not depend on the parts.
+    """A format that takes the rows of a table in blocks of :data:`BLOCK`, so that a file does not depend on the parts.
 
     Memory holds one block. Derived classes begin the file when they learn the names of the measurements.
     """
@@ -63,44 +87,46 @@ class BlockWriter(Writer):
     def __init__(self) -> None:
         self._waiting, self._count, self._begun = [], 0, False
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        """Add N cells and their measurements."""
+    def write(self, part: Part) -> None:
+        """Add the rows of a part."""
         if not self._begun:
-            self._begin(list(measurements))
+            self._begin(list(part.measurements))
             self._begun = True
-        for first in range(0, len(cells), BLOCK):
-            part = np.arange(first, min(first + BLOCK, len(cells)))
-            self._waiting.append((cells.select(part), {name: values[part] for name, values in measurements.items()}))
-            if sum(len(waiting) for waiting, _ in self._waiting) >= BLOCK:
+        table = dict(label=part.cells.labels, score=part.cells.scores, **self._columns(part))
+        for first in range(0, len(part), BLOCK):
+            self._waiting.append({name: values[first : first + BLOCK] for name, values in table.items()})
+            if sum(len(waiting['label']) for waiting in self._waiting) >= BLOCK:
                 self._write_waiting(BLOCK)
 
     def _write_waiting(self, count: int) -> None:
-        """Write the first ``count`` cells that wait."""
-        cells = Cells.concatenate([part for part, _ in self._waiting])
-        tables = [table for _, table in self._waiting]
-        measurements = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-        now, later = np.split(np.arange(len(cells)), [count])
-        self._write_block(self._count + 1, cells.select(now), {name: v[now] for name, v in measurements.items()})
-        self._count += len(now)
-        self._waiting = [(cells.select(later), {name: v[later] for name, v in measurements.items()})]
+        """Write the first ``count`` rows that wait."""
+        table = {name: np.concatenate([waiting[name] for waiting in self._waiting]) for name in self._waiting[0]}
+        block = {name: values[:count] for name, values in table.items()}
+        self._write_block(self._count + 1, **block)
+        self._count += len(block['label'])
+        self._waiting = [{name: values[count:] for name, values in table.items()}]
 
     def __exit__(self, error: type | None, *details: object) -> None:
         if not self._begun:
             return
         try:
-            left = sum(len(waiting) for waiting, _ in self._waiting)
+            left = sum(len(waiting['label']) for waiting in self._waiting)
             if error is None and left:
                 self._write_waiting(left)
         finally:
             self._close()
+
+    def _columns(self, part: Part) -> dict:
+        """(N,) of each name: the columns after ``label`` and ``score``."""
+        return part.measurements
 
     @abstractmethod
     def _begin(self, names: list) -> None:
         """Begin the file; ``names`` are those of the measurements."""
 
     @abstractmethod
-    def _write_block(self, first: int, cells: Cells, measurements: dict) -> None:
-        """Write at most :data:`BLOCK` cells, at least one; the number of the first is ``first``, from 1."""
+    def _write_block(self, first: int, label: np.ndarray, score: np.ndarray, **columns: np.ndarray) -> None:
+        """Write at most :data:`BLOCK` rows, at least one; the number of the first cell is ``first``, from 1."""
 
     @abstractmethod
     def _close(self) -> None:

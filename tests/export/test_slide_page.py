@@ -15,7 +15,7 @@ from drawn_cells import CLASSES, draw_masks, make_cells, make_source
 from playwright.sync_api import expect
 
 from cellseg_mm.datasets.synthetic import draw_tissue
-from cellseg_mm.export import export_cells, image_pyramid, slide_page, trace_outlines
+from cellseg_mm.export import export_cells, image_pyramid, slide_page, trace_outlines, writer
 from cellseg_mm.export.density import count_by_place
 from cellseg_mm.export.image_pyramid import write_pyramid
 from cellseg_mm.images import ArraySource
@@ -52,7 +52,7 @@ def read_cells(folder):
 @pytest.mark.parametrize('parts', [[9], [3, 0, 5, 1]])
 def test_scripts_hold_the_outlines_of_the_cells_in_their_squares(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(slide_page, 'BLOCK_SIDE', 128)
-    monkeypatch.setattr(slide_page, 'CHUNK', 4)
+    monkeypatch.setattr(writer, 'CHUNK', 4)
     cells, ends = make_cells(draw_masks()), np.cumsum(parts)
     stream = (cells.select(np.arange(end - size, end)) for size, end in zip(parts, ends, strict=True))
     export_cells(stream, make_source(pixel_size=0.5), tmp_path, 'cut', ['slide'], CLASSES)

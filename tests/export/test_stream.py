@@ -12,7 +12,7 @@ from matplotlib.path import Path as Outline
 from pycocotools.coco import COCO
 
 from cellseg_mm.datasets.formats import coco as coco_format
-from cellseg_mm.export import FORMATS, export_cells, geojson, label_image, measure_cells
+from cellseg_mm.export import FORMATS, export_cells, label_image, measure_cells, writer
 from cellseg_mm.export.label_image import LabelImageWriter
 from cellseg_mm.structures import Cells, Runs
 from cellseg_mm.utils import UserError
@@ -163,12 +163,19 @@ def test_label_images_of_any_height_are_in_strips_until_they_are_too_large(heigh
 
 
 def test_parts_give_the_files_of_the_whole(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(geojson, 'CHUNK', 2)
+    monkeypatch.setattr(writer, 'CHUNK', 2)
     out, cells = exported
     parts = (cells.select(part) for part in (np.arange(2), [], np.arange(2, 8), [8]))
     export(tmp_path, parts)
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_formats_share_the_outlines(tmp_path, monkeypatch):
+    traced, trace = [], writer.trace_outlines
+    monkeypatch.setattr(writer, 'trace_outlines', lambda cells: traced.append(len(cells)) or trace(cells))
+    export(tmp_path, [make_cells(draw_masks())], ['geojson', 'geoparquet', 'slide'])
+    assert sum(traced) == 9
 
 
 def test_of_overlapping_cells_the_earlier_part_then_the_higher_score_has_the_pixel(tmp_path):
@@ -186,8 +193,8 @@ def test_labels_have_32_bits_above_65535_cells(tmp_path):
     for count, dtype in ((65_535, np.uint16), (65_536, np.int32)):
         runs = Runs(np.arange(count), np.arange(count), np.ones(count, np.int64))
         cells = Cells(runs, np.zeros(count, np.int64), np.ones(count, np.float32), 1024, 64)
-        with LabelImageWriter(tmp_path, 'many', make_source(np.zeros((1024, 64, 3), np.uint8)), CLASSES) as writer:
-            writer.write(cells, {})
+        with LabelImageWriter(tmp_path, 'many', make_source(np.zeros((1024, 64, 3), np.uint8)), CLASSES) as labels:
+            labels.write(writer.Part(cells, {}))
         labels = tifffile.imread(tmp_path / 'many_labels.tif')
         assert labels.dtype == dtype
         assert np.array_equal(labels.T.ravel()[:count], np.arange(1, count + 1))
