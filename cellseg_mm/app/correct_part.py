@@ -109,11 +109,11 @@ class CorrectPart:
             words = visitor.teach(others, lambda images: progress.tqdm(images, desc='Seeing cells'))
             return f'{words}\nThe next image that you open is named by it.', self._copies([visitor.taught])
 
-    def reopen(self, key: str | None, old: Segmented | None, visitor: Visitor | None) -> Segmented | None:
+    def reopen(self, key: str | None, old: Segmented | None, visitor: Visitor | None) -> Segmented:
         """Open an image that was corrected before."""
-        if not key:
-            return old
         with self._errors(visitor):
+            if not key:
+                raise UserError('Pick a corrected image first.')
             return self._see(open_image(visitor.image_file(key)), old, visitor)
 
     def files(self, visitor: Visitor | None) -> list:
@@ -128,14 +128,14 @@ class CorrectPart:
         out = tempfile.mkdtemp(dir=self._folder)
         return [shutil.copy(path, out) for path in paths]
 
-    def build(self, app: gr.Blocks, mine: gr.State, choice: list, segmented: object, show: Callable) -> None:
+    def build(self, app: gr.Blocks, mine: gr.State, choice: list, segmented: list, show: Callable) -> None:
         """Build this part within the ``with`` block of the page.
 
         Args:
             app (Blocks): The page.
             mine (State): The :class:`Visitor`.
             choice (list): The components of the image that is seen, its classes and its threshold.
-            segmented (object): The event after which a new image is seen.
+            segmented (list): The events after which a new image is seen.
             show (Callable): Chains to an event what shows a new image in the page.
         """
         # with a random key, Gradio's default, no browser would be known after a restart
@@ -154,6 +154,8 @@ class CorrectPart:
                 outcome = gr.Markdown(elem_id='outcome')
                 model = gr.File(label='Your model', interactive=False, file_count='multiple', elem_id='model')
                 earlier = gr.Dropdown([], label='Corrected images', elem_id='earlier')
+                # a button, because the list's own event also comes when Tab leaves it
+                reopen = gr.Button('Open the picked one', elem_id='reopen')
                 fetch = gr.Button('Files of the corrections', elem_id='fetch')
                 files = gr.File(label='Corrections', interactive=False, file_count='multiple', elem_id='corrections')
             with gr.Column(scale=2, min_width=320):
@@ -164,8 +166,8 @@ class CorrectPart:
         views = [current, view, status]
         app.load(self.load, name, [name, mine, earlier])
         begin = dict(fn=self.begin, inputs=[*choice, mine], outputs=[*views, given, earlier], show_progress='hidden')
-        reopened = show(earlier.input(self.reopen, [earlier, choice[0], mine], choice[0], concurrency_limit=1))
-        for seen in (segmented, reopened):
+        reopened = show(reopen.click(self.reopen, [earlier, choice[0], mine], choice[0], concurrency_limit=1))
+        for seen in (*segmented, reopened):
             seen.success(**begin)
         for control in choice[1:]:
             control.change(**begin, trigger_mode='always_last')

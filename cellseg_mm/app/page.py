@@ -65,8 +65,8 @@ def build_app(
             old.remove()
         return new
 
-    def on_image(path: str | None, old: Segmented | None, visitor: Visitor | None, pixel_size: str = '') -> Segmented:
-        if path is None:
+    def on_image(path: str | None, old: Segmented | None, visitor: Visitor | None, pixel_size: str) -> Segmented:
+        if path is None:  # a pixel size, and no image to which it applies
             return old
         with errors_in_page(Path(path).parent, root):
             return see(path, old, visitor, pixel_size)
@@ -148,14 +148,18 @@ def build_app(
                     elem_id='counts',
                 )
         choice, views = [state, shown, threshold], [picture, table, status, files]
-        gallery.select(on_sample, None, upload)
 
         def show(event: object) -> object:
             """What follows an event that has put a new image into ``state``."""
             return event.success(on_new, state, shown).success(on_choice, choice, views)
 
-        events = [upload.change, pixel_size.submit]
-        segmented = show(gr.on(events, on_image, [upload, state, mine, pixel_size], state, concurrency_limit=1))
+        # not upload.change: it also comes after a clear, and an upload meanwhile would be dropped
+        see_image = dict(fn=on_image, inputs=[upload, state, mine, pixel_size], outputs=state, concurrency_limit=1)
+        sample = gallery.select(on_sample, None, upload)
+        segmented = [
+            show(event)
+            for event in (gr.on([upload.upload, pixel_size.submit], **see_image), sample.success(**see_image))
+        ]
         for control in (threshold, shown):
             control.change(on_choice, choice, views, trigger_mode='always_last', show_progress='hidden')
         make.click(on_files, choice, files)
