@@ -1,4 +1,4 @@
-"""An image as a pyramid of JPEG tiles, read once, strip by strip."""
+"""An image as a pyramid of JPEG tiles, read once, tile by tile."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ QUALITY = 80  # of JPEG
 def write_pyramid(source: object, folder: Path) -> list:
     """Write ``folder/LEVEL/COLUMN_ROW.jpg``; each level halves the one before, level 0 has the image's own px.
 
-    Memory holds two strips of each level, whose height is that of a tile.
+    Where a side is odd, its last px counts twice. Memory holds a few tiles of each level.
 
     Args:
         source (object): See :func:`open_image`.
@@ -24,46 +24,33 @@ def write_pyramid(source: object, folder: Path) -> list:
     sizes = [(source.width, source.height)]
     while max(sizes[-1]) > TILE:
         sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
-    levels = [_Level(folder / str(number)) for number in range(len(sizes))]
-    for y in range(0, source.height, TILE):
-        height, strips = min(TILE, source.height - y), range(0, source.width, TILE)
-        parts = [source.read(x, y, min(TILE, source.width - x), height) for x in strips]
-        _add(levels, np.concatenate(parts, axis=1), is_last=y + height == source.height)
+    for level in range(len(sizes)):
+        (folder / str(level)).mkdir(parents=True)
+    _write_tile(source, folder, sizes, len(sizes) - 1, 0, 0)
     return sizes
 
 
-class _Level:
-    """The tiles of a level, and the half strip that waits for its other half.
+def _write_tile(source: object, folder: Path, sizes: list, level: int, column: int, row: int) -> np.ndarray:
+    """Write a tile and all finer ones of its place; its (h, w, 3) uint8 RGB, h and w at most :data:`TILE`."""
+    if level == 0:
+        x, y = column * TILE, row * TILE
+        tile = source.read(x, y, min(TILE, source.width - x), min(TILE, source.height - y))
+    else:
+        columns, rows = (
+            [index for index in (2 * place, 2 * place + 1) if index * TILE < side]
+            for place, side in zip((column, row), sizes[level - 1], strict=True)
+        )
+        finer = [
+            np.concatenate([_write_tile(source, folder, sizes, level - 1, x, y) for x in columns], axis=1) for y in rows
+        ]
+        tile = _halve(np.concatenate(finer))
+    encoded = cv2.imencode('.jpg', tile[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    (folder / f'{level}/{column}_{row}.jpg').write_bytes(encoded.tobytes())
+    return tile
 
-    Args:
-        folder (Path): Of the tiles.
-    """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.folder, self.row, self.waiting = folder, 0, None
-
-    def write(self, strip: np.ndarray) -> None:
-        """Write one row of tiles from (h, W, 3) uint8 RGB, h at most :data:`TILE`."""
-        for column, x in enumerate(range(0, strip.shape[1], TILE)):
-            tile = np.ascontiguousarray(strip[:, x : x + TILE, ::-1])
-            encoded = cv2.imencode('.jpg', tile, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-            (self.folder / f'{column}_{self.row}.jpg').write_bytes(encoded.tobytes())
-        self.row += 1
-
-
-def _add(levels: list, strip: np.ndarray, is_last: bool) -> None:
-    """Add a strip of the first level, and what it becomes to the next ones."""
-    level, *coarser = levels
-    level.write(strip)
-    if not coarser:
-        return
-    height, width = strip.shape[:2]
-    half = cv2.resize(strip, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
-    if coarser[0].waiting is not None:
-        half = np.concatenate([coarser[0].waiting, half])
-        coarser[0].waiting = None
-    elif not is_last:
-        coarser[0].waiting = half
-        return
-    _add(coarser, half, is_last)
+def _halve(image: np.ndarray) -> np.ndarray:
+    """The means of 2 x 2 px."""
+    height, width = image.shape[:2]
+    even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)

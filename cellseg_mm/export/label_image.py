@@ -1,5 +1,6 @@
 """Cells as label images."""
 
+import itertools
 import tempfile
 import zlib
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from .writer import Part, Writer
 MAX_STRIPPED = 2**31 - 1
 # Px: rows of a strip, and the side of a tile.
 STRIP, TILE = 64, 512
+# Cells that are drawn at once: they lie anywhere in a row of tiles, and each touches pages of the file of its own.
+CHUNK = 256
 
 
 class LabelImageWriter(Writer):
@@ -28,7 +31,7 @@ class LabelImageWriter(Writer):
     cell of the higher score. A cell of which less than half is left is not drawn, as in :meth:`Cells.instance_map`.
 
     Cells come in any order, so the labels are first drawn into a temporary file. Memory holds only the part of it that
-    a call of :meth:`write`, a strip or a tile touches.
+    :data:`CHUNK` cells, a strip or a tile touch.
     """
 
     endings = ('_labels.tif', '_classes.tif')
@@ -48,7 +51,9 @@ class LabelImageWriter(Writer):
         places_of_each = cells.runs.select(order, len(cells)).places_of_each(len(cells))
         height, width = self._shape
         pixels_of_each = (places % height * width + places // height for places in places_of_each)  # row by row
-        paint_pixels(self._map_scratch().reshape(-1), pixels_of_each, self._count + 1 + order)
+        for first in range(0, len(cells), CHUNK):
+            ids = self._count + 1 + order[first : first + CHUNK]
+            paint_pixels(self._map_scratch().reshape(-1), itertools.islice(pixels_of_each, len(ids)), ids)
         self._class_values.append((cells.labels + 1).astype(np.uint8))
         self._count += len(cells)
 

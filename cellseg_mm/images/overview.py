@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import cv2
@@ -7,7 +8,7 @@ from .pixel_values import SAMPLE_SIDE
 
 
 def read_overview(source: object, max_side: int) -> tuple:
-    """The image shrunk by a whole number to at most ``max_side`` px a side, read strip by strip.
+    """The image shrunk by a whole number to at most ``max_side`` px a side, read square by square.
 
     Args:
         source (object): From :func:`open_image`.
@@ -20,9 +21,10 @@ def read_overview(source: object, max_side: int) -> tuple:
     shrink = math.ceil(max(source.height, source.width) / max_side)
     height, width = max(1, source.height // shrink), max(1, source.width // shrink)
     overview = np.empty((height, width, 3), np.uint8)
-    rows = max(1, SAMPLE_SIDE // shrink)
-    for top in range(0, height, rows):
-        part = overview[top : top + rows]
-        size = min(width * shrink, source.width), min(len(part) * shrink, source.height)
-        cv2.resize(source.read(0, top * shrink, *size), part.shape[1::-1], part, interpolation=cv2.INTER_AREA)
+    block = max(1, SAMPLE_SIDE // shrink)
+    for top, left in itertools.product(range(0, height, block), range(0, width, block)):
+        part = overview[top : top + block, left : left + block]
+        size = min(part.shape[1] * shrink, source.width), min(len(part) * shrink, source.height)
+        pixels = source.read(left * shrink, top * shrink, *size)
+        part[:] = cv2.resize(pixels, part.shape[1::-1], interpolation=cv2.INTER_AREA)
     return overview, shrink

@@ -163,7 +163,8 @@ def test_label_images_of_any_height_are_in_strips_until_they_are_too_large(heigh
 
 
 def test_parts_give_the_files_of_the_whole(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, 'CHUNK', 2)
+    for module in (writer, label_image):
+        monkeypatch.setattr(module, 'CHUNK', 2)
     out, cells = exported
     parts = (cells.select(part) for part in (np.arange(2), [], np.arange(2, 8), [8]))
     export(tmp_path, parts)
