@@ -67,7 +67,9 @@ def stale_source(root: Path) -> str | None:
     now = source_state(source, recorded.get('used'))
     if now['digest'] == recorded['digest']:
         return None
+    then, later = recorded['files'], now['files']
+    how = f'{then} files then, {later} now' if then != later else f'{then} files, some of another size or date'
     return (
-        f'{root}: its source {source} has changed since it was prepared ({recorded["files"]} files then, '
-        f'{now["files"]} now); prepare it again, or delete {path} if that does not matter'
+        f'{root}: its source {source} has changed since it was prepared ({how}); prepare it again, or delete {path} if '
+        'that does not matter'
     )

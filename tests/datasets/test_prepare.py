@@ -331,7 +331,15 @@ def test_a_set_within_its_source_does_not_change_it(source):
     (source / 'train' / '.DS_Store').touch()
     assert stale_source(source / 'cells') is None and stale_source(source / 'cells2') is None
     shutil.copytree(source / 'train' / 'image_0', source / 'train' / 'image_9')
-    assert '18 files then, 21 now' in stale_source(source / 'cells')
+    assert '(18 files then, 21 now)' in stale_source(source / 'cells')
+
+
+def test_a_source_whose_files_were_replaced_has_changed(source, tmp_path):
+    prepare(source, tmp_path / 'cells', workers=1)
+    next(path for path in source.rglob('*') if path.is_file()).touch()
+    assert 'has changed since it was prepared (18 files, some of another size or date)' in stale_source(
+        tmp_path / 'cells'
+    )
 
 
 def test_a_json_source_changes_with_its_images_alone(source, tmp_path):
