@@ -138,8 +138,7 @@ class FilePredictor:
         settings, overlay = self._settings(path), None
         other_formats = self._ledger.clear(name, settings)
         if 'overlay' in self.formats:
-            overview, shrink = read_overview(source, OVERLAY_SIDE)
-            overlay = Overlay(overview, self.detector.classes, shrink)
+            overlay = _begin_overlay(source, self.detector.classes)
             stream = _drawn(stream, overlay)
         summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes)
         if overlay:
@@ -167,6 +166,12 @@ class FilePredictor:
             'as many cells as the model can find at once: --tile may find more' if full else '',
         ]
         return '; '.join(part for part in parts if part)
+
+
+def _begin_overlay(source: object, classes: Sequence) -> Overlay:
+    """The overlay without cells; the overview of which it holds a copy does not stay in memory."""
+    overview, shrink = read_overview(source, OVERLAY_SIDE)
+    return Overlay(overview, classes, shrink)
 
 
 def _drawn(stream: Iterable, overlay: Overlay) -> Iterator:
