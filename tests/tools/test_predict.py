@@ -19,7 +19,7 @@ from tiny_detector import CLASSES, draw
 from cellseg_mm import CellInferencer
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.export import FORMATS
-from cellseg_mm.export.writer import Writer
+from cellseg_mm.export.writer import Part, Writer
 from cellseg_mm.images import open_image
 from cellseg_mm.inference import predict_files
 from cellseg_mm.structures import Cells
@@ -221,8 +221,8 @@ class CountWriter(Writer):
     def __init__(self, folder: Path, stem: str, source: object, classes: tuple) -> None:
         self.path, self.count = folder / f'{stem}_count.txt', 0
 
-    def write(self, cells: Cells, measurements: dict) -> None:
-        self.count += len(cells)
+    def write(self, part: Part) -> None:
+        self.count += len(part)
 
     def __enter__(self) -> 'CountWriter':
         return self
