@@ -64,7 +64,7 @@ def add_starting_weights(parser: argparse.ArgumentParser) -> argparse._MutuallyE
         _MutuallyExclusiveGroup: The group, which takes other weights to start from.
     """
     group = parser.add_mutually_exclusive_group()
-    group.add_argument('--from-scratch', action='store_true', help='no pretrained weights, nothing frozen')
+    group.add_argument('--from-scratch', action='store_true', help='start from random weights, nothing frozen')
     group.add_argument('--backbone-weights', metavar='FILE', help='ImageNet weights of the backbone, as a file')
     return group
 
@@ -87,7 +87,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started several processes, see docs/distributed.md (default: none)',
+        help='launcher of several processes, see docs/distributed.md (default: none)',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -102,7 +102,10 @@ def add_precision(
         auto (str): What ``auto`` does.
     """
     parser.add_argument(
-        '--precision', choices=PRECISIONS, default='auto', help=f'of the network on a CPU; auto {auto} (default: auto)'
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help=f'precision of the network on a CPU; auto {auto} (default: auto)',
     )
 
 
@@ -121,7 +124,7 @@ def add_channel_order(
         '--channel-order',
         choices=['auto', 'rgb', 'bgr'],
         default='auto',
-        help=f'of the image files; auto is {auto} (default: auto)',
+        help=f'channel order of the image files; auto is {auto} (default: auto)',
     )
 
 

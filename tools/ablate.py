@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Train and test the rows of an ablation with several seeds, and compare them.
 
-Each row's config names what it changes in the row above (ablation_variable); rows that differ in more are refused.
-Finished runs are skipped and interrupted ones go on: call the tool again with the same --out, on another day or
-machine, with more seeds or rows, and the table grows.
+Each row's config lists the keys that it changes in the row above (ablation_variable). The tool refuses rows that
+differ in other keys. Finished runs are skipped, and interrupted runs continue. To extend the table, call the tool again
+with the same --out, with more seeds or rows, also on another day or machine.
 
-With --budget all runs train the same number of epochs: as many as fit, by a trial of each row. The folder keeps this
-schedule for all later runs.
+With --budget, all runs train the same number of epochs: as many as fit into the time, by a trial of each row. The
+folder stores this schedule for all later runs.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from cellseg_mm.visualization import plot_ablation
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'python tools/ablate.py configs/demo/maskrcnn_r18*.py --seeds 0 1 --budget 2h')
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='the rows, from the first to the last')
-    parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', default=[0], help='default: 0')
+    parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', default=[0], help='random seeds (default: 0)')
     parser.add_argument(
         '--out',
         type=output_folder,
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         '--nproc', type=int, metavar='N', default=1, help='processes that share each run, as many as GPUs (default: 1)'
     )
     add_budget(parser, 'set the epochs so that all runs fit: 90s, 20m, 1.5h, or 12core-h of CPU time for training')
-    parser.add_argument('--table-only', action='store_true', help='train nothing; make the table of the finished runs')
+    parser.add_argument('--table-only', action='store_true', help='do not train; write the table of the finished runs')
     add_config_changes(parser)
     return parser.parse_args()
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show the errors of predictions: confused classes, missed and spurious cells, merges, splits, the worst images."""
+"""Show the errors of predictions: confused classes, missed and spurious cells, merges, splits and the worst images."""
 
 import argparse
 import json
@@ -40,8 +40,8 @@ def parse_args() -> argparse.Namespace:
     )
     add_score_threshold(
         parser,
-        'least score that counts, except for curves and AP50 (default: that of test_metrics.json beside RESULTS.json, '
-        'which validation chose)',
+        'lowest score that counts, except for curves and AP50 (default: the one that validation chose, from '
+        'test_metrics.json beside RESULTS.json)',
     )
     parser.add_argument(
         '--worst', type=int, metavar='N', default=10, help='number of images to draw, the worst first (default: 10)'

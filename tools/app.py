@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A page in the browser: drop an image, see its cells, choose classes and threshold, download the files; correct cells
-and teach the model.
+"""Open a page in the browser: drop an image, see its cells, choose classes and score threshold, download the files.
+You can also correct cells there, and teach the model.
 """
 
 import argparse
@@ -51,11 +51,13 @@ def parse_args() -> argparse.Namespace:
         '--corrections',
         type=output_folder,
         metavar='DIR',
-        help='keeps the corrections and taught models of each visitor (default: they are removed with the page)',
+        help='folder that keeps the corrections and taught models of each visitor (default: removed when the app ends)',
     )
-    parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA if there is a device)')
-    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets the whole network in (default: %(default)s)')
-    parser.add_argument('--port', type=int, help='default: the first free port from 7860 on')
+    parser.add_argument('--device', help='for example cpu or cuda:1 (default: CUDA if available)')
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address; 0.0.0.0 opens the app to the network (default: %(default)s)'
+    )
+    parser.add_argument('--port', type=int, help='port (default: the first free one from 7860)')
     return parser.parse_args()
 
 

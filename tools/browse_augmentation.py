@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw training images before and after augmentation, cells outlined by class, to see that masks follow."""
+"""Draw training images before and after augmentation, with outlined cells, to check that the masks follow the image."""
 
 import cv2
 import numpy as np

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check a prepared data set: shared images, missing classes, cells of odd sizes or drawn twice, anchors."""
+"""Check a prepared data set: images shared by splits, missing classes, odd sizes, duplicate cells, anchors."""
 
 import contextlib
 import io

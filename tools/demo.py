@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Find cells in real tissue with the shipped model; then draw tissue, prepare, train, test, plot and report.
+"""Find cells in real tissue with the shipped model; then draw tissue, prepare it, train, test, plot and report.
 
 Each step prints its command.
 """
@@ -44,7 +44,7 @@ def main() -> None:
         type=output_folder,
         metavar='DIR',
         default=ROOT / 'work_dirs/demo',
-        help='default: work_dirs/demo',
+        help='folder of the run (default: work_dirs/demo)',
     )
     parser.add_argument(
         '--data',

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a trained model as safetensors (weights) or ONNX (the whole detector). See docs/deploy.md for their use."""
+"""Write a trained model as safetensors (the weights) or ONNX (the whole detector). See docs/deploy.md for their use."""
 
 import argparse
 import hashlib
@@ -22,12 +22,12 @@ def parse_args() -> argparse.Namespace:
         type=output_file('.safetensors', '.onnx'),
         required=True,
         metavar='FILE',
-        help='.safetensors: the weights, a checkpoint for every tool here; .onnx: the detector, for onnxruntime alone',
+        help='.safetensors: the weights, a checkpoint for all tools; .onnx: the detector, which needs only onnxruntime',
     )
     parser.add_argument(
         '--half',
         action='store_true',
-        help="weights of .safetensors as float16, in half the space; BatchNorm's statistics stay float32",
+        help="store the weights of .safetensors as float16, in half the space; BatchNorm's statistics stay float32",
     )
     add_config_option(parser)
     args = parser.parse_args()

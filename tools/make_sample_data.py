@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw synthetic H&E-like tissue with labelled cells, in the course task's layout with all its quirks."""
+"""Draw synthetic H&E-like tissue with labelled cells, in the course task's layout with all its peculiarities."""
 
 from cellseg_mm.arguments import tool_parser
 from cellseg_mm.datasets import make_sample_data

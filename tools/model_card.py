@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Put the metrics of a shipped model into its card in docs/models.md.
+"""Write the metrics of a shipped model into its card in docs/models.md.
 
-The metrics come from a test of the shipped file by tools/test.py in WORK_DIR. With predictions.json beside them
-(tools/test.py --out WORK_DIR/predictions.json) the card has intervals too.
+The metrics come from a test of the shipped file by tools/test.py in WORK_DIR. If predictions.json is beside them
+(tools/test.py --out WORK_DIR/predictions.json), the card also has intervals.
 """
 
 from pathlib import Path
@@ -18,8 +18,12 @@ PAGE = Path(__file__).resolve().parents[1] / 'docs/models.md'
 @one_line_errors
 def main() -> None:
     parser = tool_parser(__doc__, 'python tools/model_card.py consep-lite0 work_dirs/consep-lite0')
-    parser.add_argument('block', metavar='NAME[/SET]', help='the block in the page: a model, and what it was tested on')
-    parser.add_argument('work_dir', type=Path, metavar='WORK_DIR', help='of tools/test.py, with this test alone')
+    parser.add_argument(
+        'block', metavar='NAME[/SET]', help='block in the page: the model, and the data set of the test'
+    )
+    parser.add_argument(
+        'work_dir', type=Path, metavar='WORK_DIR', help='work dir of tools/test.py, which holds only this test'
+    )
     parser.add_argument('--page', type=Path, metavar='FILE.md', default=PAGE, help='default: docs/models.md')
     args = parser.parse_args()
     if not args.page.is_file():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot losses (training and validation in one plot) and validation metrics over the epochs, of one run or several."""
+"""Plot losses (training and validation in one plot) and validation metrics over the epochs, for one or several runs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cellseg_mm.visualization import plot_curves, read_scalars
 @one_line_errors
 def main() -> None:
     parser = tool_parser(__doc__, 'python tools/plot_curves.py work_dirs/demo')
-    parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR', help='of tools/train.py')
+    parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR', help='work dir of tools/train.py')
     parser.add_argument(
         '--out', type=output_file('.png'), metavar='FILE.png', help='default: curves.png in the first WORK_DIR'
     )

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Find the cells in images and write outlines, label images, COCO JSON, GeoJSON for QuPath, a table and counts.
 
-Everything that the model needs comes from the checkpoint, also the score threshold, which validation chose. Images in
-which cells would appear to the model at another size than in training are processed in tiles. A file that fails gets
-one line, the others are processed, and the exit status is 2.
+The checkpoint holds all settings of the model, including the score threshold that validation chose. An image is
+processed in tiles if its cells would otherwise appear to the model at another size than in training. If a file fails,
+the tool prints one line, processes the other files, and exits with status 2.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help='images, folders of images, "quoted patterns"; the first one may be a checkpoint: a file that ends in '
+        help='images, folders of images or "quoted patterns"; the first one may be a checkpoint: a file that ends in '
         f'{" or ".join(CHECKPOINTS)}, or a shipped model',
     )
     add_model_option(parser)
@@ -53,25 +53,28 @@ def parse_args() -> argparse.Namespace:
         '--formats',
         metavar='NAMES',
         default=','.join(DEFAULT_FORMATS),
-        help=f'some of {",".join(ALL_FORMATS)}, separated by commas (default: %(default)s)',
+        help=f'file formats, separated by commas: {",".join(ALL_FORMATS)} (default: %(default)s)',
     )
-    add_score_threshold(parser, 'least score of a cell (default: the one that validation chose)')
+    add_score_threshold(parser, 'lowest score of a cell (default: the one that validation chose)')
     parser.add_argument(
         '--tile',
         action=argparse.BooleanOptionalAction,
-        help='process all images in tiles, or none (default: those that need it)',
+        help='process all images in tiles, or none (default: images that need it)',
     )
     parser.add_argument(
-        '--tile-size', type=int, metavar='PX', help="side of a tile (default: what fits the model's input)"
+        '--tile-size', type=int, metavar='PX', help="side of a tile (default: the size that fits the model's input)"
     )
     parser.add_argument(
-        '--overlap', type=int, metavar='PX', help='that tiles share (default: a third of a tile, at most 128)'
+        '--overlap',
+        type=int,
+        metavar='PX',
+        help='overlap of neighbouring tiles (default: a third of a tile, at most 128)',
     )
     parser.add_argument(
         '--scale',
         type=float,
-        help="px of the model's input to a px of the image, in tiles (default: as in training); twice that for images "
-        'of half the magnification',
+        help="px of the model's input per px of the image, in tiles (default: as in training); for images of half the "
+        'magnification give twice that',
     )
     parser.add_argument(
         '--skip-background',
@@ -83,11 +86,14 @@ def parse_args() -> argparse.Namespace:
         '--tta', action='store_true', help='merge flipped and turned views: more accurate, eight times slower'
     )
     parser.add_argument(
-        '--pixel-size', type=float, metavar='UM', help="micrometres a px of all images (default: each file's own)"
+        '--pixel-size',
+        type=float,
+        metavar='UM',
+        help='pixel size of all images in micrometres (default: from each file)',
     )
     add_channel_order(parser)
     add_config_option(parser)
-    parser.add_argument('--device', help='such as cpu or cuda:1 (default: CUDA if there is a device)')
+    parser.add_argument('--device', help='for example cpu or cuda:1 (default: CUDA if available)')
     add_precision(parser)
     parser.add_argument('--resume', action='store_true', help='keep the files and tiles that an earlier run finished')
     add_launcher(parser)

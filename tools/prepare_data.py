@@ -87,31 +87,34 @@ def main() -> None:
         '--classes',
         nargs='+',
         metavar='NAME',
-        help="names of classes 1, 2, ...; give them after SOURCE (default: the format's)",
+        help="names of classes 1, 2, ...; give them after SOURCE (default: the format's names)",
     )
     parser.add_argument(
         '--groups',
         nargs='?',
         const='patient',
         metavar='REGEX',
-        help='keep the training images of a patient or slide on one side of the split; the file name shows it: its '
-        'TCGA barcode, or the name without the numbers at its end, or what REGEX finds (MoNuSAC: always by patient). '
-        'Give it after SOURCE',
+        help='keep the training images of a patient or slide on one side of the split. The file name identifies the '
+        'patient or slide: its TCGA barcode, or the name without the numbers at its end, or the match of REGEX '
+        '(MoNuSAC: always by patient). Give it after SOURCE',
     )
     parser.add_argument(
         '--part',
         choices=['cell', 'nucleus'],
         default='cell',
-        help="which outline of QuPath's cells to take, where they have both (default: cell)",
+        help="outline of QuPath's cells to use if they have both (default: cell)",
     )
     parser.add_argument(
         '--splits',
         type=Path,
         metavar='FILE.csv',
-        help='table with the columns name and split (train, val or test), a row for each image; replaces the folders',
+        help='table with the columns name and split (train, val or test), one row per image; replaces the folders',
     )
     parser.add_argument(
-        '--pixel-size', type=float, metavar='UM', help='micrometres a px of all images (default: as the files say)'
+        '--pixel-size',
+        type=float,
+        metavar='UM',
+        help='pixel size of all images in micrometres (default: from the files)',
     )
     parser.add_argument('--workers', type=int, help='processes (default: one per processor)')
     args = parser.parse_args()

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One HTML page about a run, several runs or an ablation, that needs no other file and no network.
+"""Write a report: one HTML page about a run, several runs or an ablation. It needs no other file and no network.
 
-It shows metrics with intervals, curves, classes, errors, the best, typical and worst images, the config and the origin
-of everything. If a work dir lacks something, the page says so, with the command that makes it. No model is run.
+It shows metrics with intervals, plots, classes, errors, the best, typical and worst images, the config, and where all
+of these come from. If a work dir lacks a file, the page shows the command that makes it. No model is run.
 """
 
 from pathlib import Path
@@ -20,7 +20,8 @@ def main() -> None:
         type=Path,
         nargs='+',
         metavar='WORK_DIR',
-        help='of tools/train.py, of tools/test.py (with --out WORK_DIR/predictions.json), or --out of tools/ablate.py',
+        help='work dir of tools/train.py or tools/test.py (with --out WORK_DIR/predictions.json), '
+        'or --out of tools/ablate.py',
     )
     parser.add_argument(
         '--out', type=output_file('.html'), metavar='FILE.html', help='default: report.html in the first WORK_DIR'

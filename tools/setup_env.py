@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Make `.venv` with what cellseg_mm needs, mmcv's compiled ops included. Safe to run again.
+"""Make `.venv` with the requirements of cellseg_mm, including mmcv's compiled ops. Safe to run again.
 
-Needs only Python 3.10 to 3.14 with venv, and a C++ compiler when no mmcv wheel is at hand. GROUP names a file of
-further requirements, requirements-GROUP.txt; a group once installed stays. Packages are installed by uv where it is
-found, else by pip. The wheel of mmcv is built once and kept in $CELLSEG_MM_CACHE (default ~/.cache/cellseg_mm) under a
-folder named by the mmcv, torch, CUDA and Python versions and by the GPUs that it serves; pip's own cache knows none but
-the first. A wheel in $PIP_FIND_LINKS is used in place of a build.
+It needs Python 3.10 to 3.14 with venv, and a C++ compiler if there is no mmcv wheel. GROUP names a file of further
+requirements, requirements-GROUP.txt; an installed group stays. uv installs the packages if it is found, else pip.
+
+The wheel of mmcv is built once and kept in $CELLSEG_MM_CACHE (default ~/.cache/cellseg_mm). Its folder is named by the
+mmcv, torch, CUDA and Python versions and by the GPUs, because pip's own cache knows only the first of these. A wheel in
+$PIP_FIND_LINKS is used instead of a build.
 """
 
 from __future__ import annotations  # an older Python has to come as far as the message that it is too old

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make, check and score a submission: the zip with test-results.json for the course task's server."""
+"""Make, check and score a submission: the zip file with test-results.json for the course task's server."""
 
 import argparse
 import sys
@@ -60,12 +60,12 @@ def parse_args() -> argparse.Namespace:
     command.add_argument('--images', type=Path, required=True, metavar='DIR', help='folder of the test images')
     command.add_argument('--ids', type=Path, required=True, metavar='IDS.json', help=ids)
     command.add_argument('--out', type=output_file('.zip'), required=True, metavar='X.zip', help='the zip')
-    add_channel_order(command, auto="that of the files of the checkpoint's training set")
+    add_channel_order(command, auto="the order in the checkpoint's training set")
     add_config_changes(command)
 
     command = add_command(
         check,
-        'List everything that is wrong with a zip; the exit status is then 1',
+        'List all problems of a zip; the exit status is 1 if there are any',
         f'submission.zip --ids SOURCE/{ids}',
     )
     command.add_argument('zip', type=Path, metavar='X.zip', help='the zip')
@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
 
     command = add_command(
         score,
-        'Compute AP50 and mAP of masks against ground truth, without a cap and with 100 detections an image',
+        'Compute AP50 and mAP of masks against ground truth, without a limit and with 100 detections per image',
         'submission.zip data/cells/annotations/test.json',
     )
     command.add_argument('zip', type=Path, metavar='X.zip', help='the zip')

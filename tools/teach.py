@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Teach a detector the classes of labelled cells, in seconds: its boxes and masks stay.
+"""Teach a detector the classes of labelled cells, in seconds. Its boxes and masks stay.
 
-The cells of a prepared set fit a classifier on what the detector sees in each of them. The new checkpoint is like any
-other: predict.py, test.py and app.py take it. Cells that were held out show whether it helped.
+The cells of a prepared data set fit a classifier on the detector's features of each cell. The new checkpoint is like
+any other: predict.py, test.py and app.py take it. Held-out cells show whether teaching helped.
 """
 
 import argparse
@@ -21,12 +21,18 @@ from cellseg_mm.weights import DEFAULT, find_checkpoint
 
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'python tools/teach.py data/mine --out mine.pth')
-    parser.add_argument('data', type=Path, metavar='PREPARED', help='made by tools/prepare_data.py')
+    parser.add_argument(
+        'data', type=Path, metavar='PREPARED', help='prepared data set, written by tools/prepare_data.py'
+    )
     parser.add_argument('--checkpoint', metavar='CHECKPOINT', help=f'a file or a shipped model (default: {DEFAULT})')
     parser.add_argument('--out', type=output_file('.pth'), required=True, metavar='FILE.pth', help='the new checkpoint')
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='default: train')
-    parser.add_argument('--images', type=int, metavar='N', help='teach with N of them, drawn by --seed (default: all)')
-    parser.add_argument('--seed', type=int, default=0, help='of --images (default: 0)')
+    parser.add_argument(
+        '--split', choices=['train', 'val', 'test'], default='train', help='split to teach with (default: train)'
+    )
+    parser.add_argument(
+        '--images', type=int, metavar='N', help='teach with N images of the split, drawn by --seed (default: all)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='random seed of --images (default: 0)')
     return parser.parse_args()
 
 

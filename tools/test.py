@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Test a checkpoint, MMDetection's way: all metrics, and predictions or pictures if you ask for them.
+"""Test a checkpoint as MMDetection does: write all metrics and, on request, predictions and pictures.
 
-Classes and normalisation come from the checkpoint, not from the data; without CONFIG the model and its input do too.
+Classes and normalisation come from the checkpoint, not from the data. Without CONFIG, the model and its input do too.
 """
 
 import argparse
@@ -51,7 +51,8 @@ def parse_args() -> argparse.Namespace:
         '--out', type=output_file('.json'), metavar='FILE.json', help='save the predictions as COCO results'
     )
     add_score_threshold(
-        parser, 'of PQ, AJI, Dice, F1 and pictures (default: the one that validation chose, kept in the checkpoint)'
+        parser,
+        'threshold of PQ, AJI, Dice, F1 and pictures (default: the one that validation chose, from the checkpoint)',
     )
     parser.add_argument(
         '--tta', action='store_true', help="merge flipped and turned views (the config's tta_model), eight times slower"
@@ -60,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         '--show-dir',
         type=output_folder,
         metavar='DIR',
-        help='draw ground truth and predictions side by side (with several processes only those of the first)',
+        help='draw ground truth and predictions side by side (of several processes, only the first one draws)',
     )
     add_precision(parser)
     add_launcher(parser)

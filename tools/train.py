@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Train a detector, MMDetection's way.
+"""Train a detector as MMDetection does.
 
-Training starts from ImageNet weights (default), from such weights in a file (--backbone-weights), from nothing
-(--from-scratch: no weights, nothing frozen, BatchNorm trains), or from a checkpoint (--load-from: fine-tuning).
+Training starts from ImageNet weights (default), from ImageNet weights in a file (--backbone-weights), from random
+weights (--from-scratch: nothing frozen, BatchNorm trains), or from a checkpoint (--load-from: fine-tuning).
 """
 
 import argparse
@@ -45,13 +45,15 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help="go on from the work dir's last checkpoint, or from this one; give it after CONFIG",
+        help="continue from the work dir's last checkpoint, or from this one; give it after CONFIG",
     )
-    parser.add_argument('--seed', type=int, help="in place of the config's")
+    parser.add_argument('--seed', type=int, help="random seed (default: the config's)")
     weights = add_starting_weights(parser)
     weights.add_argument('--load-from', metavar='CHECKPOINT', help='fine-tune this file or shipped model')
-    add_precision(parser, auto='takes the faster of both if the losses agree')
-    add_budget(parser, 'set the epochs so that training fits, by a trial: 90s, 20m, 1.5h, or 2core-h of CPU time')
+    add_precision(parser, auto='takes the faster one if the losses agree')
+    add_budget(
+        parser, 'set the epochs by a trial so that training fits into this time: 90s, 20m, 1.5h, or 2core-h of CPU time'
+    )
     add_launcher(parser)
     add_config_changes(parser)
     return parser.parse_args()
