@@ -92,7 +92,8 @@ def read_run(folder: Path, name: str) -> Run:
     train_dir, test_dir = (folder / part if (folder / part).is_dir() else folder for part in ('train', 'test'))
     logs = sorted(train_dir.glob('*/vis_data/scalars.json'))
     # MMEngine writes the metrics of a test here, and those of a validation elsewhere
-    tests = sorted(path for path in test_dir.glob('*/*.json') if path.stem == path.parent.name)
+    folders = sorted(log.parent for log in test_dir.glob('*/vis_data'))
+    tests = [path for path in (each / f'{each.name}.json' for each in folders) if path.exists()]
     metrics_file = test_dir / 'test_metrics.json'
     if not logs and not metrics_file.exists():
         raise UserError(

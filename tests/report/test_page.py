@@ -193,6 +193,13 @@ def test_predictions_that_do_not_give_the_metrics_are_left_out(run, prepared):
     assert 'is not valid JSON' in Page(build_page([run])).text
 
 
+def test_another_folder_in_the_work_dir_is_not_a_test(run):
+    (run / 'errors').mkdir()
+    (run / 'errors/errors.json').write_text('{}')  # as tools/analyze_errors.py --out run/errors writes it
+    page = Page(build_page([run]))
+    assert page.pictures() and 'What is missing' not in page.text
+
+
 def test_data_that_moved(run, prepared, tmp_path):
     moved = tmp_path / 'cells'
     shutil.copytree(prepared, moved)
