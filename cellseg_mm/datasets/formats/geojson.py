@@ -260,7 +260,10 @@ def make_plan(paths: list) -> tuple:
     is_several = np.array(parts, int) > 1
     has_many_parts = max(parts, default=0) > MAX_PARTS or is_several.sum() > len(parts) / 2
     plan = plan._replace(has_detections=bool(kinds & {'detection', 'cell'}), is_by_class=is_single and has_many_parts)
-    surveys = [(features, survey(features)) for features in (read_features(path, plan) for path in paths)]
+    surveys = []
+    for features in (read_features(path, plan) for path in paths):
+        content = survey(features)
+        surveys.append(([feature._replace(polygons=[], nucleus=None) for feature in features], content))  # for memory
     contents = [
         content._replace(areas=np.where(_is_no_region(features, plan), content.areas, 0))
         for features, content in surveys
