@@ -375,6 +375,15 @@ KINDS = {
     'map as JPEG 2000': (pillow('jp2'), 'is compressed as JPEG2000'),
     'map resized': (maps(resized), 'separate pieces'),
     'map of classes': (maps(lambda path, ids: cv2.imwrite(f'{path}.png', (1 + ids % 2) * (ids > 0))), STREWN),
+    'map in which 0 is white': (
+        maps(
+            lambda path, ids: tifffile.imwrite(
+                f'{path}.tif', ids.astype(np.uint8), photometric='miniswhite', compression='zlib'
+            )
+        ),
+        dict(cell=30),
+        '',
+    ),
     'map without a cell': (
         maps(lambda path, ids: cv2.imwrite(f'{path}.png', ids * 0)),
         'no cell, nor in the labels of the other training images',

@@ -458,7 +458,8 @@ def _read_stored(path: Path) -> np.ndarray | None:
     """The only page as stored, or None.
 
     tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV cannot
-    read. OpenCV reads LZW, for which tifffile needs another package. Pillow reads every palette, which neither does.
+    read, and does not turn values round where 0 is white, as in masks of ImageJ. OpenCV reads LZW, for which tifffile
+    needs another package. Pillow reads every palette, which neither does.
     """
     try:
         with tifffile.TiffFile(path) as file:
@@ -469,9 +470,10 @@ def _read_stored(path: Path) -> np.ndarray | None:
             check_size(path, page.imagelength, page.imagewidth)
             if page.compression.name not in LOSSLESS:
                 raise UserError(_lossy(path, page.compression.name))
-            if page.is_memmappable or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
+            kind = page.photometric.name
+            if page.is_memmappable or kind == 'MINISWHITE' or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
                 return page.asarray()
-            is_palette = page.photometric.name == 'PALETTE'
+            is_palette = kind == 'PALETTE'
     except tifffile.TiffFileError:
         kind, is_palette = _kind_of_image(path)
         if kind in LOSSY_FORMATS:
