@@ -29,7 +29,7 @@ from cellseg_mm.utils import UserError
 
 from .formats import Instances, Sample, find_format
 from .formats.geojson import PART_NOTES
-from .formats.sample import labels_file
+from .formats.sample import labels_file, plain_name
 from .source_state import is_prepared, record_source
 from .splits import SPLITS, group_names, read_splits, stratified_split
 from .stain import channel_order, label_correlation, misplaced_labels, stain_difference
@@ -94,8 +94,15 @@ def prepare(
     if out in (src.resolve(), *src.resolve().parents):
         raise UserError(f'{src}: is in {out}, which would be replaced; choose another --out')
     samples, classes = find_format(src, source_format).find_samples(src, classes)
-    if len({name.casefold() for name in classes}) != len(classes) or not all(classes):
-        raise UserError(f'--classes {" ".join(classes)}: each class needs its own name')
+    plain = [plain_name(name) for name in classes]
+    if not all(plain):
+        raise UserError(f'{src}: a class without a name; see --classes')
+    alike = next((name for name in plain if plain.count(name) > 1), None)
+    if alike is not None:
+        same = ', '.join(repr(name) for name in classes if plain_name(name) == alike)
+        raise UserError(
+            f'{src}: classes {same}: each needs its own name, in which case and spaces do not count; see --classes'
+        )
     if splits is not None:
         samples = _assign_splits(src, samples, splits)
     if groups is not None:
@@ -225,6 +232,9 @@ def _convert(
         splits[train[stratified_split(counts[train], val_fraction, seed, groups[train])]] = 'val'
 
     _check_ignored(labels, splits)
+    if not counts[splits == 'train'].any():
+        first = labels_file(samples[train[0]])
+        raise UserError(f'{first}: no cell, nor in the labels of the other training images: nothing to learn')
     ids = _image_ids(samples)
     for split in SPLITS:
         chosen = [(labels[index], ids[index]) for index in np.flatnonzero(splits == split)]

@@ -1,12 +1,11 @@
 """Splits of whole images: from a table, or drawn and stratified by the classes of their cells."""
 
-import csv
 import re
 from pathlib import Path
 
 import numpy as np
 
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, read_table
 
 SPLITS = ('train', 'val', 'test')
 NUM_CANDIDATES = 1000
@@ -25,22 +24,15 @@ def read_splits(path: Path) -> dict:
         dict[str, str]: Name to split, one of :data:`SPLITS`.
 
     Raises:
-        UserError: If it is not such a table, or names an image twice.
+        UserError: See :func:`read_table`; or if it has another split, or names an image twice.
     """
-    try:
-        with open(path, encoding='utf-8-sig', newline='') as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(f'{path}: cannot be read as a table ({error})') from error
-    if not rows or not {'name', 'split'} <= rows[0].keys():
-        raise UserError(f'{path}: needs the columns name and split, and a row for each image')
     found = {}
-    for line, row in enumerate(rows, start=2):
+    for row in read_table(path, 'name', 'split'):
         name, split = row['name'], row['split']
         if split not in SPLITS:
-            raise UserError(f'{path}: row {line}: the split is {split!r}; choose from {", ".join(SPLITS)}')
+            raise UserError(f'{path}: {name}: the split is {split!r}; choose from {", ".join(SPLITS)}')
         if name in found:
-            raise UserError(f'{path}: row {line}: the image {name} already has a row')
+            raise UserError(f'{path}: the image {name} has two rows')
         found[name] = split
     return found
 

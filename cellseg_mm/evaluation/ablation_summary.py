@@ -34,7 +34,7 @@ def summarise(runs: dict, num_resamples: int = 1000) -> list:
         if not found:
             continue
         evidence = {run['seed']: run['evidence'] for run in found}
-        values = {key: _column(found, key) for key in found[0]['figures']}
+        values = {key: _column(found, key) for run in found for key in run['figures']}
         rows.append(
             dict(
                 row=name,
@@ -49,7 +49,8 @@ def summarise(runs: dict, num_resamples: int = 1000) -> list:
 
 
 def _column(found: list, key: str) -> np.ndarray:
-    return np.array([np.nan if run['figures'][key] is None else run['figures'][key] for run in found], np.float64)
+    """(N,) float64; nan where a run has no value, as one of another version."""
+    return np.array([run['figures'].get(key) for run in found], np.float64)
 
 
 def _std(values: np.ndarray) -> float:
@@ -59,7 +60,7 @@ def _std(values: np.ndarray) -> float:
 def to_markdown(rows: list, runs: dict) -> str:
     """Tables of metrics, differences, costs, and the origin of the runs."""
     metrics = [
-        [row['row'], len(row['seeds']), *(_mean_and_std(row['figures'][key]) for key in METRICS)] for row in rows
+        [row['row'], len(row['seeds']), *(_mean_and_std(row['figures'].get(key)) for key in METRICS)] for row in rows
     ]
     parts = [markdown_table(['row', 'seeds', *METRICS], metrics)]
     parts.append('Mean and standard deviation over the seeds.')
@@ -81,9 +82,9 @@ def to_markdown(rows: list, runs: dict) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def _mean_and_std(metric: dict) -> str:
-    """As text, empty for nan."""
-    if np.isnan(metric['mean']):
+def _mean_and_std(metric: dict | None) -> str:
+    """As text, empty for nan and None."""
+    if metric is None or np.isnan(metric['mean']):
         return ''
     return f'{metric["mean"]:.3f}' if np.isnan(metric['std']) else f'{metric["mean"]:.3f} ± {metric["std"]:.3f}'
 
@@ -100,10 +101,10 @@ def _origin(run: dict) -> list:
 
 
 def to_csv(runs: dict) -> str:
-    """One line for each run: its origin, metrics and costs."""
+    """One line for each run: its origin, metrics and costs; empty where a run of another version has no value."""
     lines = [_flat(run) for found in runs.values() for run in found]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator='\n')
+    writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator='\n')
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

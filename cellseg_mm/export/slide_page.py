@@ -5,6 +5,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import shapely
@@ -98,7 +99,7 @@ class SlidePageWriter(Writer):
         # no text of the content may end the script
         data = json.dumps(content, separators=(',', ':')).replace('<', '\\u003c')
         page = (HERE / 'static/slide.html').read_text('utf-8').replace('{{ content }}', data)
-        self._page.write_text(page.replace('{{ library }}', f'{content["folder"]}/{LIBRARY.name}'), 'utf-8')
+        self._page.write_text(page.replace('{{ library }}', f'{quote(content["folder"])}/{LIBRARY.name}'), 'utf-8')
 
 
 def _moves(ring: shapely.LinearRing) -> list:

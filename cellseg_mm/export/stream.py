@@ -60,7 +60,6 @@ def export_cells(
     stem: str,
     formats: Sequence,
     classes: Sequence,
-    pixel_size: float | None = None,
 ) -> dict:
     """Measure an image's cells and write them in several formats, part by part.
 
@@ -75,7 +74,6 @@ def export_cells(
         stem (str): Beginning of the files' names.
         formats (Sequence[str]): Of :data:`FORMATS`.
         classes (Sequence[str]): Names of the C classes.
-        pixel_size (float | None): Micrometres a px; if None that of the source, which may be None too.
 
     Returns:
         dict: See :func:`summarise_counts`.
@@ -85,7 +83,6 @@ def export_cells(
     """
     check_formats(formats)
     check_outputs(out_dir, stem, formats)
-    pixel_size = pixel_size or source.pixel_size
     measured = any(FORMATS[name].measured for name in formats)
     # a part without cells goes first, so that writers know the measurements even if the stream is empty
     empty = Cells.from_codes([], [], [], source.height, source.width)
@@ -100,11 +97,11 @@ def export_cells(
             writers = [stack.enter_context(FORMATS[name](folder, stem, source, classes)) for name in formats]
             for cells in itertools.chain([empty], stream):
                 cells = cells.select(cells.runs.areas(len(cells)) > 0)
-                part = Part(cells, measure_cells(cells, source, pixel_size) if measured else {})
+                part = Part(cells, measure_cells(cells, source, source.pixel_size) if measured else {})
                 for writer in writers:
                     writer.write(part)
                 counts += np.bincount(cells.labels, minlength=len(classes))
         move_outputs(folder, out_dir, earlier)
     pixels = source.height * source.width
-    mm2 = pixels * pixel_size**2 / 1e6 if pixel_size else None
+    mm2 = pixels * source.pixel_size**2 / 1e6 if source.pixel_size else None
     return summarise_counts(counts.tolist(), classes, pixels / 1e6, mm2)

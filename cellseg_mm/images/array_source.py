@@ -43,7 +43,7 @@ def as_source(image: object) -> object:
         UserError: For another type, or fewer than 8 px a side.
     """
     if isinstance(image, Image.Image):
-        if any('16' in part or part in ('I', 'F') for part in (image.mode,)):
+        if '16' in image.mode or image.mode in ('I', 'F'):
             raise UserError(f'an image of mode {image.mode}: 8 bits per channel are needed; pass its file instead')
         image = ArraySource(np.array(image.convert('RGB')), note=PALETTE_NOTES.get(image.mode, ''))
     elif isinstance(image, np.ndarray):

@@ -103,6 +103,7 @@ def _read_whole(path: Path) -> ArraySource:
             with Image.open(path, formats=WHOLE_FORMATS) as image:
                 # a tile is (codec, box, offset, raw mode); the raw mode is such as RGB;16B
                 has_16_bits = image.format == 'PNG' and any('16' in str(tile[3]) for tile in image.tile)
+                has_16_bits |= image.format == 'JPEG2000' and _bits_of_jpeg2000(path) > 8
                 orientation = image.getexif().get(0x0112, 1)
                 image.load()
                 array, note = _convert(path, image, has_16_bits)
@@ -117,6 +118,12 @@ def _read_whole(path: Path) -> ArraySource:
         raise UserError(f'{path}: is damaged or cut off ({error})') from error
     turned = f'orientation {orientation} not applied' if orientation != 1 else ''
     return ArraySource(array, note=join_notes(note, turned), name=path.name)
+
+
+def _bits_of_jpeg2000(path: Path) -> int:
+    """Bits of the first channel: the lower seven of the byte Ssiz in the segment SIZ (ISO/IEC 15444-1, A.5.1)."""
+    content = path.read_bytes()
+    return (content[content.index(b'\xff\x4f\xff\x51') + 42] & 127) + 1
 
 
 def _convert(path: Path, image: Image.Image, has_16_bits: bool) -> tuple:

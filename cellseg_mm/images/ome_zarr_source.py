@@ -247,7 +247,7 @@ def _channel_order(channels: int, content: dict) -> tuple:
     if channels == 1:
         return [0], ''
     described = content.get('omero') or {}
-    colors = [str(channel.get('color', '')).upper() for channel in described.get('channels', [])]
+    colors = [str(channel.get('color', '')).removeprefix('#').upper() for channel in described.get('channels', [])]
     if sorted(colors) == sorted(PRIMARY):
         return [colors.index(color) for color in PRIMARY], ''
     return [0, 1, 2], 'three channels, taken for red, green and blue'

@@ -38,7 +38,9 @@ def full_scale(dtype: np.dtype, bits: int, smallest: float, largest: float) -> f
     Raises:
         ValueError: For values that are negative, nan or above 65,535.
     """
-    if dtype.kind in 'bu' and bits <= 8:
+    if dtype.kind == 'b':
+        return 1
+    if dtype.kind == 'u' and bits <= 8:
         return 2**bits - 1
     if not (smallest >= 0 and largest < 2**16):  # false for nan
         raise ValueError(f'its values go from {smallest:g} to {largest:g}; 0 to 65535 without nan are needed')

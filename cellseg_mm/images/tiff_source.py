@@ -81,12 +81,18 @@ class TiffSource:
         """
         values = self._read_stored(x, y, width, height)
         if self._kind == 'PALETTE':
-            return to_rgb(self._page.colormap.T[values[..., 0].astype(np.intp)] >> 8, 255)
+            return to_rgb(self._palette[values[..., 0].astype(np.intp)], 255)
         if self._kind == 'SEPARATED':
             inks = np.rint(values[..., :4] * (255 / self._scale)).astype(np.uint8)
             return np.array(Image.frombytes('CMYK', (width, height), inks.tobytes()).convert('RGB'))
         rgb = to_rgb(values, self._scale)
         return 255 - rgb if self._kind == 'MINISWHITE' else rgb
+
+    @functools.cached_property
+    def _palette(self) -> np.ndarray:
+        """(N, 3) uint8 RGB of each index. Some programs write 8 bits where TIFF asks for 16, as libtiff accepts."""
+        colors = self._page.colormap.T
+        return (colors >> 8 if colors.max() > 255 else colors).astype(np.uint8)
 
     @functools.cached_property
     def levels(self) -> tuple:
@@ -255,7 +261,7 @@ def _pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | Non
     """Micrometres a px from Aperio, OME-XML, ImageJ or the resolution tags; None if missing or not square."""
     try:
         x, y = _stated_pixel_size(file, page)
-    except (KeyError, TypeError, ValueError, ArithmeticError, SyntaxError):
+    except (LookupError, TypeError, ValueError, ArithmeticError, SyntaxError):
         return None  # metadata have many forms
     return checked_pixel_size(x, y)
 
@@ -265,8 +271,12 @@ def _stated_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tupl
     if page.is_svs:
         return (float(tifffile.tifffile.svs_description_metadata(page.description)['MPP']),) * 2
     if file.is_ome:
-        image = tifffile.xml2dict(file.ome_metadata)['OME']['Image']
-        pixels = (image[0] if isinstance(image, list) else image)['Pixels']
+        images = tifffile.xml2dict(file.ome_metadata)['OME']['Image']
+        described = [image['Pixels'] for image in (images if isinstance(images, list) else [images])]
+        if len(described) > 1:  # each has its own
+            size = page.imagewidth, page.imagelength
+            described = [pixels for pixels in described if (pixels['SizeX'], pixels['SizeY']) == size]
+        pixels = described[0]
         return tuple(
             float(pixels[f'PhysicalSize{axis}']) * MICROMETERS[pixels.get(f'PhysicalSize{axis}Unit', 'µm')]
             for axis in 'XY'

@@ -15,7 +15,7 @@ from .locks import locked
 from .memory import keep_freed_memory, paused_garbage_collection, peak_mib
 from .project import PROJECT_ROOT
 from .recent import Recent
-from .table import markdown_table
+from .table import markdown_table, read_table
 
 __all__ = [
     'PROJECT_ROOT',
@@ -40,6 +40,7 @@ __all__ = [
     'peak_mib',
     'printable',
     'read_json',
+    'read_table',
     'scored_dataset',
     'write_atomically',
     'write_json',

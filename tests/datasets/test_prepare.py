@@ -399,8 +399,10 @@ def test_refusals(source, tmp_path):
         prepare(empty, tmp_path / 'out', source_format='task')
     with pytest.raises(UserError, match='class 3, but 2 class names'):
         prepare(source, tmp_path / 'out', classes=('a', 'b'))
-    with pytest.raises(UserError, match='its own name'):
-        prepare(source, tmp_path / 'out', classes=('a', 'A', 'b'))
+    with pytest.raises(UserError, match="classes 'a', 'A ': each needs its own name"):
+        prepare(source, tmp_path / 'out', classes=('a', 'A ', 'b'))
+    with pytest.raises(UserError, match='a class without a name'):
+        prepare(source, tmp_path / 'out', classes=('a', ' ', 'b'))
     with pytest.raises(UserError, match='above 0 and below 1'):
         prepare(source, tmp_path / 'out', val_fraction=0)
     with pytest.raises(UserError, match='not a prepared data set, train is in it'):

@@ -51,6 +51,18 @@ def geojson(make):
     return write
 
 
+def on_planes(*planes):
+    """The cells of each image on these planes of a stack by turns, as QuPath writes them."""
+
+    def change(index, cells):
+        features = [feature(points, 'detection', name) for name, points in cells]
+        for number, entry in enumerate(features):
+            entry['geometry'].update(planes[number % len(planes)])
+        return features
+
+    return geojson(change)
+
+
 def in_frame(kind, frame_kind, frame_name, empty=()):
     """Cells in a frame; images of the given indices have the frame alone."""
     return geojson(
@@ -330,6 +342,15 @@ KINDS = {
         geojson(lambda index, cells: [feature(points, classification=dict(label='x')) for _, points in cells]),
         'its classification has label, but no name',
     ),
+    'GeoJSON: planes of a stack': (
+        on_planes({}, dict(plane=dict(c=-1, z=3, t=0))),
+        r'objects on 2 planes \(z 0 t 0, z 3 t 0\), but an image is one',
+    ),
+    'GeoJSON: one plane of a stack': (on_planes(dict(plane=dict(c=-1, z=3, t=0))), BOTH, ''),
+    'GeoJSON: names that differ by a space': (
+        geojson(lambda index, cells: [feature(points, name=f'cell{" " * (name[0] == "e")}') for name, points in cells]),
+        "classes 'cell', 'cell ': each needs its own name",
+    ),
     'GeoJSON: numbers of classes as type': (
         geojson(lambda index, cells: [feature(points, type=1 + (name == 'lymphocyte')) for name, points in cells]),
         {'1': 15, '2': 15},
@@ -354,6 +375,19 @@ KINDS = {
     'map as JPEG 2000': (pillow('jp2'), 'is compressed as JPEG2000'),
     'map resized': (maps(resized), 'separate pieces'),
     'map of classes': (maps(lambda path, ids: cv2.imwrite(f'{path}.png', (1 + ids % 2) * (ids > 0))), STREWN),
+    'map in which 0 is white': (
+        maps(
+            lambda path, ids: tifffile.imwrite(
+                f'{path}.tif', ids.astype(np.uint8), photometric='miniswhite', compression='zlib'
+            )
+        ),
+        dict(cell=30),
+        '',
+    ),
+    'map without a cell': (
+        maps(lambda path, ids: cv2.imwrite(f'{path}.png', ids * 0)),
+        'no cell, nor in the labels of the other training images',
+    ),
     'map of one id': (
         maps(lambda path, ids: cv2.imwrite(f'{path}.png', (ids > 0) * 255)),
         STREWN,

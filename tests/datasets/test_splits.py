@@ -86,17 +86,20 @@ def test_a_table_names_the_splits(tmp_path):
     path = tmp_path / 'splits.csv'
     path.write_text('\ufeffname,split,source\n"a, b",train,x\nc,test,\n', encoding='utf-8')  # as spreadsheets write it
     assert read_splits(path) == {'a, b': 'train', 'c': 'test'}
+    path.write_text('Name, Split\n\na, train\nb ,val\n')
+    assert read_splits(path) == {'a': 'train', 'b': 'val'}
 
 
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (b'image,split\na,train\n', r'needs the columns name and split'),
-        (b'', r'needs the columns name and split'),
-        (b'name,split\na,train\nb,Test\n', r"row 3: the split is 'Test'; choose from train, val, test"),
-        (b'name,split\na\n', r'row 2: the split is None'),
-        (b'name,split\na,train\na,test\n', r'row 3: the image a already has a row'),
-        (b'name,split\n\xff,train\n', r'cannot be read as a table'),
+        (b'image,split\na,train\n', r'has no column name; its first row must name name and split, with commas'),
+        (b'name;split\na;train\n', r'has no column name; .*, with commas'),
+        (b'', r'has no column name'),
+        (b'name,split\na,train\nb,Test\n', r"b: the split is 'Test'; choose from train, val, test"),
+        (b'name,split\na\n', r'row 2 has 1 fields, the header 2'),
+        (b'name,split\na,train\na,test\n', r'the image a has two rows'),
+        (b'name,split\n\xff,train\n', r'is not a CSV file'),
     ],
 )
 def test_a_table_that_is_not_one_is_named(tmp_path, content, message):

@@ -72,6 +72,19 @@ def test_markdown(runs, rows):
     assert 'unfinished' not in text
 
 
+def test_runs_of_other_versions_may_have_other_metrics(runs):
+    older, newer = ({**run, 'figures': dict(run['figures'])} for run in runs['plain'])
+    del older['figures']['Dice']
+    newer['figures']['new'] = 0.5
+    mixed = dict(plain=[older, newer])
+    (row,) = summarise(mixed, num_resamples=10)
+    assert np.isnan(row['figures']['Dice']['mean']) and np.isnan(row['figures']['new']['mean'])
+    assert row['figures']['PQ']['mean'] == np.mean([run['figures']['PQ'] for run in runs['plain']])
+    assert 'plain' in to_markdown(summarise(dict(plain=[older]), num_resamples=10), dict(plain=[older]))
+    lines = list(csv.DictReader(io.StringIO(to_csv(mixed))))
+    assert [line['new'] for line in lines] == ['', '0.5'] and lines[0]['Dice'] == ''
+
+
 def test_csv_reads_back(runs, rows):
     lines = list(csv.DictReader(io.StringIO(to_csv(runs))))
     assert [(line['row'], line['seed']) for line in lines] == [('plain', '0'), ('plain', '1'), ('better', '0')]

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -96,6 +97,13 @@ def test_texts_cannot_end_the_script(tmp_path):
     export_cells([], source, tmp_path, 'cut', ['slide'], ['</script>'])
     page = (tmp_path / 'cut_slide.html').read_text('utf-8')
     assert page.count('</script>') == 2 and content_of(tmp_path / 'cut_slide.html')['name'] == source.name
+
+
+def test_the_name_of_an_image_may_hold_any_character(tmp_path):
+    stem = 'a#1 50% "x"?'
+    export_cells([], make_source(), tmp_path, stem, ['slide'], ['cell'])
+    library = re.search('<script src="(.*)"></script>', (tmp_path / f'{stem}_slide.html').read_text('utf-8'))[1]
+    assert (tmp_path / unquote(library)).is_file() and not set(library) & set('#?" ')
 
 
 def test_a_repeated_export_replaces_the_folder(tmp_path):

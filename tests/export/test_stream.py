@@ -34,9 +34,8 @@ FILES = [
 ONE_FILE = [name for name in FORMATS if name != 'slide']
 
 
-def export(out, stream, formats=ONE_FILE, **options):
-    source = make_source(pixel_size=0.5)
-    return export_cells(stream, source, out, 'cut', formats, CLASSES, **options)
+def export(out, stream, formats=ONE_FILE, pixel_size=0.5):
+    return export_cells(stream, make_source(pixel_size=pixel_size), out, 'cut', formats, CLASSES)
 
 
 @pytest.fixture(scope='module')

@@ -21,9 +21,9 @@ NAMES += ['centroid_x_um', 'centroid_y_um', 'area_um2', 'perimeter_um']
 NAMES += ['eccentricity', 'solidity', 'hematoxylin_od', 'eosin_od', 'intensity']
 
 
-def export(out, stream, **options):
+def export(out, stream):
     formats = ['geojson', 'csv', 'geoparquet', 'anndata']
-    return export_cells(stream, make_source(pixel_size=0.5), out, 'cut', formats, CLASSES, **options)
+    return export_cells(stream, make_source(pixel_size=0.5), out, 'cut', formats, CLASSES)
 
 
 @pytest.fixture(scope='module')

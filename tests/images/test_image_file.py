@@ -35,6 +35,11 @@ def write_png(path, array):
     assert cv2.imwrite(str(path), array[..., order] if array.ndim == 3 else array)
 
 
+def write_jpeg2000(path, array):
+    """Without loss, by OpenCV."""
+    assert cv2.imwrite(str(path), array[..., ::-1], [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
+
+
 def tiff(array, **options):
     options = dict(photometric='rgb' if array.ndim == 3 and array.shape[-1] in (3, 4) else 'minisblack', **options)
     return lambda path: tifffile.imwrite(path, array, **options)
@@ -74,6 +79,8 @@ TWINS = [
     ('rgb.bmp', pillow(RGB), RGB, ''),
     ('rgb.webp', pillow(RGB, lossless=True), RGB, ''),
     ('rgb.jp2', pillow(RGB, irreversible=False), RGB, ''),
+    ('16.jp2', lambda path: write_jpeg2000(path, RGB * np.uint16(257)), RGB, '16 bit, 65535 becomes 255'),
+    ('12.jp2', lambda path: write_jpeg2000(path, TWELVE), RGB, '16 bit, 4095 becomes 255'),
     ('rgb.tif', tiff(RGB), RGB, ''),
     ('big_endian.tif', tiff(RGB * np.uint16(257), byteorder='>'), RGB, '16 bit, 65535 becomes 255'),
     ('lzw.tif', tiff(RGB, compression='lzw', predictor=True, rowsperstrip=7), RGB, ''),
@@ -137,6 +144,14 @@ def test_files_that_lose_something_are_as_pillow_reads_them(tmp_path):
             expected[name] = np.array(read.convert('RGB'))
         source = open_image(tmp_path / name)
         assert source.note == note and np.array_equal(whole(source), expected[name]), name
+
+
+def test_a_palette_may_have_8_bits(tmp_path):
+    """As OpenCV, with libtiff, reads it."""
+    colors = np.random.default_rng(0).integers(0, 256, (3, 256), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / 'x.tif', GREY, photometric='palette', colormap=colors)
+    found = whole(open_image(tmp_path / 'x.tif'))
+    assert np.array_equal(found, colors.T[GREY]) and np.array_equal(found[..., ::-1], cv2.imread(tmp_path / 'x.tif'))
 
 
 @pytest.mark.parametrize('subsampling', [(1, 1), (2, 2)])
@@ -237,6 +252,14 @@ def test_pixel_sizes(tmp_path):
     assert size(resolution=(per_cm, per_cm), resolutionunit='NONE') is None
     assert size(resolution=(per_cm, 2 * per_cm), resolutionunit='CENTIMETER') is None  # not square
     assert size(description='Aperio Image Library|MPP = unknown', metadata=None) is None
+
+
+def test_the_pixel_size_is_that_of_the_image_that_is_read(tmp_path):
+    with tifffile.TiffWriter(tmp_path / 'x.tif', ome=True) as file:
+        for image, size in ((RGB[:30, :40], 4.0), (RGB, 0.25)):
+            file.write(image, photometric='rgb', metadata=dict(axes='YXS', PhysicalSizeX=size, PhysicalSizeY=size))
+    source = open_image(tmp_path / 'x.tif')
+    assert (source.width, source.pixel_size, source.note) == (WIDTH, 0.25, 'page 2 of 2')
 
 
 def test_full_scale_is_the_fewest_bits_that_hold_the_largest_value():

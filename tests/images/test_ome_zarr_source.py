@@ -64,6 +64,8 @@ TAKEN = 'three channels, taken for red, green and blue'
         (PLANES, 'cyx', {}, RGB, TAKEN),
         (PLANES, 'cyx', channels('FF0000', '00FF00', '0000FF'), RGB, ''),
         (PLANES[[2, 0, 1]], 'cyx', channels('0000ff', 'ff0000', '00ff00'), RGB, ''),
+        (PLANES[[2, 0, 1]], 'cyx', channels('#0000FF', '#FF0000', '#00FF00'), RGB, ''),
+        (PLANES > 127, 'cyx', {}, np.where(RGB > 127, 255, 0), TAKEN),
         (PLANES, 'cyx', channels('00FFFF', '00FF00', '0000FF'), RGB, TAKEN),
         (PLANES[None, :, None], 'tczyx', channels('FF0000', '00FF00', '0000FF'), RGB, ''),
         (PLANES * np.uint16(257), 'cyx', {}, RGB, f'{TAKEN}; 16 bit, 65535 becomes 255'),

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from cellseg_mm.structures import relabel
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, read_table
 
 from .arrays import ArraySample, count_images, open_array
 from .hovernet import check_type_map, types_by_vote
-from .sample import Instances, check_ids, read_table, split_folders, visible
+from .sample import Instances, check_ids, split_folders, visible
 
 CLASSES = ('neutrophil', 'epithelial', 'lymphocyte', 'plasma', 'eosinophil', 'connective')
 

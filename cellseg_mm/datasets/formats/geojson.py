@@ -146,14 +146,14 @@ def read_features(path: Path, plan: Plan) -> list:
     """The objects of a file that may be cells or regions.
 
     Raises:
-        UserError: If it is not a GeoJSON file of objects.
+        UserError: If it is not a GeoJSON file of objects, or they are on several planes of a stack.
     """
     content = read_json(path, strict=True)
     if isinstance(content, dict):
         content = content.get('features', [content])
     if not isinstance(content, list):
         raise UserError(f'{path}: is not GeoJSON; a FeatureCollection or a list of features is needed')
-    features = []
+    features, planes = [], set()
     for index, entry in enumerate(content):
         where = f'{path}: feature {index}'
         if not isinstance(entry, dict) or not isinstance(entry.get('geometry'), dict):
@@ -173,9 +173,21 @@ def read_features(path: Path, plan: Plan) -> list:
         nucleus = _polygons(nucleus, f'{where}: nucleus') if isinstance(nucleus, dict) else None
         others = {} if classification or alike else _texts(properties)
         feature = Feature(name, kind, where, _polygons(entry['geometry'], where), nucleus, alike, others)
+        planes.add(_plane(entry['geometry']))
         is_split = plan.is_by_class and not feature.is_ignored
         features += [feature._replace(polygons=[rings]) for rings in feature.polygons] if is_split else [feature]
+    if len(planes) > 1:
+        found = ', '.join(f'z {z} t {t}' for z, t in sorted(planes))
+        raise UserError(
+            f'{path}: objects on {len(planes)} planes ({found}), but an image is one; keep those of its plane'
+        )
     return features
+
+
+def _plane(geometry: dict) -> tuple:
+    """z and t of the plane of a stack on which QuPath has an object; it writes other planes than the first."""
+    plane = geometry.get('plane')
+    return tuple(str(plane.get(axis, 0)) if isinstance(plane, dict) else '0' for axis in 'zt')
 
 
 def _class_name(classification: dict, where: str) -> str:
@@ -248,7 +260,10 @@ def make_plan(paths: list) -> tuple:
     is_several = np.array(parts, int) > 1
     has_many_parts = max(parts, default=0) > MAX_PARTS or is_several.sum() > len(parts) / 2
     plan = plan._replace(has_detections=bool(kinds & {'detection', 'cell'}), is_by_class=is_single and has_many_parts)
-    surveys = [(features, survey(features)) for features in (read_features(path, plan) for path in paths)]
+    surveys = []
+    for features in (read_features(path, plan) for path in paths):
+        content = survey(features)
+        surveys.append(([feature._replace(polygons=[], nucleus=None) for feature in features], content))  # for memory
     contents = [
         content._replace(areas=np.where(_is_no_region(features, plan), content.areas, 0))
         for features, content in surveys

@@ -14,11 +14,11 @@ and ``torch_em/data/datasets/histopathology/lizard.py`` of constantinpape/torch-
 
 from pathlib import Path
 
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, read_table
 
 from .conic import CLASSES
 from .hovernet import HoverNetSample
-from .sample import IMAGE_SUFFIXES, by_stem, pair_labels, read_table, subfolder, visible, walk_folders
+from .sample import IMAGE_SUFFIXES, by_stem, pair_labels, subfolder, visible, walk_folders
 
 SPLITS = {'1': 'train', '2': 'train', '3': 'test'}
 DEPTH = 2  # of the folders of a download

@@ -1,7 +1,5 @@
 """The samples of all formats; each reads its own image and instances."""
 
-import csv
-import io
 import re
 import unicodedata
 import warnings
@@ -401,15 +399,23 @@ def find_pairs(src: Path, places: Callable) -> list:
 
 
 def class_number(name: str, classes: Sequence, where: str) -> int:
-    """The number of a class, from 1, in any case.
+    """The number of a class, from 1, in any case and with any spaces.
+
+    >>> class_number(' Tumor  cell', ['stroma', 'tumor cell'], 'cells.json')
+    2
 
     Raises:
         UserError: If it is not one of the classes.
     """
-    names = [known.casefold() for known in classes]
-    if name.casefold() not in names:
+    names = [plain_name(known) for known in classes]
+    if plain_name(name) not in names:
         raise UserError(f'{where}: class {name!r} is not one of {", ".join(classes)}; see --classes')
-    return names.index(name.casefold()) + 1
+    return names.index(plain_name(name)) + 1
+
+
+def plain_name(name: str) -> str:
+    """A class name without case and superfluous spaces, in which people differ."""
+    return ' '.join(name.split()).casefold()
 
 
 def one_class(classes: tuple | None, what: str) -> tuple:
@@ -426,34 +432,6 @@ def one_class(classes: tuple | None, what: str) -> tuple:
     if len(classes) != 1:
         raise UserError(f'--classes {" ".join(classes)}: {what} has only one class; give one name')
     return classes
-
-
-def read_table(path: Path, *columns: str) -> list:
-    """The rows of a CSV file with a header, as dicts of text; names of columns may be in any case.
-
-    Args:
-        path (Path): The file.
-        columns (str): Names in lower case that the header must have.
-
-    Raises:
-        UserError: If it cannot be read or lacks a column, or a row has another number of fields than the header.
-    """
-    try:
-        rows = list(csv.reader(io.StringIO(path.read_text('utf-8-sig'))))
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
-    except (ValueError, csv.Error) as error:
-        raise UserError(f'{path}: is not a CSV file ({error})') from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    missing = [name for name in columns if name not in header]
-    if missing:
-        raise UserError(f'{path}: has no column {missing[0]}; its first row must name {" and ".join(columns)}')
-    table = []
-    for number, row in enumerate(rows[1:], start=2):
-        if row and len(row) != len(header):
-            raise UserError(f'{path}: row {number} has {len(row)} fields, the header {len(header)}')
-        table += [dict(zip(header, (field.strip() for field in row), strict=True))] if row else []
-    return table
 
 
 def read_mask(path: Path, shape: tuple, are_ids: bool = True) -> np.ndarray:
@@ -480,7 +458,8 @@ def _read_stored(path: Path) -> np.ndarray | None:
     """The only page as stored, or None.
 
     tifffile reads plain TIFF in less than half of OpenCV's time, and 32-bit and 64-bit integers, which OpenCV cannot
-    read. OpenCV reads LZW, for which tifffile needs another package. Pillow reads every palette, which neither does.
+    read, and does not turn values round where 0 is white, as in masks of ImageJ. OpenCV reads LZW, for which tifffile
+    needs another package. Pillow reads every palette, which neither does.
     """
     try:
         with tifffile.TiffFile(path) as file:
@@ -491,9 +470,10 @@ def _read_stored(path: Path) -> np.ndarray | None:
             check_size(path, page.imagelength, page.imagewidth)
             if page.compression.name not in LOSSLESS:
                 raise UserError(_lossy(path, page.compression.name))
-            if page.is_memmappable or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
+            kind = page.photometric.name
+            if page.is_memmappable or kind == 'MINISWHITE' or (page.dtype.kind in 'iu' and page.dtype.itemsize >= 4):
                 return page.asarray()
-            is_palette = page.photometric.name == 'PALETTE'
+            is_palette = kind == 'PALETTE'
     except tifffile.TiffFileError:
         kind, is_palette = _kind_of_image(path)
         if kind in LOSSY_FORMATS:
