@@ -91,5 +91,6 @@ class LabelImageWriter(Writer):
             dtype=values.dtype,
             compression='zlib',
             photometric='minisblack',
+            bigtiff=not in_strips,  # plain TIFF ends at 4 GiB; how far the tiles compress is not known yet
             **layout,
         )
