@@ -146,6 +146,11 @@ class TiffSource:
                 f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB and CMYK '
                 'can be read, with or without alpha'
             )
+        has_alpha = bool({1, 2} & set(page.extrasamples))  # associated or not
+        if self._kind in ('MINISBLACK', 'MINISWHITE') and page.samplesperpixel == 2 and not has_alpha:
+            raise UserError(
+                f'{self._path}: has two channels, of which none is said to be alpha; save it as one channel or as RGB'
+            )
 
     def _color_pages(self, pages: list) -> list:
         """The pages of red, green and blue if grey pages are three channels (ImageJ, OME); otherwise the page.

@@ -76,6 +76,12 @@ TWINS = [
         GREY_RGB,
         'grey, taken for red, green and blue; alpha dropped',
     ),
+    (
+        'grey_alpha.tif',
+        pillow(np.dstack([GREY, ALPHA])),
+        GREY_RGB,
+        'grey, taken for red, green and blue; alpha dropped',
+    ),
     ('rgb.bmp', pillow(RGB), RGB, ''),
     ('rgb.webp', pillow(RGB, lossless=True), RGB, ''),
     ('rgb.jp2', pillow(RGB, irreversible=False), RGB, ''),
@@ -434,6 +440,10 @@ BAD = {
     'bomb.png': (bomb(), 'megapixels, and this format can only be read whole'),
     'negative.tif': (of_tiff(RGB.astype(np.float32) - 300, photometric='rgb'), 'values go from'),
     'nan.tif': (of_tiff(np.full((20, 20), np.nan, np.float32)), 'values go from nan'),
+    'two.tif': (
+        of_tiff(np.zeros((20, 20, 2), np.uint8), photometric='minisblack', planarconfig='contig'),
+        'two channels, of which none is said to be alpha',
+    ),
     'five.tif': (of_tiff(np.zeros((20, 20, 5), np.uint8), photometric='rgb'), '5 channels of kind RGB'),
     'volume.tif': (
         of_tiff(np.zeros((4, 32, 32), np.uint8), photometric='minisblack', volumetric=True, tile=(4, 16, 16)),
