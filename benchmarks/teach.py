@@ -3,8 +3,8 @@
 
 Seconds are from the click on Teach the model to the saved checkpoint: features, fit, and the comparison on held-out
 cells. Meanwhile keys are pressed in the same page; each answer is timed. The classes are large and small nuclei, by the
-median area of all. Each image has its mirror image beside it, so that the samples have enough cells; with
---pictures, which writes those of docs/teach.md, it has not:
+median area of all. Each image has its mirror image beside it, so that the samples have enough cells. --pictures writes
+the pictures of docs/teach.md, and leaves the mirror images out:
 
     python benchmarks/teach.py data/samples/purple_???.png data/samples/white_100.png --pictures docs/images
 """
@@ -92,6 +92,7 @@ def run(page: Page, kept: Path, args: argparse.Namespace) -> tuple:
     page.reload()
     page.locator('#earlier input').click()
     page.get_by_role('option').filter(has_text=paths[0].stem).click()
+    page.locator('#reopen').click()
     page.locator('#pad .keys', has_text=CLASSES[1]).wait_for()
     page.get_by_label('Cells that I left as they are teach too').uncheck()
     before, during = [press(page) for _ in range(5)], []

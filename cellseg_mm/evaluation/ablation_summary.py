@@ -49,7 +49,7 @@ def summarise(runs: dict, num_resamples: int = 1000) -> list:
 
 
 def _column(found: list, key: str) -> np.ndarray:
-    """(N,) float64; nan where a run has no value, as one of another version."""
+    """(N,) float64; nan for a run without this value, such as a run of another version."""
     return np.array([run['figures'].get(key) for run in found], np.float64)
 
 
@@ -101,7 +101,7 @@ def _origin(run: dict) -> list:
 
 
 def to_csv(runs: dict) -> str:
-    """One line for each run: its origin, metrics and costs; empty where a run of another version has no value."""
+    """One line for each run: its origin, metrics and costs; empty for a value that a run of another version lacks."""
     lines = [_flat(run) for found in runs.values() for run in found]
     text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator='\n')

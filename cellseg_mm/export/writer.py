@@ -65,7 +65,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, part: Part) -> None:
-        """Add a part of the image's cells; the first one has no cell."""
+        """Add a part of the image's cells. The first part is empty."""
 
     def __enter__(self) -> 'Writer':
         return self

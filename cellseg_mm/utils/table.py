@@ -50,7 +50,8 @@ def read_table(path: Path, *columns: str) -> list:
     missing = [name for name in columns if name not in header]
     if missing:
         raise UserError(
-            f'{path}: has no column {missing[0]}; its first row must name {" and ".join(columns)}, with commas'
+            f'{path}: has no column {missing[0]}; its first row must name the columns {" and ".join(columns)}, '
+            'separated by commas'
         )
     table = []
     for number, row in enumerate(rows[1:], start=2):

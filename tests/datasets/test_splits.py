@@ -93,8 +93,11 @@ def test_a_table_names_the_splits(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (b'image,split\na,train\n', r'has no column name; its first row must name name and split, with commas'),
-        (b'name;split\na;train\n', r'has no column name; .*, with commas'),
+        (
+            b'image,split\na,train\n',
+            r'has no column name; its first row must name the columns name and split, separated by commas',
+        ),
+        (b'name;split\na;train\n', r'has no column name; .*, separated by commas'),
         (b'', r'has no column name'),
         (b'name,split\na,train\nb,Test\n', r"b: the split is 'Test'; choose from train, val, test"),
         (b'name,split\na\n', r'row 2 has 1 fields, the header 2'),
