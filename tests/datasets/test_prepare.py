@@ -145,6 +145,27 @@ def test_overlapping_class_files_lose_nothing(source, tmp_path):
     assert [(layers == number).sum() for number in (1, 2, 3)] == [100, 144, 150]
 
 
+@pytest.mark.parametrize('dtype, first', [(np.uint8, 180), (np.uint8, 255), (np.uint16, 65_500), (np.float64, 180)])
+def test_class_files_of_few_bits_lose_nothing(source, tmp_path, dtype, first):
+    """Each has ids from 1; together they pass what their bits can number."""
+    column = np.arange(50)
+    number = np.where((column % 6 < 4) & (column < 48), column // 6, -1)  # eight cells of 4 px, or none
+    for folder in (source / 'train').iterdir():
+        (folder / 'class3.tif').unlink()
+        for name, largest, step, y in (('class1', first, 1, 4), ('class2', 80, 7, 20)):
+            mask = np.zeros((40, 50), dtype)
+            mask[y : y + 6] = np.where(number < 0, 0, largest - step * number)
+            (folder / f'{name}.tif').unlink(missing_ok=True)
+            cv2.imwrite(str(folder / f'{name}{".tif" if dtype == np.float64 else ".png"}'), mask)
+    prepare(source, tmp_path / 'out', workers=1)
+    layers = read_layers(tmp_path / 'out/instances/image_0.tif')
+    assert layers.shape == (1, 40, 50)
+    # the ids of a map fall from left to right
+    assert layers[0, 5, :48:6].tolist() == [*range(8, 0, -1)] and layers[0, 21, :48:6].tolist() == [*range(16, 8, -1)]
+    entries = read_json(tmp_path / 'out/annotations/val.json')['annotations']
+    assert [entry['category_id'] for entry in entries] == [1] * 8 + [2] * 8
+
+
 def test_classes_of_ones_own(source, tmp_path):
     statistics = prepare(source, tmp_path / 'out', classes=('a', 'b', 'c'), workers=1)
     assert statistics['classes'] == ['a', 'b', 'c']
