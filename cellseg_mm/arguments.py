@@ -1,11 +1,24 @@
 """Arguments that several tools share."""
 
 import argparse
+import re
+from collections.abc import Callable
 
 from cellseg_mm.engine.budget import Budget
 from cellseg_mm.engine.precision import PRECISIONS
 from cellseg_mm.utils import ConfigOptions, UserError
 from cellseg_mm.weights import DEFAULT, MODELS
+
+
+def at_least(least: int) -> Callable:
+    """A type for argparse: a whole number from ``least`` on."""
+
+    def check(text: str) -> int:
+        if not re.fullmatch(r'-?\d+', text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text}: must be a whole number from {least} on')
+        return int(text)
+
+    return check
 
 
 def tool_parser(description: str, example: str) -> argparse.ArgumentParser:

@@ -10,14 +10,14 @@ folder stores this schedule for all later runs.
 """
 
 import argparse
-import signal
 from pathlib import Path
 
 from tqdm import tqdm
 
-from cellseg_mm.arguments import add_budget, add_config_changes, add_starting_weights, tool_parser
+from cellseg_mm.arguments import add_budget, add_config_changes, add_starting_weights, at_least, tool_parser
 from cellseg_mm.engine import ablation
 from cellseg_mm.engine.budget import SCHEDULE, set_epochs, take_schedule
+from cellseg_mm.engine.data_facts import check_test_labels
 from cellseg_mm.engine.precision import share_precision
 from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.evaluation.ablation_summary import COMPARED, summarise, to_csv, to_markdown
@@ -36,7 +36,9 @@ from cellseg_mm.visualization import plot_ablation
 def parse_args() -> argparse.Namespace:
     parser = tool_parser(__doc__, 'python tools/ablate.py configs/demo/maskrcnn_r18*.py --seeds 0 1 --budget 2h')
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='the rows, from the first to the last')
-    parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', default=[0], help='random seeds (default: 0)')
+    parser.add_argument(
+        '--seeds', type=at_least(0), nargs='+', metavar='SEED', default=[0], help='random seeds (default: 0)'
+    )
     parser.add_argument(
         '--out',
         type=output_folder,
@@ -46,12 +48,18 @@ def parse_args() -> argparse.Namespace:
     )
     add_starting_weights(parser)
     parser.add_argument(
-        '--nproc', type=int, metavar='N', default=1, help='processes that share each run, as many as GPUs (default: 1)'
+        '--nproc',
+        type=at_least(1),
+        metavar='N',
+        default=1,
+        help='processes that share each run, as many as GPUs (default: 1)',
     )
     add_budget(parser, 'set the epochs so that all runs fit: 90s, 20m, 1.5h, or 12core-h of CPU time for training')
     parser.add_argument('--table-only', action='store_true', help='do not train; write the table of the finished runs')
     add_config_changes(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.seeds = list(dict.fromkeys(args.seeds))
+    return args
 
 
 def write_summary(rows: list, out: Path) -> str:
@@ -78,7 +86,6 @@ def write_summary(rows: list, out: Path) -> str:
 @one_line_errors(stopped='stopped; the same command goes on')
 def main() -> None:
     args = parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training it started ends with it
     out = args.out.absolute()
     cfgs = [
         training_config(
@@ -86,6 +93,10 @@ def main() -> None:
         )
         for config in args.configs
     ]
+    for cfg in cfgs:
+        root = Path(cfg.data_root)
+        if not check_test_labels(cfg, root):  # now, and not after hours of training
+            raise UserError(f'{root}: no labels in the test split, on which the rows are compared; see data/README.md')
     if args.nproc > 1:
         for cfg in cfgs:
             cfg.num_processes = args.nproc  # in the config, because the joint batch grows with it: another experiment

@@ -6,11 +6,11 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 
-from cellseg_mm.arguments import tool_parser
+from cellseg_mm.arguments import at_least, tool_parser
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.transforms import LoadCellAnnotations
 from cellseg_mm.engine.data_facts import fill_from_prepared_data
-from cellseg_mm.utils import load_config, one_line_errors, output_folder
+from cellseg_mm.utils import load_config, one_line_errors, output_folder, write_atomically
 from cellseg_mm.visualization.draw import contact_sheet, draw_outlines
 
 
@@ -25,9 +25,9 @@ def main() -> None:
     parser = tool_parser(__doc__, 'python tools/browse_augmentation.py configs/maskrcnn_r50_fpn_cbam.py --out shown')
     parser.add_argument('config')
     parser.add_argument('--out', type=output_folder, required=True, help='folder for augmentation.png')
-    parser.add_argument('--images', type=int, default=4, help='images to draw, one in each row (default: 4)')
-    parser.add_argument('--draws', type=int, default=4, help='augmented versions of each image (default: 4)')
-    parser.add_argument('--seed', type=int, default=0, help='random seed (default: 0)')
+    parser.add_argument('--images', type=at_least(1), default=4, help='images to draw, one in each row (default: 4)')
+    parser.add_argument('--draws', type=at_least(0), default=4, help='augmented versions of each image (default: 4)')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='random seed (default: 0)')
     parser.add_argument('--data-root', help="a prepared data set to use instead of the config's")
     args = parser.parse_args()
     cfg = load_config(args.config, dict(data_root=args.data_root) if args.data_root else None)
@@ -51,10 +51,9 @@ def main() -> None:
             instances = item['data_samples'].gt_instances
             row.append(outlined(image, instances.masks, instances.labels.numpy(), palette))
         rows.append(row)
-    args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / 'augmentation.png'
     titles = ['stored', *(f'epoch {epoch + 1}' for epoch in range(args.draws))]
-    cv2.imwrite(str(path), contact_sheet(rows, titles)[..., ::-1])
+    write_atomically(path, cv2.imencode('.png', contact_sheet(rows, titles)[..., ::-1])[1].tobytes())
     print(f'written to {path}')
 
 

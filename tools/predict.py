@@ -7,6 +7,7 @@ the tool prints one line, processes the other files, and exits with status 2.
 """
 
 import argparse
+import contextlib
 import shutil
 import sys
 
@@ -30,7 +31,7 @@ from cellseg_mm.export import FORMATS, check_formats, write_summary
 from cellseg_mm.inference import find_channel_order
 from cellseg_mm.inference.input_files import find_images, output_names
 from cellseg_mm.inference.predict_files import FilePredictor
-from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors, output_folder
+from cellseg_mm.utils import UserError, claimed, keep_freed_memory, one_line_errors, output_folder, remove_partial
 from cellseg_mm.weights import CHECKPOINTS, MODELS, is_model_name
 
 ALL_FORMATS = ('overlay', *FORMATS)
@@ -109,8 +110,10 @@ def parse_args() -> argparse.Namespace:
     if unknown:
         raise UserError(f'--formats {unknown[0]}: choose from {",".join(ALL_FORMATS)}')
     check_formats([name for name in args.formats if name in FORMATS])
-    if args.scale is not None and args.tile is False:
-        raise UserError('--scale is for tiles; leave out --no-tile')
+    of_tiles = dict(scale=args.scale, tile_size=args.tile_size, overlap=args.overlap)
+    for name, value in of_tiles.items():
+        if value is not None and args.tile is False:
+            raise UserError(f'--{name.replace("_", "-")} is for tiles; leave out --no-tile')
     return args
 
 
@@ -169,14 +172,18 @@ def main() -> None:
     tile_options = dict(detector.tiling(args.tile_size, args.overlap), skip_background=args.skip_background)
     order = choose_channel_order(args.channel_order, detector, paths)
     predictor = FilePredictor(detector, args.out, args.formats, order, args.tile, tile_options, args.resume)
-    summaries, failed = predictor.predict(paths, output_names(paths))
-    if is_main_process() and summaries:
-        overall = write_summary(summaries, args.out)
-        if args.scale is None:
-            say_unknown_sizes(detector, summaries)
-        print(f'{overall["cells"]:,} cells in {len(summaries)} images; written to {args.out}')
-    if is_main_process() and not failed:
-        shutil.rmtree(args.out / '.tiles', ignore_errors=True)
+    busy = f'{args.out}: another process writes there; wait for it, or choose another --out'
+    with claimed(args.out / '.predict.lock', busy) if is_main_process() else contextlib.nullcontext():
+        if is_main_process():
+            remove_partial(args.out)  # of a killed run
+        summaries, failed = predictor.predict(paths, output_names(paths))
+        if is_main_process() and summaries:
+            overall = write_summary(summaries, args.out)
+            if args.scale is None:
+                say_unknown_sizes(detector, summaries)
+            print(f'{overall["cells"]:,} cells in {len(summaries)} images; written to {args.out}')
+        if is_main_process() and not failed:
+            shutil.rmtree(args.out / '.tiles', ignore_errors=True)
     if is_main_process() and failed:
         print(f'{failed} of {len(paths)} files failed, see above', file=sys.stderr)
     sys.exit(2 if failed else 0)

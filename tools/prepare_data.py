@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from cellseg_mm.arguments import tool_parser
+from cellseg_mm.arguments import at_least, tool_parser
 from cellseg_mm.datasets import FORMATS, prepare
 from cellseg_mm.utils import one_line_errors, output_folder
 
@@ -76,7 +76,7 @@ def main() -> None:
         default=0.2,
         help='share of the training images for validation, if SOURCE has no val split (default: 0.2)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='random seed of the split (default: 0)')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='random seed of the split (default: 0)')
     parser.add_argument(
         '--channel-order',
         choices=['auto', 'rgb', 'bgr'],
@@ -116,7 +116,7 @@ def main() -> None:
         metavar='UM',
         help='pixel size of all images in micrometres (default: from the files)',
     )
-    parser.add_argument('--workers', type=int, help='processes (default: one per processor)')
+    parser.add_argument('--workers', type=at_least(1), help='processes (default: one per processor)')
     args = parser.parse_args()
     statistics = prepare(
         args.src,

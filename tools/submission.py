@@ -14,6 +14,7 @@ from cellseg_mm.arguments import (
     add_channel_order,
     add_config_and_checkpoint,
     add_config_changes,
+    at_least,
     help_page,
     tool_parser,
 )
@@ -70,7 +71,7 @@ def parse_args() -> argparse.Namespace:
     )
     command.add_argument('zip', type=Path, metavar='X.zip', help='the zip')
     command.add_argument('--ids', type=Path, required=True, metavar='IDS.json', help=ids)
-    command.add_argument('--classes', type=int, metavar='N', default=4, help='number of classes (default: 4)')
+    command.add_argument('--classes', type=at_least(1), metavar='N', default=4, help='number of classes (default: 4)')
     command.add_argument('--allow-empty', action='store_true', help='accept images without a detection')
 
     command = add_command(

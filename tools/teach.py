@@ -13,7 +13,7 @@ import numpy as np
 from mmengine.runner.checkpoint import save_checkpoint
 from tqdm import tqdm
 
-from cellseg_mm.arguments import tool_parser
+from cellseg_mm.arguments import at_least, tool_parser
 from cellseg_mm.teaching import read_labelled, teach
 from cellseg_mm.utils import UserError, markdown_table, one_line_errors, output_file
 from cellseg_mm.weights import DEFAULT, find_checkpoint
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--images', type=int, metavar='N', help='teach with N images of the split, drawn by --seed (default: all)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='random seed of --images (default: 0)')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='random seed of --images (default: 0)')
     return parser.parse_args()
 
 

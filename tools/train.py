@@ -6,6 +6,9 @@ weights (--from-scratch: nothing frozen, BatchNorm trains), or from a checkpoint
 """
 
 import argparse
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
@@ -27,7 +30,7 @@ from cellseg_mm.engine.precision import fit_precision_to_device
 from cellseg_mm.engine.provenance import record_provenance
 from cellseg_mm.engine.run_config import resume_run, training_config
 from cellseg_mm.engine.starting_weights import check_starting_weights, check_weights_fit, fetch_backbone_weights
-from cellseg_mm.utils import UserError, keep_freed_memory, one_line_errors, output_folder
+from cellseg_mm.utils import UserError, claimed, keep_freed_memory, one_line_errors, output_folder, remove_partial
 from cellseg_mm.weights import find_checkpoint
 
 
@@ -89,6 +92,27 @@ def main() -> None:
         load_from=args.load_from and find_checkpoint(args.load_from),
     )
     set_launcher(cfg, args.launcher, args.local_rank)
+    with own_work_dir(cfg):
+        train(cfg, args)
+
+
+@contextlib.contextmanager
+def own_work_dir(cfg: Config) -> Iterator:
+    """Within the block no other training writes into the work dir; what a killed one left half written is removed.
+
+    The first process of a launcher does it, as far as the environment names it.
+    """
+    if cfg.launcher != 'none' and os.environ.get('RANK') != '0':
+        yield
+        return
+    folder = Path(cfg.work_dir)
+    busy = f'{folder}: another training writes there; wait for it, or choose another --work-dir'
+    with claimed(folder / '.train.lock', busy):
+        remove_partial(folder)
+        yield
+
+
+def train(cfg: Config, args: argparse.Namespace) -> None:
     checkpoint = resume_run(cfg, args.resume)
     fit_precision_to_device(cfg, args.precision)
     fit_epochs_to_budget(cfg, args)

@@ -17,7 +17,8 @@ from .messages import errors_in_page, in_page
 from .segmented import Segmented, choose
 from .visitor import Visitor
 
-LOOK = 'only choose it'
+# Text and value of the radio button that gives no class. The value of a class is its label, in digits, not its name.
+LOOK = 'only choose it', '-'
 RELOAD = 'Reload the page: the app was started after it was opened, or has not answered yet. What you saved is kept.'
 STORAGE = 'cellseg_mm_visitor'  # the key in the browser's storage
 CSS = """
@@ -78,16 +79,16 @@ class CorrectPart:
                 visitor.save(new.key, new.source, current.corrections, new.corrections)
         return new, pad(new), describe(new)
 
-    def point(self, current: Correcting | None, visitor: Visitor | None, name: str, event: gr.EventData) -> tuple:
+    def point(self, current: Correcting | None, visitor: Visitor | None, given: str, event: gr.EventData) -> tuple:
         """A click or a drawn box."""
-        data, label = event._data or {}, label_of(current, name)
+        data, label = event._data or {}, label_of(current, given)
         if data.get('box'):
             return self._change(current, visitor, lambda image: on_box(image, data['box'], label, visitor.detector))
         return self._change(current, visitor, lambda image: on_point(image, data['point'], label))
 
-    def press(self, current: Correcting | None, visitor: Visitor | None, name: str, event: gr.EventData) -> tuple:
+    def press(self, current: Correcting | None, visitor: Visitor | None, given: str, event: gr.EventData) -> tuple:
         """A key on the picture."""
-        label = label_of(current, name)
+        label = label_of(current, given)
         return self._change(current, visitor, lambda image: on_key(image, str(event._data['key']), label))
 
     def undo(self, current: Correcting | None, visitor: Visitor | None) -> tuple:
@@ -144,7 +145,7 @@ class CorrectPart:
         gr.Markdown('## Correct and teach')
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                given = gr.Radio([LOOK], value=LOOK, label='A click gives the cell the class', elem_id='given')
+                given = gr.Radio([LOOK], value=LOOK[1], label='A click gives the cell the class', elem_id='given')
                 with gr.Row():
                     text = gr.Textbox(label='Class name', max_lines=1, elem_id='class-name')
                     rename = gr.Button('Add, or rename the picked one', elem_id='rename')
@@ -184,10 +185,11 @@ class CorrectPart:
 
 def class_choices(current: Correcting) -> dict:
     """The update of the radio buttons."""
-    return gr.update(choices=[LOOK, *current.corrections.state().classes], value=LOOK)
+    names = current.corrections.state().classes
+    return gr.update(choices=[LOOK, *((name, str(label)) for label, name in enumerate(names))], value=LOOK[1])
 
 
-def label_of(current: Correcting | None, name: str) -> int | None:
-    """The label of a radio button; None for :data:`LOOK`."""
-    names = current.corrections.state().classes if current else ()
-    return names.index(name) if name in names else None
+def label_of(current: Correcting | None, picked: str | None) -> int | None:
+    """The label of the picked radio button; None for :data:`LOOK`, and without an image."""
+    count = len(current.corrections.state().classes) if current else 0
+    return int(picked) if picked in map(str, range(count)) else None

@@ -67,9 +67,16 @@ class CellDataset(CocoDataset):
         return self.draw(index)
 
     def draw(self, index: int, number: int = 0) -> dict:
-        """The image at ``index`` as the draw with this number, from 0, within the epoch."""
-        with fixed_randomness(*self._seed_and_epoch.tolist(), index, number):
-            return super().__getitem__(index)
+        """The image at ``index`` as the draw with this number, from 0, within the epoch.
+
+        Raises:
+            UserError: If its file is missing.
+        """
+        try:
+            with fixed_randomness(*self._seed_and_epoch.tolist(), index, number):
+                return super().__getitem__(index)
+        except FileNotFoundError as error:
+            raise UserError(f'{error.filename}: missing from the prepared data set; prepare the data again') from error
 
     def filter_data(self) -> list:
         """As in mmdet.

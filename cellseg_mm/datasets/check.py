@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cellseg_mm.structures import read_layers
 from cellseg_mm.utils import UserError, markdown_table
-from cellseg_mm.utils.coco_file import check_entries, is_box, is_number, read_coco
+from cellseg_mm.utils.coco_file import is_box, is_number, read_coco
 
 from .formats.sample import MAX_COVER, MAX_OVERLAP, MAX_PARTS, count_parts, overlapping_pairs
 from .splits import SPLITS
@@ -185,18 +185,13 @@ def read_annotations(root: Path) -> tuple:
 def _read_split(root: Path, split: str) -> dict:
     """The annotation file of a split, with the keys that tools/prepare_data.py writes."""
     path = Path(root) / 'annotations' / f'{split}.json'
-    content = read_coco(
+    return read_coco(
         path,
         'tools/prepare_data.py makes a prepared data set',
         area=(is_number, 'a finite number'),
         bbox=(is_box, '4 finite numbers [x, y, w, h]'),
         iscrowd=(lambda value: value in (0, 1), '0 or 1'),
     )
-    ids = {entry['id'] for entry in content['images']}
-    check_entries(
-        path, 'annotation entry', content['annotations'], dict(image_id=(ids.__contains__, 'the id of a listed image'))
-    )
-    return content
 
 
 def read_files(root: Path, images: Images) -> tuple:

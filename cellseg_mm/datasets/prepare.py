@@ -10,9 +10,12 @@
 """
 
 import json
+import multiprocessing
 import os
 import shutil
-from collections import defaultdict
+import signal
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +28,7 @@ from tqdm import tqdm
 
 from cellseg_mm.images import check_pixel_size, is_same_size
 from cellseg_mm.structures import encode_instances, instance_extents, write_layers
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, claimed
 
 from .formats import Instances, Sample, find_format
 from .formats.geojson import PART_NOTES
@@ -83,7 +86,8 @@ def prepare(
         dict: The content of ``statistics.json``.
 
     Raises:
-        UserError: For input that cannot be converted, or an ``out`` that holds ``src`` or foreign files.
+        UserError: For input that cannot be converted, or an ``out`` that holds ``src`` or foreign files, or that
+            another process writes.
     """
     src, out = Path(src), Path(out).resolve()
     if not 0 < val_fraction < 1:
@@ -111,27 +115,34 @@ def prepare(
     samples = [replace(sample, part=part) for sample in with_own_names(samples)]
     _check_samples(src, samples)
 
-    partial, old = (out.with_name(f'.{out.name}.{kind}') for kind in ('partial', 'old'))
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+    partial, old, lock = (out.with_name(f'.{out.name}.{kind}') for kind in ('partial', 'old', 'lock'))
+    busy = f'{out}: another process prepares this data set; wait for it, or choose another --out'
     try:
-        for folder in FOLDERS:
-            (partial / folder).mkdir(parents=True)
-        statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers, pixel_size)
-        notes = [entry['note'] for entry in statistics.get('label_notes', [])]
-        if part == 'nucleus' and PART_NOTES['nucleus'] not in notes:
-            raise UserError(f'{src}: no cell has an outline of its nucleus, which --part nucleus needs')
-        record_source(src, partial, [sample.image for sample in samples])
-        if out.exists():
-            _remove(old)
-            out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        with claimed(lock, busy):
+            shutil.rmtree(partial, ignore_errors=True)  # of a killed run
+            try:
+                for folder in FOLDERS:
+                    (partial / folder).mkdir(parents=True)
+                statistics = _convert(samples, partial, tuple(classes), val_fraction, seed, order, workers, pixel_size)
+                notes = [entry['note'] for entry in statistics.get('label_notes', [])]
+                if part == 'nucleus' and PART_NOTES['nucleus'] not in notes:
+                    raise UserError(f'{src}: no cell has an outline of its nucleus, which --part nucleus needs')
+                record_source(src, partial, [sample.image for sample in samples])
+                _check_replaceable(out)  # again, because that took long
+                if out.exists():
+                    _remove(old)
+                    out.rename(old)
+                partial.rename(out)
+                shutil.rmtree(old, ignore_errors=True)
+            finally:
+                if old.exists() and not out.exists():  # this run or a killed one ended between the two renames
+                    old.rename(out)
+                shutil.rmtree(partial, ignore_errors=True)
     except PermissionError as error:
-        raise UserError(f'{error.filename}: {error.strerror}; choose another --out') from error
-    finally:
-        if old.exists() and not out.exists():  # this run or a killed one ended between the two renames
-            old.rename(out)
-        shutil.rmtree(partial, ignore_errors=True)
+        place = Path(error.filename or out)
+        is_written = place in (out, old, lock, *out.parents) or partial in (place, *place.parents)
+        advice = 'choose another --out' if is_written else 'make it readable'
+        raise UserError(f'{place}: {error.strerror}; {advice}') from error
     return statistics
 
 
@@ -188,7 +199,7 @@ def _assign_splits(src: Path, samples: list, path: Path) -> list:
 
 
 def _check_samples(src: Path, samples: list) -> None:
-    """Raise :class:`UserError` for repeated or too long names, or too few training images."""
+    """Raise :class:`UserError` for repeated or too long names, repeated ids, or too few training images."""
     places = {}
     for sample in samples:
         if len(sample.name.encode()) > MAX_NAME:
@@ -196,6 +207,11 @@ def _check_samples(src: Path, samples: list) -> None:
         other = places.setdefault(sample.name.casefold(), sample)  # some file systems ignore case
         if other is not sample:
             raise UserError(f'{sample.image}: the name {sample.name} is in {other.split}/ too; rename one of them')
+    ids = Counter(sample.image_id for sample in samples if sample.image_id is not None)
+    for number, count in ids.most_common(1):
+        if count > 1:
+            both = ', '.join(sample.name for sample in samples if sample.image_id == number)
+            raise UserError(f'{src}: the images {both} have the same id {number}; give each its own')
     has_val = any(sample.split == 'val' for sample in samples)
     count, needed = sum(sample.split == 'train' for sample in samples), 1 if has_val else 2
     if count < needed:
@@ -375,7 +391,8 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
     if not tasks:
         return []
     workers = min(workers or os.cpu_count() or 1, len(tasks))
-    with ProcessPoolExecutor(workers) as pool, tqdm(total=len(tasks), desc=title, unit='image') as progress:
+    pool = ProcessPoolExecutor(workers, initializer=_leave_signals_to_the_parent)
+    with pool, tqdm(total=len(tasks), desc=title, unit='image') as progress:
         futures = [pool.submit(function, *task) for task in tasks]
         try:
             for future in as_completed(futures):
@@ -391,6 +408,18 @@ def _parallel(function: Callable, tasks: list, workers: int | None, title: str) 
             pool.shutdown(wait=True, cancel_futures=True)
             raise
         return [future.result() for future in futures]
+
+
+def _leave_signals_to_the_parent() -> None:
+    """In a worker: Ctrl-C, which reaches all processes, is for the parent; without the parent the worker ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> dict:
@@ -471,8 +500,12 @@ def _rewrite_image(sample: Sample, order: str, out: Path) -> None:
 def _write_image(path: Path, image: np.ndarray, order: str) -> None:
     """Write (H, W, 3) uint8 in the given order as true RGB."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if order == 'rgb' else image  # as OpenCV takes it
-    if not cv2.imwrite(str(path), bgr):
-        raise UserError(f'{path}: cannot be written (disk full?)')
+    try:
+        # cv2.imwrite() does not see that the disk is full if the file is small
+        path.write_bytes(cv2.imencode('.png', bgr)[1])
+    except OSError as error:
+        error.filename = str(path)  # a failed write does not say which file
+        raise
 
 
 def _mean_and_std(histogram: np.ndarray, order: str) -> tuple:

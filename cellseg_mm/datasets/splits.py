@@ -57,7 +57,7 @@ def group_names(names: list, rule: str) -> list:
             the whole match, is the image's group.
 
     Raises:
-        UserError: If it is not a regular expression, or a name does not match.
+        UserError: If it is not a regular expression, or a name does not match, or only with an empty group.
     """
     if rule == 'patient':
         return [patient_of(name) for name in names]
@@ -65,9 +65,12 @@ def group_names(names: list, rule: str) -> list:
         matches = [re.search(rule, name) for name in names]
     except re.error as error:
         raise UserError(f'--groups {rule}: not a regular expression ({error})') from error
-    if None in matches:
-        raise UserError(f'--groups {rule}: does not match the name {names[matches.index(None)]}')
-    return [match[1] if match.re.groups else match[0] for match in matches]
+    found = [match and (match[1] if match.re.groups else match[0]) for match in matches]
+    if not all(found):
+        wrong = next(index for index, group in enumerate(found) if not group)
+        reason = 'finds no group in' if matches[wrong] else 'does not match'
+        raise UserError(f'--groups {rule}: {reason} the name {names[wrong]}')
+    return found
 
 
 def stratified_split(counts: np.ndarray, val_fraction: float, seed: int, groups: list | None = None) -> np.ndarray:

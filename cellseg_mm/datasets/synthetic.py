@@ -5,6 +5,7 @@ that the stain varies by image as it does between laboratories. Cell sizes follo
 of the area is 26, 17, 24 and 45 px for epithelial cells, lymphocytes, neutrophils and macrophages.
 """
 
+import errno
 import json
 import shutil
 import uuid
@@ -272,7 +273,7 @@ def make_sample_data(out: Path, num_images: int = 40, size: int = 256, seed: int
         stored = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
         _write_sample(out / split / name, stored, instance_map, labels)
         if split == 'test':
-            cv2.imwrite(str(out / 'test_release' / f'{name}.tif'), stored)
+            _write_tiff(out / 'test_release' / f'{name}.tif', stored)
             ids.append(dict(file_name=f'{name}.tif', id=len(ids) + 1, height=height, width=width))
     (out / 'test_image_name_to_ids.json').write_text(json.dumps(ids), encoding='utf-8')
 
@@ -280,11 +281,16 @@ def make_sample_data(out: Path, num_images: int = 40, size: int = 256, seed: int
 def _write_sample(folder: Path, image: np.ndarray, instance_map: np.ndarray, labels: np.ndarray) -> None:
     """image.tif and, for each class that has a cell, classN.tif: float64, ids running on over the classes."""
     folder.mkdir(parents=True)
-    cv2.imwrite(str(folder / 'image.tif'), image)
+    _write_tiff(folder / 'image.tif', image)
     next_id = 1
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label) + 1
         new_ids = np.zeros(len(labels) + 1, np.float64)
         new_ids[members] = np.arange(next_id, next_id + len(members))
         next_id += len(members)
-        cv2.imwrite(str(folder / f'class{label + 1}.tif'), new_ids[instance_map], [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+        _write_tiff(folder / f'class{label + 1}.tif', new_ids[instance_map], [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+
+
+def _write_tiff(path: Path, image: np.ndarray, options: list | None = None) -> None:
+    if not cv2.imwrite(str(path), image, options or []):
+        raise OSError(errno.ENOSPC, 'cannot be written', str(path))  # OpenCV does not say why

@@ -195,6 +195,7 @@ def run_tool(command: list, log: Path, lock: object, poll: Callable, processes: 
                 time.sleep(0.5)
         except BaseException:
             process.terminate()  # torchrun ends its processes then
+            process.wait()
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

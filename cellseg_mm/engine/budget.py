@@ -144,7 +144,8 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     """
     last = cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
-    for scheduler in cfg.param_scheduler:
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
         for key in ('T_max', 'end'):
             if scheduler.get('by_epoch', True) and scheduler.get(key) == last:
                 scheduler[key] = epochs
@@ -173,10 +174,10 @@ def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, 
     with locked(out / 'schedule.lock') as lock:  # a second process waits here, and then takes the choice of the first
         if path.exists():
             return read_json(path, ORIGIN)
-        trials = {row.name: _try(row, out / 'trials', lock) for row in tqdm(rows, desc='trials', unit='row')}
+        trials = {row.name: _try(row, out / 'trials', lock, tested) for row in tqdm(rows, desc='trials', unit='row')}
         paces = {name: trial['core_pace' if budget.of_cores else 'pace'] for name, trial in trials.items()}
         left = budget.seconds - (0 if budget.of_cores else sum(trial['seconds'] for trial in trials.values()))
-        interval = rows[0].cfg.train_cfg.val_interval
+        interval = rows[0].cfg.train_cfg.get('val_interval', 1)
         epochs = epochs_within(left / len(rows) / num_seeds, paces, interval, tested and not budget.of_cores)
         schedule = dict(
             epochs=epochs,
@@ -192,8 +193,10 @@ def take_schedule(rows: list, num_seeds: int, budget: Budget | None, out: Path, 
     return schedule
 
 
-def _try(row: Row, trials: Path, lock: object) -> dict:
+def _try(row: Row, trials: Path, lock: object, tested: bool) -> dict:
     """Train some steps and validate, unless an earlier, interrupted call has done it.
+
+    Only if runs are tested, the test split needs labels.
 
     Returns:
         dict: ``pace`` and ``core_pace`` (:class:`Pace`), in clock seconds and in core-seconds, and ``seconds``, the
@@ -216,15 +219,17 @@ def _try(row: Row, trials: Path, lock: object) -> dict:
         launched = time.time()
         command = ['train', folder / 'config.py', '--work-dir', folder]
         run_tool(command, folder / 'train.log', lock, lambda: None, processes)
-        tested, validated = (
-            len(read_tested(cfg[f'{split}_dataloader'].dataset)['images']) for split in ('test', 'val')
-        )
+        counts = {
+            split: len(read_tested(cfg[f'{split}_dataloader'].dataset)['images']) if split == 'val' or tested else 0
+            for split in ('val', 'test')
+        }
+        test_share = counts['test'] / counts['val']
         stopwatch = read_json(folder / 'stopwatch.json', ORIGIN)
         # the stopwatch counts the cores of one process
         cores = {key: np.multiply(value, processes).tolist() for key, value in stopwatch['cores'].items()}
         content = dict(
-            pace=asdict(read_pace(stopwatch['clock'], launched, steps, tested / validated)),
-            core_pace=asdict(read_pace(cores, 0, steps, tested / validated)),
+            pace=asdict(read_pace(stopwatch['clock'], launched, steps, test_share)),
+            core_pace=asdict(read_pace(cores, 0, steps, test_share)),
             seconds=time.time() - launched,
         )
         write_json(done, content)

@@ -30,6 +30,7 @@ TRUST_VARIABLE = 'CELLSEG_MM_TRUST'
 # how torch's message, or ours, names what a file wanted to call
 REFUSED = re.compile(r'(?:GLOBAL|getattr of|unrecognized function) (\S+)')
 CHECKPOINT_NAME = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+DIGEST_IN_NAME = re.compile(r'-([0-9a-f]{8,})\.')  # as torch names files of weights
 WEIGHTS = ('.pth', '.safetensors', '.onnx')  # files with their SHA-256 beside them
 OTHER_SCHEMES = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'modelzoo://', 'torchvision://', 'open-mmlab://')
 OTHER_SCHEMES += ('openmmlab://', 'mmcls://')
@@ -175,10 +176,16 @@ def _changed(path: Path) -> int:
 def fetch(url: str) -> Path:
     """A file of weights from the web, in torch's cache. One process of each machine downloads it, once.
 
+    A name without a part of its SHA-256, such as ``best.pth``, may mean another file at another address: there the
+    cache has a folder for each address.
+
     Raises:
         UserError: If the download fails.
     """
-    cached = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[-1]
+    name, folder = url.rsplit('/', 1)[-1], Path(torch.hub.get_dir()) / 'checkpoints'
+    if not DIGEST_IN_NAME.search(name):
+        folder /= hashlib.sha256(url.encode()).hexdigest()[:12]
+    cached = folder / name
     if os.environ.get('LOCAL_RANK', '0') == '0' and not cached.exists():
         _download(url, cached)
     barrier()
@@ -186,7 +193,7 @@ def fetch(url: str) -> Path:
 
 
 def _download(url: str, path: Path) -> None:
-    digest = re.search(r'-([0-9a-f]{8,})\.', path.name)
+    digest = DIGEST_IN_NAME.search(path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)

@@ -36,8 +36,9 @@ def set_data_root(cfg: Config) -> Path:
         Path: The prepared set.
 
     Raises:
-        UserError: If a folder holds no prepared set.
+        UserError: If a folder holds no prepared set, or the data sets name several.
     """
+    _check_one_root(cfg)
     root = _prepared_set(cfg.data_root, 'data_root')
     cfg.data_root = f'{root}/'
     for loader in LOADERS:
@@ -51,6 +52,22 @@ def set_data_root(cfg: Config) -> Path:
             if 'ann_file' in evaluator:
                 evaluator.ann_file = str(root / scored_dataset(cfg[f'{split}_dataloader'].dataset).ann_file)
     return root
+
+
+def _check_one_root(cfg: Config) -> None:
+    """Refuse data sets of several roots, of which all but ``data_root`` would be left out without a word."""
+    roots = {}
+    for loader in LOADERS:
+        for dataset in inner_dataset_configs(cfg[loader].dataset):
+            if dataset.get('data_root') and not dataset.get('unknown_class'):
+                roots.setdefault(Path(str(dataset.data_root)), loader)
+    if len(roots) > 1:
+        (one, first), (other, second), *_ = roots.items()
+        raise UserError(
+            f'{first} has the data_root {one}, {second} has {other}, but a run has one prepared data set: change '
+            'data_root alone (--cfg-options data_root=FOLDER); to train on two sets join them by tools/prepare_data.py '
+            'or give one of them unknown_class=True'
+        )
 
 
 def _prepared_set(given: object, key: str) -> Path:

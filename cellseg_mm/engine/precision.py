@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from cellseg_mm.models import network_precision
 from cellseg_mm.models.detector_config import forget_pretrained
-from cellseg_mm.utils import UserError, parse_config_text, read_json, write_json
+from cellseg_mm.utils import UserError, locked, parse_config_text, read_json, write_json
 
 from .provenance import provenance
 
@@ -91,9 +91,12 @@ def share_precision(cfgs: list, out: Path, choose: bool) -> None:
     if not path.exists():
         if not choose or torch.cuda.is_available() or cfgs[0].optim_wrapper.type == 'OptimWrapper':
             return
-        fit_precision_to_device(cfgs[0])
-        found = dict(dtype=cfgs[0].optim_wrapper.dtype, num_threads=cfgs[0].get('num_threads'))
-        write_json(path, dict(found, **provenance()))
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out / 'precision.lock'):  # a second process waits here, and then takes the choice of the first
+            if not path.exists():
+                fit_precision_to_device(cfgs[0])
+                found = dict(dtype=cfgs[0].optim_wrapper.dtype, num_threads=cfgs[0].get('num_threads'))
+                write_json(path, dict(found, **provenance()))
     found = read_json(path, 'tools/ablate.py writes it')
     for cfg in cfgs:
         if cfg.optim_wrapper.type == 'AmpOptimWrapper':

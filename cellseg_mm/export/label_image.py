@@ -25,7 +25,8 @@ class LabelImageWriter(Writer):
     """``STEM_labels.tif``, a cell's number at each of its pixels, and ``STEM_classes.tif``, its class index + 1.
 
     Background is 0 in both. Labels are uint16, or int32 above 65,535 cells, which more programs read than uint32;
-    classes are uint8. The files are compressed losslessly (zlib), in strips, or in tiles above 2 GiB of pixels.
+    classes are uint8, or uint16 above 255 classes. The files are compressed losslessly (zlib), in strips, or in tiles
+    above 2 GiB of pixels.
 
     Where cells overlap, the pixel belongs to the cell of the earlier call of :meth:`write`, and within a call to the
     cell of the higher score. A cell of which less than half is left is not drawn, as in :meth:`Cells.instance_map`.
@@ -38,7 +39,7 @@ class LabelImageWriter(Writer):
 
     def __init__(self, folder: Path, stem: str, source: object, classes: Sequence) -> None:
         self._path = folder / stem
-        self._class_values = [np.zeros(1, np.uint8)]
+        self._class_values = [np.zeros(1, np.uint8 if len(classes) <= np.iinfo(np.uint8).max else np.uint16)]
         self._count = 0
         self._scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._shape = (source.height, source.width)
@@ -54,7 +55,7 @@ class LabelImageWriter(Writer):
         for first in range(0, len(cells), CHUNK):
             ids = self._count + 1 + order[first : first + CHUNK]
             paint_pixels(self._map_scratch().reshape(-1), itertools.islice(pixels_of_each, len(ids)), ids)
-        self._class_values.append((cells.labels + 1).astype(np.uint8))
+        self._class_values.append((cells.labels + 1).astype(self._class_values[0].dtype))
         self._count += len(cells)
 
     def __exit__(self, error: type | None, *details: object) -> None:

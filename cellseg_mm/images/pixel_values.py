@@ -65,12 +65,20 @@ def to_rgb(values: np.ndarray, scale: float) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(colors, (*colors.shape[:2], 3)))
 
 
-def describe_values(channels: int, dtype: np.dtype, bits: int, scale: float) -> str:
-    """How :func:`to_rgb` converts values that are not plain 8-bit RGB, in words."""
+def describe_values(channels: int, dtype: np.dtype, bits: int, scale: float, has_alpha: bool = True) -> str:
+    """How :func:`to_rgb` converts values that are not plain 8-bit RGB, in words.
+
+    Args:
+        channels (int): See :func:`to_rgb`.
+        dtype (dtype): See :func:`full_scale`.
+        bits (int): See :func:`full_scale`.
+        scale (float): See :func:`full_scale`.
+        has_alpha (bool): Whether the last of 2 or 4 channels is known to be alpha.
+    """
     kind = 'bit float' if dtype.kind == 'f' else 'bit'
     return join_notes(
         'grey, taken for red, green and blue' if channels < 3 else '',
-        'alpha dropped' if channels in (2, 4) else '',
+        f'{"alpha" if has_alpha else "fourth channel"} dropped' if channels in (2, 4) else '',
         f'{bits} {kind}, {scale:g} becomes 255' if bits > 8 else '',
     )
 

@@ -65,7 +65,7 @@ class TiffSource:
             self._kind = 'RGB'
         self._scale = self._find_scale()
         self.pixel_size = _pixel_size(self._file, page)
-        values_note = describe_values(self._channels, page.dtype, page.bitspersample, self._scale)
+        values_note = describe_values(self._channels, page.dtype, page.bitspersample, self._scale, _has_alpha(page))
         orientation = int(page.tags.valueof('Orientation', default=1))
         self.note = join_notes(
             _page_note(self._pages, pages),
@@ -146,8 +146,7 @@ class TiffSource:
                 f'{self._path}: {page.samplesperpixel} channels of kind {self._kind}; grey, palette, RGB and CMYK '
                 'can be read, with or without alpha'
             )
-        has_alpha = bool({1, 2} & set(page.extrasamples))  # associated or not
-        if self._kind in ('MINISBLACK', 'MINISWHITE') and page.samplesperpixel == 2 and not has_alpha:
+        if self._kind in ('MINISBLACK', 'MINISWHITE') and page.samplesperpixel == 2 and not _has_alpha(page):
             raise UserError(
                 f'{self._path}: has two channels, of which none is said to be alpha; save it as one channel or as RGB'
             )
@@ -253,6 +252,11 @@ class TiffSource:
             return page.decode(data, index, **tables)[0][0]
         except Exception as error:  # codecs raise many kinds of errors
             raise UserError(f'{self._path}: cannot be decoded from byte {offset} on, damaged? ({error})') from error
+
+
+def _has_alpha(page: tifffile.TiffPage) -> bool:
+    """Whether a channel is said to be alpha, associated or not. OpenCV, for one, writes alpha without saying so."""
+    return bool({1, 2} & set(page.extrasamples))
 
 
 def _page_note(chosen: list, pages: list) -> str:

@@ -40,9 +40,10 @@ def write_test_set(images: list, source: Path, order: str, classes: Sequence, ou
             raise UserError(f'{path}: {found} px (width x height), but {expected[1]}x{expected[0]} in the list')
         entries.append(dict(image, file_name=f'{image["id"]}.png'))
         target = out / 'images' / entries[-1]['file_name']
-        # OpenCV takes BGR
-        if not cv2.imwrite(str(target), np.ascontiguousarray(pixels[..., ::-1] if order == 'rgb' else pixels)):
-            raise UserError(f'{target}: cannot be written (disk full?)')
+        # OpenCV takes BGR; its imwrite() does not see that the disk is full if the file is small
+        target.write_bytes(
+            cv2.imencode('.png', np.ascontiguousarray(pixels[..., ::-1] if order == 'rgb' else pixels))[1]
+        )
     categories = [dict(id=number, name=name) for number, name in enumerate(classes, start=1)]
     content = dict(images=entries, annotations=[], categories=categories)
     (out / 'annotations.json').write_text(json.dumps(content), encoding='utf-8')

@@ -40,8 +40,9 @@ class Corrections:
             raise UserError(f'no cell {step["cell"] + 1} here')
         if 'name' in step:
             step['name'] = ' '.join(str(step['name']).split())
-            others = [name for label, name in enumerate(state.classes) if label != step.get('label')]
-            if not 0 < len(step['name']) <= MAX_NAME or step['name'] in others:
+            # in which case does not count, as in tools/prepare_data.py, which reads the corrected images
+            others = [name.casefold() for label, name in enumerate(state.classes) if label != step.get('label')]
+            if not 0 < len(step['name']) <= MAX_NAME or step['name'].casefold() in others:
                 raise UserError(
                     f'class name {step["name"][:MAX_NAME]!r}: it must have 1 to {MAX_NAME} characters and not be taken'
                 )

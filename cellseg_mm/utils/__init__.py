@@ -11,7 +11,7 @@ from .cpu_time import cpu_seconds
 from .digest import check_digest, digest_file
 from .errors import UserError, one_line_errors
 from .files import output_file, output_folder, printable, read_json, write_atomically, write_json, write_plot
-from .locks import locked
+from .locks import claimed, locked, remove_partial
 from .memory import keep_freed_memory, paused_garbage_collection, peak_mib
 from .project import PROJECT_ROOT
 from .recent import Recent
@@ -23,6 +23,7 @@ __all__ = [
     'Recent',
     'UserError',
     'check_digest',
+    'claimed',
     'cpu_seconds',
     'diff_configs',
     'digest_file',
@@ -41,6 +42,7 @@ __all__ = [
     'printable',
     'read_json',
     'read_table',
+    'remove_partial',
     'scored_dataset',
     'write_atomically',
     'write_json',

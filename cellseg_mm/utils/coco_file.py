@@ -12,6 +12,8 @@ PARTS = ('images', 'annotations', 'categories')
 def read_coco(path: Path, origin: str, **checks: tuple) -> dict:
     """A COCO annotation file: ids and names of images and categories, sizes, and the ids in annotations are checked.
 
+    An annotation of an image that is not listed is wrong: its cell would count nowhere.
+
     Args:
         path (Path): The file.
         origin (str): Where such a file comes from, for the message.
@@ -30,10 +32,10 @@ def read_coco(path: Path, origin: str, **checks: tuple) -> dict:
     for part in ('images', 'categories'):
         if len({entry['id'] for entry in content[part]}) < len(content[part]):
             raise UserError(f'{path}: two of its {part} have the same id; give each its own')
-    categories = {entry['id'] for entry in content['categories']}
+    listed = {part: {entry['id'] for entry in content[part]} for part in ('images', 'categories')}
     annotation = dict(
-        image_id=(is_id, 'the id of an image'),
-        category_id=(lambda value: is_id(value) and value in categories, 'the id of a listed category'),
+        image_id=(lambda value: is_id(value) and value in listed['images'], 'the id of a listed image'),
+        category_id=(lambda value: is_id(value) and value in listed['categories'], 'the id of a listed category'),
         **checks,
     )
     check_entries(path, 'annotation entry', content['annotations'], annotation)

@@ -2,8 +2,12 @@
 
 import errno
 import functools
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -40,6 +44,8 @@ def explain(error: BaseException) -> str | None:
 def one_line_errors(main: Callable | None = None, *, stopped: str = 'stopped') -> Callable:
     """Decorator for a tool's ``main``: print errors that :func:`explain` knows in one line and exit with status 2.
 
+    SIGTERM stops the tool as Ctrl-C does, so that it ends its workers and removes unfinished files.
+
     Args:
         main (Callable): The function.
         stopped (str): What Ctrl-C prints, such as how to continue.
@@ -50,7 +56,8 @@ def one_line_errors(main: Callable | None = None, *, stopped: str = 'stopped') -
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
-            return main(*args, **kwargs)
+            with _sigterm_as_ctrl_c():
+                return main(*args, **kwargs)
         except (KeyboardInterrupt, Exception) as error:
             if _is_interrupt(error):
                 print(stopped, file=sys.stderr)
@@ -62,6 +69,23 @@ def one_line_errors(main: Callable | None = None, *, stopped: str = 'stopped') -
             sys.exit(2)
 
     return wrapper
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator:
+    """Within the block SIGTERM raises KeyboardInterrupt, unless it is handled already.
+
+    Not in the processes of torchrun: one that waits for the others, outside of Python, would not end.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or 'RANK' in os.environ:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

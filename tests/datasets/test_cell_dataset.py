@@ -1,4 +1,7 @@
 import random
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from torch.utils.data import DataLoader
 from cellseg_mm.datasets import inner_datasets
 from cellseg_mm.datasets.cell_dataset import fixed_randomness
 from cellseg_mm.engine import SeedHook
+from cellseg_mm.utils import UserError
 
 
 @pytest.fixture
@@ -112,3 +116,14 @@ def test_an_image_drawn_again_within_an_epoch_is_another(dataset_cfg):
     assert len({image.numpy().tobytes() for image in images}) == 3
     assert torch.equal(redrawn[len(plain)]['inputs'], images[1])
     assert redrawn[len(plain)]['data_samples'].img_path == plain[0]['data_samples'].img_path
+
+
+def test_a_missing_image_is_named(dataset_cfg, prepared, tmp_path):
+    root = shutil.copytree(prepared, tmp_path / 'cells')
+    dataset_cfg.data_root = str(root)
+    dataset = DATASETS.build(dataset_cfg)
+    path = dataset.get_data_info(1)['img_path']
+    Path(path).unlink()
+    dataset[0]
+    with pytest.raises(UserError, match=f'{re.escape(path)}: missing from the prepared data set; prepare the data'):
+        dataset[1]

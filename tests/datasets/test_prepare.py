@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import json
 import multiprocessing
 import os
 import shutil
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import tifffile
-from conftest import read_json, write_class_folder
-from processes import start_script
+from conftest import ROOT, read_json, write_class_folder
+from processes import context, start_script
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets import prepare
@@ -22,7 +24,7 @@ from cellseg_mm.datasets.formats.task import TaskSample
 from cellseg_mm.datasets.prepare import common_pixel_size
 from cellseg_mm.datasets.source_state import stale_source
 from cellseg_mm.structures import read_layers
-from cellseg_mm.utils import UserError
+from cellseg_mm.utils import UserError, claimed
 
 SPLITS = ('train', 'val', 'test')
 
@@ -143,6 +145,27 @@ def test_overlapping_class_files_lose_nothing(source, tmp_path):
     layers = read_layers(tmp_path / 'out' / 'instances' / 'image_0.tif')
     assert layers.shape == (2, 40, 50)
     assert [(layers == number).sum() for number in (1, 2, 3)] == [100, 144, 150]
+
+
+@pytest.mark.parametrize('dtype, first', [(np.uint8, 180), (np.uint8, 255), (np.uint16, 65_500), (np.float64, 180)])
+def test_class_files_of_few_bits_lose_nothing(source, tmp_path, dtype, first):
+    """Each has ids from 1; together they pass what their bits can number."""
+    column = np.arange(50)
+    number = np.where((column % 6 < 4) & (column < 48), column // 6, -1)  # eight cells of 4 px, or none
+    for folder in (source / 'train').iterdir():
+        (folder / 'class3.tif').unlink()
+        for name, largest, step, y in (('class1', first, 1, 4), ('class2', 80, 7, 20)):
+            mask = np.zeros((40, 50), dtype)
+            mask[y : y + 6] = np.where(number < 0, 0, largest - step * number)
+            (folder / f'{name}.tif').unlink(missing_ok=True)
+            cv2.imwrite(str(folder / f'{name}{".tif" if dtype == np.float64 else ".png"}'), mask)
+    prepare(source, tmp_path / 'out', workers=1)
+    layers = read_layers(tmp_path / 'out/instances/image_0.tif')
+    assert layers.shape == (1, 40, 50)
+    # the ids of a map fall from left to right
+    assert layers[0, 5, :48:6].tolist() == [*range(8, 0, -1)] and layers[0, 21, :48:6].tolist() == [*range(16, 8, -1)]
+    entries = read_json(tmp_path / 'out/annotations/val.json')['annotations']
+    assert [entry['category_id'] for entry in entries] == [1] * 8 + [2] * 8
 
 
 def test_classes_of_ones_own(source, tmp_path):
@@ -378,6 +401,51 @@ def test_notes_on_images_are_printed_once(tmp_path, run_here):
     assert printed.count('equal brightness became unequal here') == 1
 
 
+def hold(path, ends):
+    with claimed(path, 'taken'):
+        ends.send(True)
+        ends.recv()
+
+
+def test_a_second_process_leaves_the_set_of_the_first_alone(source, tmp_path):
+    prepare(source, tmp_path / 'out', workers=1)
+    first = contents(tmp_path / 'out')
+    (tmp_path / '.out.partial').mkdir()  # it works there
+    ours, theirs = context.Pipe()
+    other = context.Process(target=hold, args=(tmp_path / '.out.lock', theirs))
+    other.start()
+    assert ours.recv()
+    with pytest.raises(UserError, match=r'out: another process prepares this data set; wait for it, or choose'):
+        prepare(source, tmp_path / 'out', workers=1)
+    assert contents(tmp_path / 'out') == first and (tmp_path / '.out.partial').is_dir()
+    ours.send('done')
+    other.join()
+    prepare(source, tmp_path / 'out', workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'source']
+
+
+@pytest.mark.parametrize('of_source', [False, True])
+def test_what_may_not_be_read_or_written_is_told_apart(source, tmp_path, monkeypatch, of_source):
+    place = source / 'train/image_0/image.tif' if of_source else tmp_path / '.out.partial/images/image_0.png'
+
+    def refuse(*_):
+        raise PermissionError(13, 'Permission denied', str(place))
+
+    monkeypatch.setattr(sys.modules[prepare.__module__], '_convert', refuse)
+    advice = 'make it readable' if of_source else 'choose another --out'
+    with pytest.raises(UserError, match=rf'{place.name}: Permission denied; {advice}'):
+        prepare(source, tmp_path / 'out', workers=1)
+
+
+def test_ids_of_test_images_differ(source, tmp_path):
+    for name in 'ab':
+        shutil.copytree(source / 'train/image_0', source / 'test' / name)
+    ids = [dict(file_name='a.tif', id=7), dict(file_name='b.tif', id=7)]
+    (source / 'test_image_name_to_ids.json').write_text(json.dumps(ids))
+    with pytest.raises(UserError, match='the images a, b have the same id 7'):
+        prepare(source, tmp_path / 'out', workers=1)
+
+
 def test_a_failed_run_keeps_the_older_set(source, tmp_path):
     prepare(source, tmp_path / 'out', workers=1)
     first = contents(tmp_path / 'out')
@@ -434,6 +502,38 @@ def test_interruption_leaves_nothing_that_trains(source, tmp_path, kind):
     prepare(source, tmp_path / 'out', workers=1)
     assert (tmp_path / 'out' / 'statistics.json').exists()
     assert [path for path in tmp_path.iterdir() if path.name.startswith('.')] == []
+
+
+@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(source, tmp_path, kind):
+    """Ctrl-C in a terminal reaches them too, of which most wait for an image while one reads."""
+    script, printed = tmp_path / 'slow.py', tmp_path / 'printed'
+    script.write_text(
+        'import os, runpy, sys, time\nfrom cellseg_mm.datasets.formats.task import TaskSample\n'
+        'def slow(self, read=TaskSample.read_image):\n'
+        '    print(os.getpid(), flush=True)\n'
+        '    time.sleep(4 * (self.name == "image_0"))\n'
+        '    return read(self)\n'
+        'TaskSample.read_image = slow\n'
+        f'if __name__ == "__main__": runpy.run_path({str(ROOT / "tools/prepare_data.py")!r}, run_name="__main__")\n'
+    )
+    printed.touch()
+    words = [source, '--out', tmp_path / 'out', '--workers', 6]
+    process = start_script(script, *words, folder=tmp_path, stdout=printed)
+    while len(printed.read_text().split()) < 6:
+        assert process.is_alive(), 'it ended before it was stopped'
+        time.sleep(0.02)
+    workers = psutil.Process(process.pid).children()
+    if kind == signal.SIGINT:
+        os.killpg(process.pid, kind)
+    else:
+        os.kill(process.pid, kind)
+    process.join(timeout=40)
+    assert process.exitcode == (-kind if kind == signal.SIGKILL else 130)
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert workers and not alive
+    left = {path.name for path in tmp_path.iterdir()} - {'source', script.name, printed.name}
+    assert kind == signal.SIGKILL or not left
 
 
 def test_a_table_takes_the_place_of_the_folders(source, tmp_path):

@@ -60,6 +60,9 @@ def test_the_patient_in_a_name(name, patient):
 
 def test_groups_by_a_rule_of_ones_own():
     assert group_names(['a-x-1', 'a-y-2'], r'^\w+-(\w)') == ['x', 'y'] and group_names(['ab', 'ac'], '^a') == ['a', 'a']
+    for rule in (r'(\d+)?-', r'\d*'):  # which would leave every image without a number alone, without a word
+        with pytest.raises(UserError, match='finds no group in the name a-1'):
+            group_names(['7-1', 'a-1'], rule)
     with pytest.raises(UserError, match='does not match the name b'):
         group_names(['a', 'b'], 'a')
     with pytest.raises(UserError, match=r'\(a: not a regular expression'):

@@ -2,6 +2,7 @@ import argparse
 import functools
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -143,6 +144,25 @@ def test_trials_are_taken_off_the_budget_and_their_schedule_is_kept(rows, trials
         assert take_schedule(rows[:1], 5, budget, tmp_path) == json.loads(json.dumps(chosen))
     assert trials.tried == ROWS
     assert take_schedule(rows, 1, None, tmp_path / 'other') is None
+
+
+def test_training_alone_needs_no_labels_for_testing(rows, trials, prepared, tmp_path):
+    """As tools/train.py --budget on a set whose test split has no labels, or no image."""
+    root = shutil.copytree(prepared, tmp_path / 'cells')
+    path = root / 'annotations/test.json'
+    write_json(path, dict(read_json(path), images=[], annotations=[]))
+    for row in rows:
+        row.cfg.test_dataloader.dataset.data_root = f'{root}/'
+    assert take_schedule(rows, 1, Budget(600), tmp_path / 'out', tested=False)['epochs'] > 1
+    with pytest.raises(UserError, match=r'test\.json: holds no annotations'):
+        take_schedule(rows, 1, Budget(600), tmp_path / 'tested')
+
+
+def test_schedulers_may_be_one_or_none():
+    for scheduler in (None, dict(type='CosineAnnealingLR', T_max=9)):
+        cfg = Config(dict(train_cfg=dict(max_epochs=9), param_scheduler=scheduler))
+        set_epochs(cfg, 4)
+        assert cfg.train_cfg.max_epochs == 4 and (scheduler is None or cfg.param_scheduler.T_max == 4)
 
 
 def test_core_hours_count_training_alone(rows, trials, prepared, tmp_path):

@@ -50,6 +50,20 @@ def test_wrapped_data_sets_are_validated_and_tested_on(cfg, prepared):
         data_facts.set_data_root(cfg)
 
 
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_a_second_data_root_is_refused(cfg, prepared, split):
+    """It would be left out: the run would train on, or be tested on, the first set alone."""
+    cfg.data_root = str(prepared)
+    wrap(cfg, split, *['annotations/train.json'] * (2 if split == 'train' else 1))
+    inner = cfg[f'{split}_dataloader'].dataset.dataset.datasets[-1]
+    inner.data_root = 'data/cells'  # as the others, but for the slash
+    data_facts.set_data_root(cfg)
+    inner.data_root = 'data/other/'
+    message = rf'has the data_root {prepared}, {split}_dataloader has data/other, but a run has one'
+    with pytest.raises(UserError, match=message):
+        data_facts.set_data_root(cfg)
+
+
 def test_a_set_of_unknown_classes_keeps_its_own_root(cfg, prepared, tmp_path):
     cfg.data_root = str(prepared)
     other = tmp_path / 'nuclei'

@@ -1,5 +1,6 @@
 import copy
 import json
+import threading
 
 import pytest
 import torch
@@ -56,6 +57,28 @@ def test_the_cpu_takes_what_the_trial_shows_and_says_so(monkeypatch, auto, capsy
     monkeypatch.setattr(precision, 'choose_way', lambda cfg: BF16)
     assert settled() == dict(type='CPUAmpOptimWrapper', dtype='bfloat16', optimizer=AMP['optimizer'])
     assert capsys.readouterr().out == f'training on the CPU in bfloat16: {BF16[2]}\n'
+
+
+def test_ablations_that_start_together_take_one_choice(monkeypatch, auto, tmp_path):
+    """The second one asks while the first one's trial runs, which would end otherwise if it were repeated."""
+    choices, began, may_go_on = [BF16, ('float32', 1, 'busy')], threading.Event(), threading.Event()
+
+    def choose_way(cfg):
+        began.set()
+        assert may_go_on.wait(20)
+        return choices.pop(0)
+
+    monkeypatch.setattr(precision, 'choose_way', choose_way)
+    cfgs = [Config(dict(optim_wrapper=dict(AMP))) for _ in range(2)]
+    threads = [threading.Thread(target=share_precision, args=([cfg], tmp_path / 'new', True)) for cfg in cfgs]
+    threads[0].start()
+    assert began.wait(20)
+    threads[1].start()
+    threads[1].join(0.5)  # long enough to come to its own trial, were it not to wait
+    may_go_on.set()
+    for thread in threads:
+        thread.join()
+    assert [cfg.optim_wrapper.dtype for cfg in cfgs] == ['bfloat16'] * 2 and len(choices) == 1
 
 
 def test_the_threads_of_a_run_are_set_and_resumed(monkeypatch, auto):

@@ -54,6 +54,19 @@ def test_no_network_names_the_switches(cfg, tmp_path, monkeypatch):
     starting_weights.fetch_backbone_weights(cfg)  # cached: nothing to fetch
 
 
+def test_equal_names_at_two_addresses_are_two_files(tmp_path, monkeypatch):
+    """Unless the name has a part of the file's SHA-256: then both are the same file."""
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(
+        checkpoint, '_download', lambda url, path: (path.parent.mkdir(exist_ok=True), path.write_text(url))
+    )
+    (tmp_path / 'checkpoints').mkdir()
+    urls = [f'https://example.org/{run}/best.pth' for run in 'ab'] * 2
+    assert [checkpoint.fetch(url).read_text() for url in urls] == urls
+    urls = [f'https://example.org/{mirror}/resnet-0676ba61.pth' for mirror in 'ab']
+    assert [checkpoint.fetch(url).read_text() for url in urls] == urls[:1] * 2
+
+
 def test_one_process_of_a_machine_fetches_for_all(cfg, tmp_path, monkeypatch):
     fetched = []
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))

@@ -72,6 +72,7 @@ def test_a_wrong_result_is_named(tmp_path, key, value, message):
         ),
         ('annotations', 'category_id', ABSENT, 'annotation entry 1: has no category_id'),
         ('annotations', 'category_id', 9, 'annotation entry 1: category_id is 9, expected the id of a listed category'),
+        ('annotations', 'image_id', 'x', "annotation entry 1: image_id is 'x', expected the id of a listed image"),
         ('images', 'height', ABSENT, 'image entry 1: has no height'),
         ('images', 'width', 0, 'image entry 1: width is 0, expected a number of px'),
         ('images', 'id', 1, 'two of its images have the same id'),

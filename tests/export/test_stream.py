@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import uuid
 
@@ -62,6 +63,16 @@ def rasterise(geometry: dict) -> np.ndarray:
 def test_a_formats_files_are_those_it_is_said_to_have(name, tmp_path):
     export(tmp_path, [], [name])
     assert {path.name for path in tmp_path.iterdir()} == {f'cut{ending}' for ending in FORMATS[name].endings}
+
+
+@pytest.mark.parametrize('count, dtype', [(255, np.uint8), (256, np.uint16)])
+def test_class_images_hold_any_number_of_classes(count, dtype, tmp_path):
+    cells = make_cells(draw_masks()[:2])
+    cells = dataclasses.replace(cells, labels=np.array([count - 1, 0]))
+    export_cells([cells], make_source(), tmp_path, 'cut', ['labels'], [str(number) for number in range(count)])
+    labels, classes = (tifffile.imread(tmp_path / f'cut_{name}.tif') for name in ('labels', 'classes'))
+    assert classes.dtype == dtype
+    assert np.array_equal(classes, np.array([0, count, 1])[labels])
 
 
 def test_geojson_has_the_masks(exported):

@@ -1,5 +1,6 @@
 """What goes wrong around a training gives one line and loses nothing."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, build_dataset, read_json
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.cell_dataset import UNKNOWN_CLASS
+from cellseg_mm.datasets.prepare import _write_image
 from cellseg_mm.engine import FiniteLossHook, TrainingSetHook
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.engine.run_config import training_config
@@ -160,6 +163,15 @@ def test_a_full_disk_leaves_the_last_checkpoint(small_disk):
     assert explain(raised.value).startswith(f'{path}: no space left on the disk')
     assert torch.equal(read_checkpoint(str(path))['state_dict']['weight'], content['state_dict']['weight'])
     assert [entry.name for entry in small_disk.iterdir()] == ['epoch_1.pth']
+
+
+def test_a_small_image_on_a_full_disk_is_an_error(small_disk):
+    """OpenCV's own writer leaves an empty file, and says that all went well."""
+    with contextlib.suppress(OSError):
+        (small_disk / 'large').write_bytes(bytes(2**21))
+    with pytest.raises(OSError) as raised:
+        _write_image(small_disk / 'x.png', np.zeros((8, 8, 3), np.uint8), 'rgb')
+    assert explain(raised.value).startswith(f'{small_disk}/x.png: no space left on the disk')
 
 
 def test_a_run_whose_checkpoints_do_not_fit_does_not_start(small_disk, prepared, run_tool):

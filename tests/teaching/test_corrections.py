@@ -63,6 +63,7 @@ def test_through_json(found):
         (dict(kind='name', cell=0, label=2), 'no class 2'),
         (dict(kind='class', name='  '), 'class name'),
         (dict(kind='class', name='b'), 'taken'),
+        (dict(kind='class', name='B'), 'taken'),
         (dict(kind='rename', label=0, name='x' * 61), '1 to 60'),
     ],
 )

@@ -3,18 +3,21 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 from types import SimpleNamespace
 
 import cv2
+import psutil
 import pytest
 from conftest import ROOT, load_tool, read_json, write_tiny_config
 from matplotlib.figure import Figure
 from processes import run_script, start_script
 
 from cellseg_mm.evaluation.ablation_summary import COSTS, METRICS
+from cellseg_mm.utils import locked
 
 ROWS = ['maskrcnn_r18', 'maskrcnn_r18_fpn', 'maskrcnn_r18_fpn_cbam']
 SHORT = ['train_cfg.max_epochs=2', 'train_dataloader.dataset.dataset.indices=2', 'model.test_cfg.rcnn.score_thr=0.001']
@@ -94,6 +97,44 @@ def test_mistakes(prepared, one_line_error, tmp_path):
     broken = [*options, 'model.backbone.depth=7']
     message = one_line_error('ablate', configs[0], '--from-scratch', *broken)
     assert 'tools/train.py failed' in message and 'train.log' in message
+
+
+def test_a_test_split_without_labels_is_refused_before_training(prepared, one_line_error, tmp_path):
+    root = shutil.copytree(prepared, tmp_path / 'cells')
+    path = root / 'annotations/test.json'
+    path.write_text(json.dumps(dict(read_json(path), annotations=[])))
+    config = write_tiny_config(tmp_path / f'{ROWS[0]}.py', times=1, base=f'demo/{ROWS[0]}')
+    message = one_line_error('ablate', config, '--out', tmp_path / 'out', '--cfg-options', f'data_root={root}')
+    assert 'cells: no labels in the test split' in message and not (tmp_path / 'out').exists()
+
+
+def test_sigterm_ends_the_training_too(prepared, tmp_path):
+    """The tool itself, with a program that waits in the place of tools/train.py."""
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools/train.py').write_text(
+        'import os, time\nfrom pathlib import Path\nPath("pid").write_text(f"{os.getpid()}\\n")\ntime.sleep(300)\n'
+    )
+    script, errors = tmp_path / 'ablate.py', tmp_path / 'errors'
+    script.write_text(
+        'import runpy, sys\nfrom pathlib import Path\nfrom cellseg_mm.engine import ablation\n'
+        f'ablation.PROJECT_ROOT = Path({str(tmp_path)!r})\n'
+        f'runpy.run_path({str(ROOT / "tools/ablate.py")!r}, run_name="__main__")\n'
+    )
+    arguments = options(ROWS[:1], prepared, tmp_path, tmp_path / 'out')
+    process = start_script(script, *arguments, folder=tmp_path, stderr=errors)
+    pid = tmp_path / 'pid'
+    while not (pid.exists() and pid.read_text().endswith('\n')):
+        assert process.is_alive(), errors.read_text()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 130
+    assert errors.read_text().endswith('stopped; the same command goes on\n')
+    assert not psutil.pid_exists(int(pid.read_text()))
+    (folder,) = (tmp_path / 'out').glob('runs/*/seed_0')
+    assert not (folder / 'trained.json').exists()
+    with locked(folder / 'lock', busy='the run is still locked'):
+        pass
 
 
 def write_result(folder, seed):

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 import torch
 from conftest import ROOT, read_json
+from processes import context
 from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, draw
 
@@ -23,6 +24,7 @@ from cellseg_mm.export.writer import Part, Writer
 from cellseg_mm.images import open_image
 from cellseg_mm.inference import predict_files
 from cellseg_mm.structures import Cells
+from cellseg_mm.utils import claimed
 from cellseg_mm.visualization import draw_cells
 
 SUFFIXES = (
@@ -287,6 +289,8 @@ def test_a_name_that_is_no_utf_8_goes_through(predict, tmp_path):
         ('x.tif --score-thr 2', '--score-thr 2: scores go from 0 to 1'),
         ('x.tif --tile-size 50', 'the overlap must be 32 px to a third of the tile'),
         ('x.tif --scale 2 --no-tile', '--scale is for tiles; leave out --no-tile'),
+        ('x.tif --overlap 64 --no-tile', '--overlap is for tiles; leave out --no-tile'),
+        ('x.tif --no-tile --tile-size 256', '--tile-size is for tiles; leave out --no-tile'),
         ('*.svs', r'\*.svs: no file matches'),
         ('empty', 'empty: no image in this folder'),
         ('*.tif --out .', r'--out \.: holds input images; choose another'),
@@ -300,6 +304,31 @@ def test_mistakes_give_one_line_before_anything_is_written(predict, tmp_path, mo
     write(tmp_path / 'x.tif', draw(1, 64, 64))
     status, _, errors = predict(*arguments.split())
     assert status == 2 and re.fullmatch(f'error: .*{message}.*\n', errors) and not names(tmp_path / 'out')
+
+
+def claim(path, ends):
+    with claimed(path, 'taken'):
+        ends.send(True)
+        ends.recv()
+
+
+def test_a_second_process_with_the_same_out_is_refused(predict, tmp_path):
+    """At its end the first one would remove the second one's tiles, and leave a summary without its images."""
+    write(tmp_path / 'x.tif', draw(1, 64, 64))
+    ours, theirs = context.Pipe()
+    other = context.Process(target=claim, args=(tmp_path / 'out/.predict.lock', theirs))
+    other.start()
+    assert ours.recv()
+    for name in ('.tiles/large', '.large.abcd_123.partial'):
+        (tmp_path / 'out' / name).mkdir(parents=True)
+    status, _, errors = predict(tmp_path / 'x.tif', '--formats', 'csv')
+    assert status == 2 and 'out: another process writes there; wait for it, or choose another --out' in errors
+    assert names(tmp_path / 'out') == {'.predict.lock', '.tiles', '.large.abcd_123.partial'}
+    ours.send('done')
+    other.join()
+    status, _, errors = predict(tmp_path / 'x.tif', '--formats', 'csv')
+    assert status == 0, errors
+    assert names(tmp_path / 'out') == {'x.csv', 'x_summary.json', 'summary.csv', 'summary.json'}
 
 
 def test_when_every_file_fails_there_is_no_summary(predict, tmp_path):

@@ -1,5 +1,6 @@
 """Parts of tools/train.py; whole runs are in test_tools.py."""
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,30 @@ def test_a_new_run_chooses_its_epochs_and_a_resumed_one_keeps_them(train, tmp_pa
     assert fitted_epochs(train, tmp_path) == 15  # a new run without a budget, in the folder of one that had it
     assert fitted_epochs(train, tmp_path, resume=True) == 15
     assert fitted_epochs(train, tmp_path, budget) == 4  # a new run does not take the schedule of an earlier one
+
+
+def test_a_work_dir_is_of_one_training(train, tmp_path, monkeypatch):
+    """Another one would mix its checkpoints in. What a killed one left is removed; only the first process does both."""
+    cfg = Config(dict(work_dir=str(tmp_path), launcher='none'))
+    left = tmp_path / '.epoch_3.pth.4711.partial'
+
+    @contextlib.contextmanager
+    def taken(path, busy):
+        raise UserError(f'{path.name} {busy}')
+        yield
+
+    left.touch()
+    with train.own_work_dir(cfg):
+        assert [path.name for path in tmp_path.iterdir()] == ['.train.lock']
+    assert not list(tmp_path.iterdir())
+    left.touch()
+    monkeypatch.setattr(train, 'claimed', taken)
+    with pytest.raises(UserError, match=r'\.train\.lock .*: another training writes there; wait for it, or choose'):
+        train.own_work_dir(cfg).__enter__()
+    cfg.launcher = 'pytorch'
+    monkeypatch.setenv('RANK', '1')
+    with train.own_work_dir(cfg):
+        assert left.exists()
 
 
 def test_a_budget_is_refused_under_a_launcher(train, tmp_path):

@@ -1,3 +1,10 @@
+import contextlib
+import os
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
 import pytest
 from conftest import ROOT
 from torch.utils.data import DataLoader
@@ -35,6 +42,30 @@ def test_ctrl_c(capsys, said):
         main()
     assert caught.value.code == 130
     assert capsys.readouterr().err == said.get('stopped', 'stopped') + '\n'
+
+
+def test_sigterm_is_ctrl_c_within_a_tool(capsys, monkeypatch):
+    """What a tool opened is closed. Afterwards, in a thread, and for torchrun's processes, SIGTERM is as before."""
+    monkeypatch.delenv('RANK', raising=False)
+    before, closed, within = signal.getsignal(signal.SIGTERM), [], []
+
+    @one_line_errors(stopped='stopped')
+    def main(is_stopped):
+        with contextlib.closing(SimpleNamespace(close=lambda: closed.append(True))):
+            within.append(signal.getsignal(signal.SIGTERM))
+            if is_stopped:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+
+    with pytest.raises(SystemExit) as caught:
+        main(True)
+    assert caught.value.code == 130 and capsys.readouterr().err == 'stopped\n' and closed
+    thread = threading.Thread(target=main, args=(False,))
+    thread.start()
+    thread.join()
+    monkeypatch.setenv('RANK', '0')
+    main(False)
+    assert within[1:] == [before] * 2 and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_ctrl_c_of_which_a_library_made_another_error(capsys):

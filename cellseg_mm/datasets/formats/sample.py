@@ -577,7 +577,8 @@ def lay_maps(masks: list, shape: tuple) -> tuple:
     for mask, inside in zip(masks, insides, strict=True):
         if ids[inside].any():
             return stack_layers([relabel(mask)[0] for mask in masks])
-        np.add(mask, offset, out=ids, where=inside, casting='unsafe')
+        # in 64 bits: numpy would add in those of the mask, where 8 bits of one map overflow by the ids before it
+        np.add(mask, offset, out=ids, where=inside, dtype=np.int64, casting='unsafe')
         offset += int(mask.max(initial=0))
     # usually nothing overlaps: then one map is renumbered instead of each, in the same order
     id_map, _ = relabel(ids)
