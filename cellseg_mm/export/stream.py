@@ -19,6 +19,7 @@ from .geoparquet import GeoParquetWriter
 from .label_image import LabelImageWriter
 from .measurements import measure_cells
 from .output_files import check_replaceable, move_outputs
+from .overlay import OverlayWriter
 from .overview import OverviewWriter
 from .slide_page import SlidePageWriter
 from .summary import summarise_counts
@@ -27,6 +28,7 @@ from .writer import Part
 
 # Writers by the format's name, see :class:`.writer.Writer`.
 FORMATS = dict(
+    overlay=OverlayWriter,
     labels=LabelImageWriter,
     coco=COCOWriter,
     geojson=GeoJSONWriter,

@@ -21,7 +21,7 @@ from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.export import FORMATS
 from cellseg_mm.export.writer import Part, Writer
 from cellseg_mm.images import open_image
-from cellseg_mm.inference import predict_files
+from cellseg_mm.inference.ledger import Ledger
 from cellseg_mm.structures import Cells
 from cellseg_mm.visualization import draw_cells
 
@@ -206,7 +206,7 @@ def test_a_rewrite_that_was_stopped_is_never_taken_for_the_run_before_it(predict
     assert predict(*settings)[0] == 0
     rows = table(out / 'x.csv')
     with monkeypatch.context() as patch:
-        patch.setattr(predict_files, 'write_atomically', stop)  # of the overlay, after the table
+        patch.setattr(Ledger, 'record', stop)  # after the table
         assert predict(*settings, '--score-thr', '0.5')[0] == 130
     assert len(table(out / 'x.csv')) < len(rows) and not (out / 'x_summary.json').exists()
     assert predict(*settings, '--resume')[0] == 0 and table(out / 'x.csv') == rows
@@ -282,7 +282,7 @@ def test_a_name_that_is_no_utf_8_goes_through(predict, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ('x.tif --formats png', '--formats png: choose from overlay,labels,coco,geojson,csv'),
+        ('x.tif --formats png', "unknown format 'png': choose from overlay, labels, coco, geojson, csv"),
         ('x.tif --pixel-size 0', 'invalid pixel size 0: it must be from 0.02 to 20 um'),
         ('x.tif --score-thr 2', '--score-thr 2: scores go from 0 to 1'),
         ('x.tif --tile-size 50', 'the overlap must be 32 px to a third of the tile'),
