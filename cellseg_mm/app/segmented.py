@@ -91,7 +91,7 @@ def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
 
 def count_rows(cells: Cells, classes: Sequence) -> list:
     """Rows [class, cells, share in percent, mean area in px, mean score] of each class with cells, and of all."""
-    areas = cells.runs.areas(len(cells))
+    areas = cells.areas()
     rows = []
     for name, chosen in [
         *((name, cells.labels == label) for label, name in enumerate(classes)),

@@ -48,7 +48,7 @@ class SlidePageWriter(Writer):
     def write(self, part: Part) -> None:
         """Add the cells of a part to the scripts of their squares."""
         cells = part.cells
-        centroids = cells.runs.centroids(len(cells), cells.height) + 0.5
+        centroids = cells.centroids()
         self._density += count_by_place(centroids, cells.labels, len(self._classes), cells.height, cells.width)
         blocks = centroids.astype(np.int64) // BLOCK_SIDE
         texts = defaultdict(list)

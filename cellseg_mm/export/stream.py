@@ -98,7 +98,7 @@ def export_cells(
         with contextlib.ExitStack() as stack:
             writers = [stack.enter_context(FORMATS[name](folder, stem, source, classes)) for name in formats]
             for cells in itertools.chain([empty], stream):
-                cells = cells.select(cells.runs.areas(len(cells)) > 0)
+                cells = cells.select(cells.areas() > 0)
                 part = Part(cells, measure_cells(cells, source, source.pixel_size) if measured else {})
                 for writer in writers:
                     writer.write(part)

@@ -36,7 +36,6 @@ from cellseg_mm.structures import Cells, mask_codes
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
-from .merge import place_in_image
 from .tile_grid import TileGrid, default_overlap, most_inside
 from .tiled_inference import predict_tiled
 
@@ -305,9 +304,9 @@ class CellInferencer:
             drawn = cells_in_boxes(self._bare, levels, scaled, meta)
         x, y, width, height = window
         cells = Cells.from_codes(mask_codes(drawn.masks), drawn.labels.cpu(), [1.0], height, width)
-        cells = place_in_image(cells, x, y, shown.height, shown.width)
+        cells = cells.place(x, y, shown.height, shown.width)
         cells = cells if shown is source else cells.resize(source.height, source.width)
-        return cells.select(cells.runs.areas(1) > 0)
+        return cells.select(cells.areas() > 0)
 
     @property
     def _bare(self) -> torch.nn.Module:

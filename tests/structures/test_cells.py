@@ -83,8 +83,27 @@ def test_a_pixel_of_the_resized_masks_is_that_under_its_centre(size):
 
 def test_a_mask_twice_as_large_has_its_centroid_at_twice_the_place():
     _, cells = draw(4)
-    filled = cells.select(cells.runs.areas(len(cells)) > 0)
+    filled = cells.select(cells.areas() > 0)
     twice = filled.resize(2 * HEIGHT, 2 * WIDTH)
-    centroids = [one.runs.centroids(len(one), one.height) + 0.5 for one in (filled, twice)]
-    assert np.allclose(2 * centroids[0], centroids[1])
-    assert (twice.runs.areas(len(twice)) == 4 * filled.runs.areas(len(filled))).all()
+    assert np.allclose(2 * filled.centroids(), twice.centroids())
+    assert (twice.areas() == 4 * filled.areas()).all()
+
+
+def test_a_window_is_placed_in_its_image():
+    masks, cells = draw(5)
+    masks[-1] = True  # runs over the ends of columns
+    code = mask_utils.encode(np.asfortranarray(masks[-1], np.uint8))
+    cells = Cells.concatenate([cells.select(np.arange(6)), Cells.from_codes([code], [2], [0.5], HEIGHT, WIDTH)])
+    placed = cells.place(3, 7, HEIGHT + 20, WIDTH + 10)
+    expected = np.pad(masks, ((0, 0), (7, 13), (3, 7)))
+    assert np.array_equal(decode(placed), expected) and placed.labels.tolist() == cells.labels.tolist()
+
+
+def test_areas_in_common_are_those_of_the_bitmaps(monkeypatch):
+    (masks, cells), (others, other_cells) = draw(6), draw(7, count=5)
+    pairs = np.argwhere(np.ones((7, 5), bool))
+    expected = [(masks[one] & others[other]).sum() for one, other in pairs]
+    assert sum(expected) > 0 and cells.shared_areas(other_cells, pairs).tolist() == expected
+    monkeypatch.setattr('cellseg_mm.structures.cells.PAIRS_AT_A_TIME', 4)
+    assert cells.shared_areas(other_cells, pairs[::-1]).tolist() == expected[::-1]
+    assert cells.shared_areas(other_cells, pairs[:0]).tolist() == []

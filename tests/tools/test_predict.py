@@ -91,7 +91,7 @@ def test_all_kinds_of_input_go_through_and_a_bad_file_is_one_line(predict, tiny_
     detector, total = CellInferencer(tiny_checkpoint), 0
     for image, stem in zip(images, stems, strict=True):
         cells = detector(image)
-        cells = cells.select(cells.runs.areas(len(cells)) > 0)
+        cells = cells.select(cells.areas() > 0)
         masks, scores = masks_of(out / f'{stem}_coco.json')
         assert np.array_equal(masks, mask_utils.decode(cells.codes()))
         assert scores == pytest.approx(cells.scores.tolist(), abs=1e-5)
