@@ -55,7 +55,7 @@ def segment(image: str | Path | object, detector: CellInferencer, folder: Path, 
     Raises:
         UserError: If the file is not an image, or too large for the page; if the pixel size is invalid.
     """
-    source = detector.open(image) if isinstance(image, (str, Path)) else image
+    source = detector.open(image)
     if pixel_size.strip():
         source.pixel_size = _read_pixel_size(pixel_size)
     if source.height * source.width > MAX_PIXELS:

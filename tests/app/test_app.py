@@ -31,8 +31,10 @@ class PlantedDetector:
     def __init__(self):
         self.runs = 0
 
-    def open(self, path: str) -> object:
-        return open_image(path, 'bgr' if Path(path).stem == 'swapped' else 'rgb')
+    def open(self, image: object) -> object:
+        if not isinstance(image, (str, Path)):
+            return image
+        return open_image(image, 'bgr' if Path(image).stem == 'swapped' else 'rgb')
 
     def describe_size(self, source: object) -> str:
         return 'shown at half its size' if source.pixel_size else ''
