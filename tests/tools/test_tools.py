@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from processes import run_script
 
 from cellseg_mm.datasets import prepare
-from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
+from cellseg_mm.datasets.synthetic import draw_tissue, write_sample
 from cellseg_mm.evaluation import evaluate, read_results
 from cellseg_mm.utils import parse_config_text
 
@@ -27,7 +27,7 @@ def two_images(tmp_path_factory):
     root = tmp_path_factory.mktemp('two')
     for index in range(3):
         image, instance_map, labels = draw_tissue(np.random.default_rng([9, index]), 96, 96)
-        _write_sample(root / 'source' / 'train' / f'image_{index}', image, instance_map, labels)
+        write_sample(root / 'source' / 'train' / f'image_{index}', image, instance_map, labels)
     prepare(root / 'source', root / 'cells', workers=1)
     for split in ('val', 'test'):
         shutil.copy(root / 'cells/annotations/train.json', root / f'cells/annotations/{split}.json')
