@@ -1,4 +1,3 @@
-import csv
 import json
 import uuid
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
-from conftest import read_json
+from conftest import read_csv, read_json
 from drawn_cells import CLASSES, HEIGHT, WIDTH, draw_masks, make_cells, make_source
 from matplotlib.path import Path as Outline
 from pycocotools.coco import COCO
@@ -99,8 +98,7 @@ def test_geojson_follows_the_schema_of_qupath(exported):
 def test_csv_has_a_row_a_cell(exported):
     out, cells = exported
     measured = measure_cells(cells, make_source(), 0.5)
-    with open(out / 'cut.csv', newline='') as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(out / 'cut.csv')
     assert list(rows[0]) == ['cell', 'class', 'score', *measured]
     assert [row['cell'] for row in rows] == [str(number) for number in range(1, len(cells) + 1)]
     assert [row['class'] for row in rows] == [CLASSES[label] for label in cells.labels]
