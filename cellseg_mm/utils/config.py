@@ -152,6 +152,15 @@ def flatten(value: object, prefix: str = '') -> Iterator:
         yield from flatten(entry, key)
 
 
+def inner_dicts(value: object) -> Iterator:
+    """All dicts in a config, from the outside in."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    for entry in value if isinstance(value, (list, tuple)) else []:
+        yield from inner_dicts(entry)
+
+
 MISSING = '(absent)'
 
 
