@@ -180,6 +180,11 @@ def diff_configs(old: dict, new: dict) -> list:
     return [row for row in rows if _plain(row[1]) != _plain(row[2])]
 
 
+def show_value(value: object) -> str:
+    """A value of :func:`diff_configs` as text."""
+    return value if value is MISSING else repr(value)
+
+
 def _plain(value: object) -> object:
     """Tuples as lists, because a dumped and reloaded config may hold either. True differs from 1."""
     if isinstance(value, bool):
