@@ -14,9 +14,7 @@ import tempfile
 from pathlib import Path
 
 from common import print_table
-from cpu import ROOT, TRAINED, step_seconds
-
-from cellseg_mm.datasets import make_sample_data, prepare
+from cpu import ROOT, TRAINED, draw_prepared, step_seconds
 
 CORES = str(os.cpu_count())
 SETTINGS = {
@@ -40,9 +38,7 @@ def main() -> None:
     settings = ['default', *args.beside]
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / 'cells'
-        make_sample_data(Path(folder) / 'drawn', num_images=12, size=512, seed=0)
-        prepare(Path(folder) / 'drawn', data, workers=1)
+        data = draw_prepared(Path(folder))
         for _ in range(args.rounds):
             for neighbour in ('quiet', 'busy'):
                 other = None

@@ -25,7 +25,7 @@ from pycocotools import mask as mask_utils
 
 from cellseg_mm.datasets import prepare
 from cellseg_mm.datasets.formats import FORMATS
-from cellseg_mm.datasets.prepare import _convert_sample
+from cellseg_mm.datasets.prepare import convert_sample
 
 MEDIAN_SIZE, SPREAD = (374, 464), 0.8  # px, and the standard deviation of the logarithm
 SMALLEST, LARGEST = (33, 35), (2500, 1987)
@@ -100,7 +100,7 @@ def convert_images(src: Path, out: Path) -> None:
         (out / folder).mkdir(parents=True, exist_ok=True)
     samples, classes = FORMATS['task'].find_samples(src, None)
     for sample in samples:
-        _convert_sample(sample, 'auto', out, len(classes))
+        convert_sample(sample, 'auto', out, len(classes))
 
 
 def measure_with_cpu(function: Callable) -> tuple:

@@ -34,11 +34,11 @@ from mmengine.registry import init_default_scope
 from cellseg_mm.datasets import make_sample_data, prepare
 from cellseg_mm.engine.precision import inference_precision
 from cellseg_mm.utils import keep_freed_memory
+from cellseg_mm.utils.config import inner_dicts
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = 'configs/consep/maskrcnn_r18_fpn_cbam.py'
 DETECTORS = ('consep/maskrcnn_r18_fpn_cbam', 'maskrcnn_r50_fpn', 'consep/maskrcnn_lite0_fpn')
-LOGGED = 20  # steps that a logged time is the mean of
 STOCK = {
     'sparse_nms': 'nms',
     'SparseRoIAlign': 'RoIAlign',
@@ -46,6 +46,13 @@ STOCK = {
     'JointBatchRoIHead': 'StandardRoIHead',
     'OneClassBBoxHead': 'Shared2FCBBoxHead',
 }
+
+
+def draw_prepared(folder: Path) -> Path:
+    """Drawn tissue to train on: a prepared set in this folder."""
+    make_sample_data(folder / 'drawn', num_images=12, size=512, seed=0)
+    prepare(folder / 'drawn', folder / 'cells', workers=1)
+    return folder / 'cells'
 
 
 def step_seconds(checkout: Path, config: str, data: Path, steps: int, environment: dict | None = None) -> float:
@@ -93,16 +100,15 @@ def model_config(name: str, stock: bool, detections: int) -> Config:
     model.data_preprocessor.update(mean=[127.5] * 3, std=[73.9] * 3)
     model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=detections)
     if stock:
-        _replace(model, STOCK)
+        use_stock_parts(model)
     return model
 
 
-def _replace(value: object, names: dict) -> None:
-    for entry in value.values() if isinstance(value, dict) else value:
-        if isinstance(entry, (dict, list, tuple)):
-            _replace(entry, names)
-    if isinstance(value, dict) and value.get('type') in names:
-        value['type'] = names[value['type']]
+def use_stock_parts(model: dict) -> None:
+    """Replace a detector's own parts, in its config, by mmcv's and mmdet's."""
+    for part in inner_dicts(model):
+        if part.get('type') in STOCK:
+            part['type'] = STOCK[part['type']]
 
 
 class Inference:
@@ -152,11 +158,7 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=3, help='of inference')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = args.data and args.data.absolute()
-        if data is None:
-            data = Path(folder) / 'cells'
-            make_sample_data(Path(folder) / 'drawn', num_images=12, size=512, seed=0)
-            prepare(Path(folder) / 'drawn', data, workers=1)
+        data = args.data.absolute() if args.data else draw_prepared(Path(folder))
         checkouts = dict(before=args.before and args.before.absolute(), ours=ROOT)
         checkouts = {name: checkout for name, checkout in checkouts.items() if checkout}
         seconds = {name: [] for name in checkouts}

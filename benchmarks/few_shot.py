@@ -17,9 +17,12 @@ from mmengine.runner.checkpoint import save_checkpoint
 
 from cellseg_mm import CellInferencer
 from cellseg_mm.evaluation import PanopticCounts, make_scenes, panoptic_counts, read_ground_truth
+from cellseg_mm.evaluation.bootstrap import percentile_interval
 from cellseg_mm.teaching import FeatureMemory, read_labelled, teach
 from cellseg_mm.utils import write_json
 from cellseg_mm.weights import find_checkpoint
+
+NUM_RESAMPLES = 1000
 
 
 def counts_of(checkpoint: Path, data: Path, split: str) -> tuple:
@@ -46,15 +49,15 @@ def mean_pq(counts: PanopticCounts) -> float:
     return float(np.nanmean(counts.pooled().quality()[0]))
 
 
-def with_interval(runs: list, num_resamples: int = 1000) -> tuple:
+def with_interval(runs: list) -> tuple:
     """Mean mPQ of runs on the same images, and its 95 % percentile interval over resampled images and runs."""
     rng, drawn = np.random.default_rng(0), []
     stacked = np.array(runs)  # (runs, 4, images, classes)
-    for _ in range(num_resamples):
+    for _ in range(NUM_RESAMPLES):
         images = rng.integers(0, stacked.shape[2], stacked.shape[2])
         chosen = stacked[rng.integers(0, len(runs), len(runs))][:, :, images]
         drawn.append(np.mean([mean_pq(PanopticCounts(*counts)) for counts in chosen]))
-    return np.mean([mean_pq(counts) for counts in runs]), *np.percentile(drawn, [2.5, 97.5])
+    return np.mean([mean_pq(counts) for counts in runs]), *percentile_interval(drawn)
 
 
 def draw(rows: list, path: Path) -> None:

@@ -35,7 +35,7 @@ from torch import distributed
 from cellseg_mm.datasets import CLASSES
 from cellseg_mm.datasets.synthetic import draw_tissue
 from cellseg_mm.export import FORMATS, check_formats, stream
-from cellseg_mm.inference import predict_files, predict_tiled
+from cellseg_mm.inference import predict_tiled
 from cellseg_mm.inference.predict_files import FilePredictor
 from cellseg_mm.structures import Cells, encode_instances, relabel
 
@@ -163,9 +163,6 @@ def time_parts(parts: Parts) -> None:
         methods = {key: parts.timed(name, getattr(writer, key)) for key in ('__init__', 'write', '__exit__')}
         FORMATS[name] = type(writer.__name__, (writer,), methods)
     stream.measure_cells = parts.timed('measurements', stream.measure_cells)
-    predict_files.read_overview = parts.timed('overlay', predict_files.read_overview)
-    for name in ('add', 'picture'):
-        setattr(predict_files.Overlay, name, parts.timed('overlay', getattr(predict_files.Overlay, name)))
 
 
 def predict(path: Path, folder: Path, formats: list, tiling: dict, rank: int = 0, processes: int = 1) -> None:
@@ -220,7 +217,7 @@ def main() -> None:
     parser.add_argument(
         '--sizes', type=int, nargs='+', default=[5000, 10_000, 20_000], help=f'sides in px, multiples of {BLOCK}'
     )
-    parser.add_argument('--formats', nargs='+', default=['overlay', *FORMATS], help='default: all')
+    parser.add_argument('--formats', nargs='+', default=list(FORMATS), help='default: all')
     parser.add_argument('--tile-size', type=int, default=1024, help='px')
     parser.add_argument('--overlap', type=int, default=128, help='px')
     parser.add_argument('--processes', type=int, default=2, help='that share a slide in a further run; 1: none')
@@ -230,7 +227,7 @@ def main() -> None:
     args = parser.parse_args()
     if any(size % BLOCK for size in args.sizes):
         parser.error(f'--sizes: multiples of {BLOCK}')
-    check_formats([name for name in args.formats if name != 'overlay'])
+    check_formats(args.formats)
     largest = max(args.sizes)
     shared = args.shared or largest
     needed, free = sum(MEGABYTES.values()) * largest**2 / 1e6 / 1000, shutil.disk_usage(tempfile.gettempdir()).free

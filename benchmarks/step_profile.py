@@ -16,14 +16,13 @@ from pathlib import Path
 
 import torch
 from common import print_table
-from cpu import STOCK, TRAINED, _replace
+from cpu import TRAINED, draw_prepared, use_stock_parts
 from mmdet.registry import MODELS
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from cellseg_mm.datasets import make_sample_data, prepare
 from cellseg_mm.engine.run_config import training_config
 from cellseg_mm.models import network_precision
 from cellseg_mm.utils import PROJECT_ROOT, keep_freed_memory
@@ -99,11 +98,7 @@ def main() -> None:
     keep_freed_memory()
     init_default_scope('mmdet')
     with tempfile.TemporaryDirectory() as folder:
-        data = args.data
-        if data is None:
-            data = Path(folder) / 'cells'
-            make_sample_data(Path(folder) / 'drawn', num_images=12, size=512, seed=0)
-            prepare(Path(folder) / 'drawn', data, workers=1)
+        data = args.data or draw_prepared(Path(folder))
         options = {'data_root': str(data), 'train_dataloader.num_workers': 0}
         options['train_dataloader.persistent_workers'] = False
         cfg = training_config(str(PROJECT_ROOT / args.config), options, folder, from_scratch=True)
@@ -112,7 +107,7 @@ def main() -> None:
         for name, dtype in (('ours', torch.bfloat16), ('ours, fp32', torch.float32), ('stock', None)):
             model_cfg = copy.deepcopy(cfg.model)
             if name == 'stock':
-                _replace(model_cfg, STOCK)
+                use_stock_parts(model_cfg)
                 for stage in (model_cfg.train_cfg.rpn, model_cfg.train_cfg.rcnn):
                     stage.assigner.type = 'MaxIoUAssigner'
             torch.manual_seed(0)

@@ -39,7 +39,7 @@ VIEWPORT = dict(width=1280, height=800)
 def correct(visitor: Visitor, detector: CellInferencer, sources: list, limit: int) -> int:
     """Name the cells of images in a visitor's folder by their areas, until there are enough; their number."""
     found = [cells.select(cells.scores >= detector.validated_thr) for cells in map(detector, sources)]
-    areas = [cells.runs.areas(len(cells)) for cells in found]
+    areas = [cells.areas() for cells in found]
     middle, left = np.median(np.concatenate(areas)), limit
     for source, cells, sizes in zip(sources, found, areas, strict=True):
         image = source.read(0, 0, source.width, source.height)

@@ -1,3 +1,4 @@
+import csv
 import gc
 import importlib.util
 import json
@@ -24,6 +25,7 @@ from cellseg_mm.datasets import make_sample_data, prepare
 from cellseg_mm.visualization import CellVisualizer
 
 ROOT = Path(__file__).parents[1]
+FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
 # files of more than 20 s of a core, the longest first
 LONGEST = ['test_kill_and_resume', 'test_tools', 'test_ablate', 'test_inferencer', 'test_deploy', 'test_page']
 LONGEST += ['test_zoo', 'test_correct', 'test_configs', 'test_same_coordinates']
@@ -69,6 +71,12 @@ def prepared(sample, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp('prepared') / 'cells'
     prepare(sample, out, workers=1)
     return out
+
+
+@pytest.fixture
+def cfg() -> Config:
+    """The config of the flagship, as its file says."""
+    return Config.fromfile(FLAGSHIP)
 
 
 @pytest.fixture(scope='session')
@@ -210,3 +218,13 @@ def load_tool(name: str) -> object:
 
 def read_json(path: Path) -> dict:
     return json.loads(path.read_text('utf-8'))
+
+
+def read_csv(path: Path) -> list:
+    with open(path, encoding='utf-8', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def whole(source: object) -> np.ndarray:
+    """All pixels of an image."""
+    return source.read(0, 0, source.width, source.height)

@@ -5,11 +5,7 @@ import sys
 
 from cellseg_mm.arguments import tool_parser
 from cellseg_mm.utils import diff_configs, load_config, one_line_errors
-from cellseg_mm.utils.config import MISSING
-
-
-def shown(value: object) -> str:
-    return value if value is MISSING else repr(value)
+from cellseg_mm.utils.config import show_value
 
 
 @one_line_errors
@@ -22,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = diff_configs(load_config(args.old).to_dict(), load_config(args.new).to_dict())
     for key, old, new in rows:
-        print(f'{key}: {shown(old)} -> {shown(new)}')
+        print(f'{key}: {show_value(old)} -> {show_value(new)}')
     sys.exit(1 if rows else 0)
 
 

@@ -34,8 +34,7 @@ from cellseg_mm.inference.predict_files import FilePredictor
 from cellseg_mm.utils import UserError, claimed, keep_freed_memory, one_line_errors, output_folder, remove_partial
 from cellseg_mm.weights import CHECKPOINTS, MODELS, is_model_name
 
-ALL_FORMATS = ('overlay', *FORMATS)
-DEFAULT_FORMATS = ('overlay', *(name for name, writer in FORMATS.items() if writer.by_default))
+DEFAULT_FORMATS = [name for name, writer in FORMATS.items() if writer.by_default]
 ORDER_FILES = 4  # whose stain decides the channel order
 
 
@@ -54,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         '--formats',
         metavar='NAMES',
         default=','.join(DEFAULT_FORMATS),
-        help=f'file formats, separated by commas: {",".join(ALL_FORMATS)} (default: %(default)s)',
+        help=f'file formats, separated by commas: {",".join(FORMATS)} (default: %(default)s)',
     )
     add_score_threshold(parser, 'lowest score of a cell (default: the one that validation chose)')
     parser.add_argument(
@@ -106,10 +105,7 @@ def parse_args() -> argparse.Namespace:
     if not args.inputs:
         raise UserError(f'{args.checkpoint}: a checkpoint without an image; name images or folders after it')
     args.formats = list(dict.fromkeys(args.formats.split(',')))
-    unknown = [name for name in args.formats if name not in ALL_FORMATS]
-    if unknown:
-        raise UserError(f'--formats {unknown[0]}: choose from {",".join(ALL_FORMATS)}')
-    check_formats([name for name in args.formats if name in FORMATS])
+    check_formats(args.formats)
     of_tiles = dict(scale=args.scale, tile_size=args.tile_size, overlap=args.overlap)
     for name, value in of_tiles.items():
         if value is not None and args.tile is False:

@@ -55,7 +55,7 @@ def segment(image: str | Path | object, detector: CellInferencer, folder: Path, 
     Raises:
         UserError: If the file is not an image, or too large for the page; if the pixel size is invalid.
     """
-    source = detector.open(image) if isinstance(image, (str, Path)) else image
+    source = detector.open(image)
     if pixel_size.strip():
         source.pixel_size = _read_pixel_size(pixel_size)
     if source.height * source.width > MAX_PIXELS:
@@ -91,7 +91,7 @@ def choose(cells: Cells, labels: Sequence, score_thr: float) -> Cells:
 
 def count_rows(cells: Cells, classes: Sequence) -> list:
     """Rows [class, cells, share in percent, mean area in px, mean score] of each class with cells, and of all."""
-    areas = cells.runs.areas(len(cells))
+    areas = cells.areas()
     rows = []
     for name, chosen in [
         *((name, cells.labels == label) for label, name in enumerate(classes)),

@@ -171,7 +171,7 @@ class Visitor:
         chosen, unchanged = {}, 0
         for key, corrections in corrected.items():
             state = corrections.state()
-            teaching = state.alive & (state.corrected | with_others) & (state.cells.runs.areas(len(state.cells)) > 0)
+            teaching = state.alive & (state.corrected | with_others) & (state.cells.areas() > 0)
             cells = state.cells.select(teaching)
             chosen[key] = (cells, [state.classes[label] for label in cells.labels])
             unchanged += int((teaching & ~state.corrected).sum())

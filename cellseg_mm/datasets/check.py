@@ -65,12 +65,14 @@ class Images(NamedTuple):
         splits: (N,) int64, indices into :data:`SPLITS`.
         sizes: (N, 2) int64 (H, W) in px.
         maps: (N,) str, file names of the id maps, empty for an image without labels.
+        ignored: N lists of the ids of ignored regions in the maps.
     """
 
     names: np.ndarray
     splits: np.ndarray
     sizes: np.ndarray
     maps: np.ndarray
+    ignored: list
 
     def places(self) -> list:
         """``split/name`` of each."""
@@ -115,19 +117,14 @@ class Maps(NamedTuple):
 
 
 def read_maps(root: Path, images: Images) -> Maps:
-    """Look into the id maps of a prepared data set; missing and unreadable ones are skipped.
-
-    Raises:
-        UserError: See :func:`read_annotations`.
-    """
+    """Look into the id maps of a prepared data set; missing and unreadable ones are skipped."""
     overlaps, parts, ignored = [], [], np.zeros(len(images.names))
-    regions = _ignored_ids(root, images)
     for index in np.flatnonzero(images.maps != ''):
         try:
             layers = read_layers(Path(root) / 'instances' / images.maps[index]).astype(np.int64)
         except OSError:
             continue
-        is_region = np.isin(layers, regions[index])
+        is_region = np.isin(layers, images.ignored[index])
         cells = np.where(is_region, 0, layers)
         ignored[index] = (is_region.any(axis=0) & ~cells.any(axis=0)).mean()
         overlaps += [(index, *pair) for pair in overlapping_pairs(cells)]
@@ -135,20 +132,6 @@ def read_maps(root: Path, images: Images) -> Maps:
         counts = count_parts(cells, ids)
         parts += [(index, ids[place], counts[place]) for place in np.flatnonzero(counts > MAX_PARTS)]
     return Maps(np.array(overlaps, int).reshape(-1, 3), np.array(parts, int).reshape(-1, 3), ignored)
-
-
-def _ignored_ids(root: Path, images: Images) -> list:
-    """The ids of the ignored regions of each image."""
-    found = [[] for _ in images.names]
-    first = 0
-    for split_name in SPLITS:
-        content = _read_split(root, split_name)
-        index_of = {entry['id']: index for index, entry in enumerate(content['images'], start=first)}
-        first += len(content['images'])
-        for entry in content['annotations']:
-            if entry['iscrowd'] and 'instance_id' in entry:
-                found[index_of[entry['image_id']]].append(entry['instance_id'])
-    return found
 
 
 def read_annotations(root: Path) -> tuple:
@@ -160,7 +143,7 @@ def read_annotations(root: Path) -> tuple:
     Raises:
         UserError: If it is not a prepared data set, with the first wrong entry.
     """
-    images, cells = [], []
+    images, cells, ignored = [], [], []
     for split, split_name in enumerate(SPLITS):
         content = _read_split(root, split_name)
         classes = [entry['name'] for entry in content['categories']]
@@ -175,11 +158,16 @@ def read_annotations(root: Path) -> tuple:
             for entry in content['annotations']
             if not entry['iscrowd']
         ]
+        ignored += [[] for _ in content['images']]
+        for entry in content['annotations']:
+            if entry['iscrowd'] and 'instance_id' in entry:
+                ignored[index_of[entry['image_id']]].append(entry['instance_id'])
     if not images:
         raise UserError(f'{root}: its annotations list no images')
     names, splits, sizes, maps = map(np.array, zip(*images, strict=True))
     indices, labels, areas, boxes = map(np.array, zip(*cells, strict=True)) if cells else np.zeros((4, 0), int)
-    return Images(names, splits, sizes, maps), CellTable(indices, labels, areas, boxes.reshape(-1, 4)), classes
+    cells = CellTable(indices, labels, areas, boxes.reshape(-1, 4))
+    return Images(names, splits, sizes, maps, ignored), cells, classes
 
 
 def _read_split(root: Path, split: str) -> dict:

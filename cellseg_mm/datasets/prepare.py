@@ -231,7 +231,7 @@ def _convert(
 ) -> dict:
     """Write all files of the data set into ``out`` and return its statistics."""
     tasks = [(sample, order, out, len(classes)) for sample in samples]
-    labels = _parallel(_convert_sample, tasks, workers, 'converting')
+    labels = _parallel(convert_sample, tasks, workers, 'converting')
     reason = 'as given'
     if order == 'auto':
         order, reason = channel_order([label['stain_difference'] for label in labels if label['split'] == 'train'])
@@ -362,7 +362,7 @@ def _check_ignored(labels: list, splits: np.ndarray) -> None:
 
 
 def _coco(chosen: list, classes: tuple) -> dict:
-    """COCO content of one split, from (result of :func:`_convert_sample`, image id) of each of its images."""
+    """COCO content of one split, from (result of :func:`convert_sample`, image id) of each of its images."""
     annotations = [dict(entry, image_id=image_id) for label, image_id in chosen for entry in label['annotations']]
     return dict(
         images=[dict(label['image'], id=image_id) for label, image_id in chosen],
@@ -422,10 +422,13 @@ def _end_with_the_parent() -> None:
     os._exit(1)
 
 
-def _convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> dict:
+def convert_sample(sample: Sample, order: str, out: Path, num_classes: int) -> dict:
     """Write image and id map; return its COCO entries and what the whole data set is judged by.
 
     With order ``'auto'`` the image is written in the order that its own stain shows; the result holds that order.
+
+    Raises:
+        UserError: If the image or its labels cannot be read, or do not fit each other.
     """
     image, note, pixel_size = sample.read_image()
     height, width = image.shape[:2]

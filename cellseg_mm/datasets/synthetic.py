@@ -271,15 +271,22 @@ def make_sample_data(out: Path, num_images: int = 40, size: int = 256, seed: int
         rgb, instance_map, labels = draw_tissue(rng, height, width, density)
         # Handed to OpenCV in RGB order, it is stored with red and blue exchanged, as the real files are.
         stored = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
-        _write_sample(out / split / name, stored, instance_map, labels)
+        write_sample(out / split / name, stored, instance_map, labels)
         if split == 'test':
             _write_tiff(out / 'test_release' / f'{name}.tif', stored)
             ids.append(dict(file_name=f'{name}.tif', id=len(ids) + 1, height=height, width=width))
     (out / 'test_image_name_to_ids.json').write_text(json.dumps(ids), encoding='utf-8')
 
 
-def _write_sample(folder: Path, image: np.ndarray, instance_map: np.ndarray, labels: np.ndarray) -> None:
-    """image.tif and, for each class that has a cell, classN.tif: float64, ids running on over the classes."""
+def write_sample(folder: Path, image: np.ndarray, instance_map: np.ndarray, labels: np.ndarray) -> None:
+    """Write image.tif and, for each class that has a cell, classN.tif: float64, ids running on over the classes.
+
+    Args:
+        folder (Path): Made here.
+        image (ndarray): (H, W, C) uint8, channels in the order in which OpenCV takes them.
+        instance_map (ndarray): (H, W) int, i + 1 on cell i.
+        labels (ndarray): (N,) int class indices.
+    """
     folder.mkdir(parents=True)
     _write_tiff(folder / 'image.tif', image)
     next_id = 1

@@ -42,7 +42,7 @@ from cellseg_mm.utils import (
 from cellseg_mm.utils.config import ABLATION_VARIABLE
 from cellseg_mm.visualization import read_scalars
 
-from .checkpoint import epochs_done, latest_checkpoint, read_checkpoint
+from .checkpoint import best_checkpoint, epochs_done, latest_checkpoint, read_checkpoint
 from .provenance import provenance
 
 # where a run is and how it resumes, not what it computes
@@ -148,7 +148,7 @@ def run_row(row: Row, seed: int, out: Path, on_epoch: Callable) -> None:
                 command, folder / 'train.log', lock, lambda: on_epoch(epochs_done(folder / 'train')), processes
             )
             write_json(folder / 'trained.json', dict(peak_rss_mib=peak, **provenance()))
-        best = max((folder / 'train').glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+        best = best_checkpoint(folder / 'train')
         if best is None:
             raise UserError(f'{folder}: training kept no best checkpoint, because no epoch was validated')
         command = ['test', folder / 'config.py', best, '--work-dir', folder / 'test']

@@ -156,6 +156,11 @@ def latest_checkpoint(work_dir: str) -> str | None:
     return None
 
 
+def best_checkpoint(work_dir: Path) -> Path | None:
+    """The best checkpoint of a run, the last one that was written; None without one."""
+    return max(work_dir.glob('best_*.pth'), key=_changed, default=None)
+
+
 def epochs_done(work_dir: Path) -> int:
     """Epochs up to the last checkpoint of a work dir of tools/train.py."""
     try:

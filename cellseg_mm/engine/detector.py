@@ -1,7 +1,6 @@
 """The detector that a checkpoint holds: its config, its parts, its weights."""
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from mmdet.registry import MODELS, TRANSFORMS
@@ -10,6 +9,7 @@ from mmengine.registry import DefaultScope
 
 from cellseg_mm.models.detector_config import check_detector
 from cellseg_mm.utils import UserError, load_config, parse_config_text, scored_dataset
+from cellseg_mm.utils.config import inner_dicts
 
 from .data_facts import checkpoint_data_facts, set_data_facts
 from .starting_weights import check_weights_fit
@@ -99,15 +99,6 @@ def _check_plugins(cfg: Config, path: str) -> None:
         ) from error
 
 
-def _pipelines(value: object) -> Iterator:
-    """All values of the key ``pipeline``, at any depth."""
-    if isinstance(value, dict):
-        yield value.get('pipeline')
-        value = list(value.values())
-    for entry in value if isinstance(value, (list, tuple)) else []:
-        yield from _pipelines(entry)
-
-
 def _check_harmless(cfg: Config, path: str) -> None:
     """Refuse a config whose model could run any program when it is built or used.
 
@@ -117,7 +108,8 @@ def _check_harmless(cfg: Config, path: str) -> None:
     Raises:
         UserError: For the first such value.
     """
-    queue = [cfg.model, cfg.get('tta_model'), *_pipelines(cfg.get('test_dataloader'))]
+    pipelines = [part.get('pipeline') for part in inner_dicts(cfg.get('test_dataloader'))]
+    queue = [cfg.model, cfg.get('tta_model'), *pipelines]
     while queue:
         value = queue.pop()
         if isinstance(value, dict):

@@ -179,7 +179,7 @@ def _average_precision(weight: np.ndarray, hits: np.ndarray, wrong: np.ndarray, 
     return result
 
 
-def metric_intervals(evidence: Evidence, classes: Sequence, num_resamples: int = 1000, seed: int = 0) -> dict:
+def metric_intervals(evidence: Evidence, classes: Sequence, num_resamples: int = 1000) -> dict:
     """Metrics of one run, with bootstrap intervals over test images, see :func:`paired_difference`.
 
     They show how far other images of the same kind would move a metric, not the spread over seeds. With few images, or
@@ -189,12 +189,11 @@ def metric_intervals(evidence: Evidence, classes: Sequence, num_resamples: int =
         evidence (Evidence): The run's evidence.
         classes (Sequence[str]): Names of its classes.
         num_resamples (int): Number of resamples.
-        seed (int): Seed of the draws.
 
     Returns:
         dict[str, tuple]: Name of a metric of :func:`resampled_metrics` to (metric, low, high); nan if undefined.
     """
-    weights = _draw_images(np.random.default_rng(seed), len(evidence.actual), num_resamples)
+    weights = _draw_images(np.random.default_rng(0), len(evidence.actual), num_resamples)
     return {name: _interval(series) for name, series in resampled_metrics(evidence, weights, classes).items()}
 
 
@@ -205,14 +204,18 @@ def _draw_images(rng: np.random.Generator, num_images: int, num_resamples: int) 
 
 
 def _interval(series: np.ndarray) -> tuple:
-    """The first value, and the percentiles of the others, nan left out, between which :data:`CONFIDENCE` lies."""
-    outside = (100 - CONFIDENCE) / 2
+    """The first value, and :func:`percentile_interval` of the others, nan left out."""
     drawn = series[1:][~np.isnan(series[1:])]
-    low, high = np.percentile(drawn, [outside, 100 - outside]).tolist() if len(drawn) else (float('nan'), float('nan'))
-    return float(series[0]), low, high
+    return float(series[0]), *(percentile_interval(drawn) if len(drawn) else (float('nan'), float('nan')))
 
 
-def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: int = 0) -> dict:
+def percentile_interval(drawn: np.ndarray) -> tuple:
+    """The percentiles of a metric of R resamples, (R,), between which :data:`CONFIDENCE` per cent of them lie."""
+    outside = (100 - CONFIDENCE) / 2
+    return tuple(np.percentile(drawn, [outside, 100 - outside]).tolist())
+
+
+def paired_difference(row: dict, above: dict, num_resamples: int = 1000) -> dict:
     """Differences between two rows of an ablation, with bootstrap intervals over test images and seeds.
 
     Each resample draws the test images with replacement, the same ones for all runs, and the seeds with replacement:
@@ -224,12 +227,11 @@ def paired_difference(row: dict, above: dict, num_resamples: int = 1000, seed: i
         row (dict[int, Evidence]): Seed to evidence.
         above (dict[int, Evidence]): The same for the row above, on the same test images.
         num_resamples (int): Number of resamples.
-        seed (int): Seed of the draws.
 
     Returns:
         dict[str, tuple]: Name of a metric to (difference, low, high).
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     num_images = len(next(iter(row.values())).actual)
     weights = _draw_images(rng, num_images, num_resamples)
     shared = row.keys() == above.keys()

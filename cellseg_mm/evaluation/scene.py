@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellseg_mm.structures import decode_runs, paint_instances, to_code
+from cellseg_mm.structures import decode_runs, find_runs, paint_instances, to_code
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,10 @@ class Scene:
 
     def above(self, score_thr: float) -> 'Scene':
         """Return the scene with only the predictions of at least this score."""
-        count = int(np.searchsorted(-self.scores, -score_thr, side='right'))
-        pairs = self.pair_pred < count
-        predicted = ('labels', 'scores', 'areas', 'centroids', 'hits')
-        paired = ('pair_gt', 'pair_pred', 'pair_area')
-        changed = {name: getattr(self, name)[:count] for name in predicted}
-        changed |= {name: getattr(self, name)[pairs] for name in paired}
-        return Scene(**(vars(self) | changed))
+        return _select(self, np.ones(len(self.gt_labels), bool), self.scores >= score_thr)
 
-    def matches(self, iou_thr: float = 0.5) -> tuple:
-        """Return the pairs with an IoU above ``iou_thr``, which is 0.5 or more, so that they are unique.
+    def matches(self) -> tuple:
+        """Return the pairs with an IoU above 0.5, which makes them unique.
 
         Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4.1. If ground truth overlaps itself, two of its
         cells may fit one prediction; the one of higher IoU gets it.
@@ -76,7 +70,7 @@ class Scene:
             tuple: (M,) indices of ground truth, (M,) of predictions, (M,) IoU.
         """
         iou = self.pair_iou
-        order = np.flatnonzero(iou > iou_thr)
+        order = np.flatnonzero(iou > 0.5)
         order = order[np.argsort(-iou[order], kind='stable')]
         order = order[np.sort(np.unique(self.pair_pred[order], return_index=True)[1])]
         return self.pair_gt[order], self.pair_pred[order], iou[order]
@@ -90,7 +84,6 @@ def make_scene(
     codes: list,
     labels: np.ndarray,
     scores: np.ndarray,
-    min_visible: float = 0.5,
 ) -> Scene:
     """Reduce an image to its :class:`Scene`.
 
@@ -105,7 +98,6 @@ def make_scene(
         codes (list[dict]): COCO run-length codes of the predictions, which may overlap.
         labels (ndarray): Class indices of the predictions, from 0.
         scores (ndarray): Scores of the predictions, 0..1.
-        min_visible (float): See :func:`paint_instances`.
 
     Raises:
         ValueError: If a code is broken, see :func:`decode_runs`, or of another size.
@@ -127,31 +119,17 @@ def make_scene(
     gt_labels, gt_ignored = np.asarray(gt_labels, np.int64), np.asarray(gt_ignored, bool)
     order = np.argsort(-np.asarray(scores), kind='stable')
     labels, scores = np.asarray(labels, np.int64)[order], np.asarray(scores, np.float64)[order]
-    runs = decode_runs([codes[index] for index in order])
-    id_map = paint_instances(runs, len(order), height, width, min_visible).T.ravel()
-    places = np.flatnonzero(id_map)
-    owners = id_map[places] - 1
-    visible = np.bincount(owners, minlength=len(order))
-    with np.errstate(invalid='ignore'):
-        sums = [np.bincount(owners, values, len(order)) for values in (places // height, places % height)]
-        centroids = np.stack(sums, axis=1) / visible[:, None]
+    id_map = paint_instances(decode_runs([codes[index] for index in order]), len(order), height, width)
+    runs, gt_runs = find_runs(id_map), decode_runs(gt_codes)
+    visible, gt_areas = runs.areas(len(order)), gt_runs.areas(len(gt_codes))
+    places, gt_places = runs.places(), gt_runs.places()
+    owners, gt_owners = (np.repeat(each.owner, each.length) for each in (runs, gt_runs))
+    pair_gt, pair_pred, pair_area = _count_pairs(gt_owners, id_map.T.ravel()[gt_places] - 1, len(order))
 
-    gt_runs = decode_runs(gt_codes)
-    gt_areas = gt_runs.areas(len(gt_codes))
-    gt_places = gt_runs.places()
-    gt_owners = np.repeat(gt_runs.owner, gt_runs.length)
-    pair_gt, pair_pred, pair_area = _count_pairs(gt_owners, id_map[gt_places] - 1, len(order))
-
-    is_cell = np.zeros(height * width, bool)
-    areas = visible
-    if gt_ignored.any():
-        of_region, is_ignored = gt_ignored[gt_owners], np.zeros(height * width, bool)
-        is_cell[gt_places[~of_region]] = True
-        is_ignored[gt_places[of_region]] = True
-        is_ignored &= ~is_cell
-        areas = np.bincount(owners[~is_ignored[places]], minlength=len(order))
-    else:
-        is_cell[gt_places] = True
+    of_region, (is_cell, is_ignored) = gt_ignored[gt_owners], np.zeros((2, height * width), bool)
+    is_cell[gt_places[~of_region]] = True
+    is_ignored[gt_places[of_region]] = True
+    areas = np.bincount(owners[is_cell[places] | ~is_ignored[places]], minlength=len(order))
 
     scene = Scene(
         gt_labels=gt_labels,
@@ -160,7 +138,7 @@ def make_scene(
         labels=labels,
         scores=scores,
         areas=areas,
-        centroids=centroids,
+        centroids=runs.centroids(len(order), height),
         pair_gt=pair_gt,
         pair_pred=pair_pred,
         pair_area=pair_area,

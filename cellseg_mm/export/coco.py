@@ -32,7 +32,7 @@ class COCOWriter(JSONListWriter):
         cells = part.cells
         boxes = cells.boxes()
         boxes[:, 2:] -= boxes[:, :2]
-        columns = [cells.labels + 1, boxes, cells.runs.areas(len(cells)), cells.scores]
+        columns = [cells.labels + 1, boxes, cells.areas(), cells.scores]
         for label, box, area, score, code in zip(*(column.tolist() for column in columns), cells.codes(), strict=True):
             annotation = dict(id=self._count + 1, image_id=1, category_id=label, bbox=box, area=area, iscrowd=0)
             annotation.update(segmentation=code, score=score)

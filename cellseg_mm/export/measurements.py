@@ -36,8 +36,8 @@ def measure_cells(cells: Cells, source: object, pixel_size: float | None = None)
         centroid_x_um, centroid_y_um, area_um2, perimeter_um; eccentricity, solidity, hematoxylin_od, eosin_od,
         intensity. A cell without a pixel has an area of 0 and nan elsewhere.
     """
-    area = cells.runs.areas(len(cells)).astype(np.float64)
-    centroid_x, centroid_y = cells.runs.centroids(len(cells), cells.height).T + 0.5
+    area = cells.areas().astype(np.float64)
+    centroid_x, centroid_y = cells.centroids().T
     measured = {name: np.full(len(cells), np.nan) for name in (*SHAPES, *COLORS)}
     for index in _blocks(cells.boxes()):
         for name, values in _measure_block(cells.select(index), source).items():
@@ -96,7 +96,7 @@ def _eccentricities(cells: Cells) -> np.ndarray:
     owner, start, length = cells.runs.split_at_columns(cells.height)
     x, y = np.divmod(start, cells.height) - cells.runs.centroids(len(cells), cells.height)[owner].T
     y += (length - 1) / 2
-    area = cells.runs.areas(len(cells))
+    area = cells.areas()
     of_run = (x * x, y * y + (length**2 - 1) / 12, x * y)
     xx, yy, xy = (np.bincount(owner, length * moment, len(cells)) / area for moment in of_run)
     # the eigenvalues of the covariance matrix are half of sum + difference and of sum - difference

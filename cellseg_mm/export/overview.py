@@ -27,8 +27,7 @@ class OverviewWriter(Writer):
     def write(self, part: Part) -> None:
         """Count the cells of a part."""
         cells = part.cells
-        centroids = cells.runs.centroids(len(cells), cells.height) + 0.5
-        self._counts += count_by_place(centroids, cells.labels, len(self._classes), cells.height, cells.width)
+        self._counts += count_by_place(cells.centroids(), cells.labels, len(self._classes), cells.height, cells.width)
 
     def __exit__(self, error: type | None, *details: object) -> None:
         if error is not None:

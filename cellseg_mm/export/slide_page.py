@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from cellseg_mm.utils import printable
-from cellseg_mm.visualization.colors import DENSITY_COLORS, class_colors
+from cellseg_mm.visualization.colors import DENSITY_COLORS, class_colors, hex_color
 
 from .density import count_by_place, density_grid
 from .image_pyramid import TILE, write_pyramid
@@ -48,7 +48,7 @@ class SlidePageWriter(Writer):
     def write(self, part: Part) -> None:
         """Add the cells of a part to the scripts of their squares."""
         cells = part.cells
-        centroids = cells.runs.centroids(len(cells), cells.height) + 0.5
+        centroids = cells.centroids()
         self._density += count_by_place(centroids, cells.labels, len(self._classes), cells.height, cells.width)
         blocks = centroids.astype(np.int64) // BLOCK_SIDE
         texts = defaultdict(list)
@@ -76,7 +76,7 @@ class SlidePageWriter(Writer):
         sizes = write_pyramid(self._source, self._folder / 'tiles')
         for path in (LIBRARY, LICENCE):
             shutil.copyfile(path, self._folder / path.name)
-        colors = ['#{:02x}{:02x}{:02x}'.format(*color) for color in class_colors(len(self._classes))]
+        colors = map(hex_color, class_colors(len(self._classes)))
         counts = self._density.sum(axis=(1, 2)).tolist()
         classes = [
             dict(name=name, color=color, count=count)

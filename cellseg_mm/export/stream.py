@@ -19,6 +19,7 @@ from .geoparquet import GeoParquetWriter
 from .label_image import LabelImageWriter
 from .measurements import measure_cells
 from .output_files import check_replaceable, move_outputs
+from .overlay import OverlayWriter
 from .overview import OverviewWriter
 from .slide_page import SlidePageWriter
 from .summary import summarise_counts
@@ -27,6 +28,7 @@ from .writer import Part
 
 # Writers by the format's name, see :class:`.writer.Writer`.
 FORMATS = dict(
+    overlay=OverlayWriter,
     labels=LabelImageWriter,
     coco=COCOWriter,
     geojson=GeoJSONWriter,
@@ -96,7 +98,7 @@ def export_cells(
         with contextlib.ExitStack() as stack:
             writers = [stack.enter_context(FORMATS[name](folder, stem, source, classes)) for name in formats]
             for cells in itertools.chain([empty], stream):
-                cells = cells.select(cells.runs.areas(len(cells)) > 0)
+                cells = cells.select(cells.areas() > 0)
                 part = Part(cells, measure_cells(cells, source, source.pixel_size) if measured else {})
                 for writer in writers:
                     writer.write(part)

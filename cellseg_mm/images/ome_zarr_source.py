@@ -11,7 +11,7 @@ import numpy as np
 from cellseg_mm.utils import UserError
 
 from .pixel_size import MICROMETERS, checked_pixel_size
-from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
+from .pixel_values import describe_values, join_notes, sampled_scale, to_rgb
 from .resampled_source import whole_step
 
 ROOT_FILES = ('zarr.json', '.zgroup', '.zattrs')  # of which one lies in the folder of an image
@@ -59,12 +59,12 @@ class OmeZarrSource:
             scale = _scale(multiscale, arrays[0].ndim)
         self._use(arrays[0], axes)
         self._order, channel_note = _channel_order(self._channels, content)
-        self._scale = self._find_scale()
+        dtype, bits = arrays[0].dtype, 8 * arrays[0].dtype.itemsize
+        self._scale = sampled_scale(path, self._read_stored, self.height, self.width, dtype, bits)
         self.pixel_size = _pixel_size(dict(zip(axes, scale, strict=True)), units) if scale else None
         self._others = arrays[1:], axes
         several = f'image 1 of {series}' if series > 1 else ''
-        values_note = describe_values(self._channels, arrays[0].dtype, 8 * arrays[0].dtype.itemsize, self._scale)
-        self.note = join_notes(several, channel_note, values_note)
+        self.note = join_notes(several, channel_note, describe_values(self._channels, dtype, bits, self._scale))
 
     def _use(self, array: object, axes: Sequence) -> None:
         """Read from this array.
@@ -126,16 +126,6 @@ class OmeZarrSource:
         if 'c' not in kept:
             window, kept = window[..., None], [*kept, 'c']
         return window.transpose([kept.index(axis) for axis in 'yxc'])
-
-    def _find_scale(self) -> float:
-        dtype, smallest, largest = self._array.dtype, 0, 0
-        if dtype.kind not in 'bu' or dtype.itemsize > 1:
-            windows = [self._read_stored(*window) for window in sample_windows(self.height, self.width)]
-            smallest, largest = np.min([part.min() for part in windows]), np.max([part.max() for part in windows])
-        try:
-            return full_scale(dtype, 8 * dtype.itemsize, smallest, largest)
-        except ValueError as error:
-            raise UserError(f'{self._path}: {error}') from error
 
     @contextlib.contextmanager
     def _one_line_errors(self, where: str = '') -> Iterator:

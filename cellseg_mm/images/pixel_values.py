@@ -2,9 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+
+from cellseg_mm.utils import UserError
 
 # Statistics of an image come from at most so many windows along a side, each of so many px: the whole image up to
 # 4096 px.
@@ -21,6 +24,30 @@ def sample_windows(height: int, width: int) -> Iterator:
     (xs, width), (ys, height) = ends
     for y, x in itertools.product(ys, xs):
         yield x, y, width, height
+
+
+def sampled_scale(path: Path, read: Callable, height: int, width: int, dtype: np.dtype, bits: int) -> float:
+    """:func:`full_scale` of a file that is read by windows, see :func:`sample_windows`.
+
+    Args:
+        path (Path): The file, for messages.
+        read (Callable): Takes x, y, width and height of a window in px, and gives its stored values.
+        height (int): Of the image in px.
+        width (int): Of the image in px.
+        dtype (dtype): Type of the stored values.
+        bits (int): Bits of a value.
+
+    Raises:
+        UserError: See :func:`full_scale`.
+    """
+    smallest = largest = 0
+    if dtype.kind not in 'bu' or bits > 8:
+        windows = [read(*window) for window in sample_windows(height, width)]
+        smallest, largest = np.min([part.min() for part in windows]), np.max([part.max() for part in windows])
+    try:
+        return full_scale(dtype, bits, smallest, largest)
+    except ValueError as error:
+        raise UserError(f'{path}: {error}') from error
 
 
 def full_scale(dtype: np.dtype, bits: int, smallest: float, largest: float) -> float:

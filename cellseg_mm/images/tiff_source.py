@@ -15,7 +15,7 @@ from PIL import Image
 from cellseg_mm.utils import UserError
 
 from .pixel_size import MICROMETERS, checked_pixel_size
-from .pixel_values import describe_values, full_scale, join_notes, sample_windows, to_rgb
+from .pixel_values import describe_values, join_notes, sampled_scale, to_rgb
 from .resampled_source import whole_step
 from .tiff_pages import MAX_PAGES, tiff_pages
 
@@ -63,7 +63,9 @@ class TiffSource:
         self._use(self._color_pages(pages))
         if len(self._pages) > 1:
             self._kind = 'RGB'
-        self._scale = self._find_scale()
+        self._scale = 0  # of tiles that are left out, so that they do not count
+        self._scale = sampled_scale(path, self._read_stored, self.height, self.width, page.dtype, page.bitspersample)
+        self._segment.cache_clear()
         self.pixel_size = _pixel_size(self._file, page)
         values_note = describe_values(self._channels, page.dtype, page.bitspersample, self._scale, _has_alpha(page))
         orientation = int(page.tags.valueof('Orientation', default=1))
@@ -189,18 +191,6 @@ class TiffSource:
         needed, segments = int(max(ends)), min(len(page.dataoffsets) for page in self._pages)
         if size < needed or segments * len(self._pages) < math.prod(self._grid) * self._planes:
             raise UserError(f'{self._path}: is cut off or damaged (has {size:,} bytes, needs {needed:,})')
-
-    def _find_scale(self) -> float:
-        page, smallest, largest = self._page, 0, 0
-        self._scale = 0  # for tiles that are left out, so that they do not count
-        if page.dtype.kind not in 'bu' or page.bitspersample > 8:
-            windows = [self._read_stored(*window) for window in sample_windows(self.height, self.width)]
-            smallest, largest = np.min([part.min() for part in windows]), np.max([part.max() for part in windows])
-            self._segment.cache_clear()
-        try:
-            return full_scale(page.dtype, page.bitspersample, smallest, largest)
-        except ValueError as error:
-            raise UserError(f'{self._path}: {error}') from error
 
     def _read_stored(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """A window as (height, width, C) in the file's type."""

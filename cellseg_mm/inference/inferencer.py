@@ -36,7 +36,6 @@ from cellseg_mm.structures import Cells, mask_codes
 from cellseg_mm.utils import UserError
 from cellseg_mm.weights import find_checkpoint
 
-from .merge import place_in_image
 from .tile_grid import TileGrid, default_overlap, most_inside
 from .tiled_inference import predict_tiled
 
@@ -166,24 +165,26 @@ class CellInferencer:
         """
         if isinstance(image, (list, tuple)):
             return [self(entry) for entry in image]
-        image = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
+        image = self.open(image)
         with tempfile.TemporaryDirectory() as folder:
             parts = self.stream(image, folder, {}, self.needs_tiles(image), **self.tiling(), alone=True)
             return Cells.concatenate([Cells.from_codes([], [], [], image.height, image.width), *parts])
 
-    def open(self, path: str | Path) -> object:
-        """An image file as a source in true RGB, by ``channel_order``.
+    def open(self, image: object) -> object:
+        """An image as a source in true RGB; ``channel_order`` is that of files.
 
         Args:
-            path (str | Path): The file.
+            image (str | Path | ndarray | Image | object): As for a call, a single one.
 
         Returns:
             object: See :func:`open_image`; its ``note`` says if red and blue were exchanged.
 
         Raises:
-            UserError: If the file cannot be read.
+            UserError: If a file cannot be read, or ``image`` has another type.
         """
-        source, order = open_image(path), self.channel_order
+        if not isinstance(image, (str, Path)):
+            return as_source(image)
+        source, order = open_image(image), self.channel_order
         source.pixel_size = self.pixel_size or source.pixel_size
         if order == 'auto':
             order = 'rgb' if self.training_order == 'rgb' else channel_order([_stain_of_cells(self, source)])[0]
@@ -276,7 +277,7 @@ class CellInferencer:
         Returns:
             ndarray: (N, D) float32.
         """
-        source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
+        source = self.open(image)
         shown = self._resample(source)
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * np.float32(shown.width / source.width)
         found = np.zeros((len(boxes), feature_size(self._bare)), np.float32)
@@ -296,7 +297,7 @@ class CellInferencer:
         Returns:
             Cells: One cell of score 1, or none if no pixel of the box is a cell's.
         """
-        source = self.open(image) if isinstance(image, (str, Path)) else as_source(image)
+        source = self.open(image)
         shown = self._resample(source)
         boxes = np.array([box], np.float32) * np.float32(shown.width / source.width)
         (window, transforms, _), *_ = self._windows(shown, boxes)
@@ -305,9 +306,9 @@ class CellInferencer:
             drawn = cells_in_boxes(self._bare, levels, scaled, meta)
         x, y, width, height = window
         cells = Cells.from_codes(mask_codes(drawn.masks), drawn.labels.cpu(), [1.0], height, width)
-        cells = place_in_image(cells, x, y, shown.height, shown.width)
+        cells = cells.place(x, y, shown.height, shown.width)
         cells = cells if shown is source else cells.resize(source.height, source.width)
-        return cells.select(cells.runs.areas(1) > 0)
+        return cells.select(cells.areas() > 0)
 
     @property
     def _bare(self) -> torch.nn.Module:

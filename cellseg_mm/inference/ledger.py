@@ -16,7 +16,7 @@ class Ledger:
 
     Args:
         out_dir (Path): The folder.
-        formats (Sequence[str]): Formats of this run: ``'overlay'``, and those of :func:`export_cells`.
+        formats (Sequence[str]): Formats of this run, of :data:`cellseg_mm.export.FORMATS`.
     """
 
     out_dir: Path
@@ -65,17 +65,13 @@ class Ledger:
         return self.out_dir / f'{name}_summary.json'
 
     def _outputs(self, name: str, formats: Iterable) -> list:
-        return [self.out_dir / f'{name}{ending}' for entry in formats for ending in _endings(entry)]
+        return [self.out_dir / f'{name}{ending}' for entry in formats for ending in FORMATS[entry].endings]
 
     def _earlier(self, name: str, settings: dict) -> tuple:
         """Summary and formats of an earlier run that finished an image, and whether it had these settings."""
         try:
             report = json.loads(self._summary_path(name).read_text('utf-8'))
-            formats = [entry for entry in ('overlay', *FORMATS) if entry in report['formats']]
+            formats = [entry for entry in FORMATS if entry in report['formats']]
             return report['summary'], formats, report['settings'] == settings
         except (OSError, ValueError, KeyError, TypeError):
             return None, [], False
-
-
-def _endings(name: str) -> tuple:
-    return ('_overlay.png',) if name == 'overlay' else FORMATS[name].endings

@@ -35,8 +35,6 @@ CLEAR = 8
 COVERED = 0.5
 # intersection over union, as usual in the matching of masks
 AGREEMENT = 0.5
-# pairs of pieces that are compared at a time, so that memory does not grow with the width of the image
-PAIRS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class _Pieces:
     @classmethod
     def of_tile(cls, cells: Cells, col: int, row: int, grid: TileGrid) -> '_Pieces':
         """The pieces of a tile, from its cells in its own pixels; cells without a pixel are left out."""
-        cells = place_in_image(cells, int(grid.xs[col]), int(grid.ys[row]), grid.height, grid.width)
+        cells = cells.place(int(grid.xs[col]), int(grid.ys[row]), grid.height, grid.width)
         boxes, tiles = cells.boxes(), np.tile((col, row), (len(cells), 1))
         cuts = sum(_seen_along(axis, boxes, tiles[:, axis], grid, EDGE)[1] for axis in (0, 1))
         return cls(cells, boxes, tiles, cuts).select(boxes[:, 2] > 0)
@@ -142,21 +140,6 @@ def merge_tiles(grid: TileGrid, tiles: Iterable) -> Iterator:
             yield _settle(pieces, displacing, agreeing, ~is_open)
 
 
-def place_in_image(cells: Cells, x: int, y: int, height: int, width: int) -> Cells:
-    """The cells of a window as cells of the image.
-
-    Args:
-        cells (Cells): In the window's pixels.
-        x (int): First column of the window in the image, in px.
-        y (int): First row of the window in the image, in px.
-        height (int): Of the image, in px.
-        width (int): Of the image, in px.
-    """
-    owner, start, length = cells.runs.split_at_columns(cells.height)
-    col, row = np.divmod(start, cells.height)
-    return Cells(Runs(owner, (col + x) * height + row + y, length), cells.labels, cells.scores, height, width)
-
-
 def _seen_along(axis: int, boxes: np.ndarray, index: np.ndarray, grid: TileGrid, margin: int) -> tuple:
     """Whether the columns (axis 0) or rows (1) of tiles hold the boxes, (N,) bool, and on how many sides they cut them.
 
@@ -207,33 +190,16 @@ def _related_pairs(pieces: _Pieces, grid: TileGrid) -> tuple:
     pairs = shapely.STRtree(boxes).query(boxes).T
     first, second = pairs.T
     pairs = pairs[(first < second) & (pieces.tiles[first] != pieces.tiles[second]).any(axis=1)]
-    shared = np.zeros(len(pairs), np.int64)
-    for begin in range(0, len(pairs), PAIRS_AT_A_TIME):
-        part = slice(begin, begin + PAIRS_AT_A_TIME)
-        sides = (runs.select(index, len(pieces)) for index in pairs[part].T)
-        shared[part] = _intersections(*sides, len(pairs[part]), grid.height * grid.width)
+    shared = pieces.cells.shared_areas(pieces.cells, pairs)
     pairs, shared = pairs[shared > 0], shared[shared > 0]
 
     both_cut = pieces.cuts[pairs[:, 0]] > 0
-    displacing = pairs[~both_cut & (shared >= COVERED * runs.areas(len(pieces))[pairs[:, 1]])]
+    displacing = pairs[~both_cut & (shared >= COVERED * pieces.cells.areas()[pairs[:, 1]])]
     pairs, shared = pairs[both_cut], shared[both_cut]
     origins = np.stack([grid.xs[pieces.tiles[:, 0]], grid.ys[pieces.tiles[:, 1]]], axis=1)[pairs]
     low, high = origins.max(axis=1), origins.min(axis=1) + np.array([grid.tile_width, grid.tile_height])
     areas = sum(_areas_within(runs.select(index, len(pieces)), low, high, grid.height) for index in pairs.T)
     return displacing, pairs[shared >= AGREEMENT * (areas - shared)]
-
-
-def _intersections(first: Runs, second: Runs, num_instances: int, num_places: int) -> np.ndarray:
-    """(N,) areas in px that instance k of the first and instance k of the second share."""
-    starts = second.start + second.owner * num_places
-    before = np.cumsum(second.length) - second.length
-
-    def covered_up_to(place: np.ndarray) -> np.ndarray:
-        index = np.searchsorted(starts, place, 'right') - 1
-        return np.where(index < 0, 0, before[index] + np.minimum(place - starts[index], second.length[index]))
-
-    start = first.start + first.owner * num_places
-    return np.bincount(first.owner, covered_up_to(start + first.length) - covered_up_to(start), num_instances)
 
 
 def _areas_within(runs: Runs, low: np.ndarray, high: np.ndarray, height: int) -> np.ndarray:

@@ -3,37 +3,32 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import torch
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from tqdm import tqdm
 
 from cellseg_mm.export import check_outputs, export_cells
-from cellseg_mm.images import file_state, open_image, read_overview
-from cellseg_mm.utils import UserError, printable, write_atomically
-from cellseg_mm.visualization import Overlay
+from cellseg_mm.images import file_state, open_image
+from cellseg_mm.utils import UserError, printable
 
 from .inferencer import CellInferencer
 from .ledger import Ledger
 
-OVERLAY_SIDE = 4096  # px; the picture of a larger image is an overview
-
 
 @dataclass(frozen=True)
 class FilePredictor:
-    """Predicts files into a folder: for each file the exports of :func:`export_cells`, ``NAME_overlay.png`` and, last,
-    ``NAME_summary.json``.
+    """Predicts files into a folder: for each file the exports of :func:`export_cells` and, last, ``NAME_summary.json``.
 
     :class:`Ledger` says what happens to the outputs of an earlier run.
 
     Args:
         detector (CellInferencer): The model.
         out_dir (Path): The folder. Its ``.tiles`` holds the tiles of unfinished images.
-        formats (Sequence[str]): ``'overlay'``, and those of :func:`export_cells`.
+        formats (Sequence[str]): See :func:`export_cells`.
         channel_order (str): Of the files, see :func:`open_image`.
         tiled (bool | None): Whether images are processed in tiles; if None, those that need it.
         tile_options (dict): See :meth:`CellInferencer.stream`.
@@ -128,23 +123,15 @@ class FilePredictor:
     def _predict_file(self, path: Path, name: str, source: object, tiled: bool) -> dict | None:
         """Write all outputs of a file; return its summary, or None in processes that only helped with the tiles."""
         start, tiles = time.monotonic(), self.out_dir / '.tiles' / name
-        formats = [entry for entry in self.formats if entry != 'overlay']
-        check_outputs(self.out_dir, name, formats)  # before the model works for hours
+        check_outputs(self.out_dir, name, self.formats)  # before the model works for hours
         if not self.resume and is_main_process():
             shutil.rmtree(tiles, ignore_errors=True)
         stream = self.detector.stream(source, tiles, self._origin(path), tiled, **self.tile_options)
         if tiled and not is_main_process():
             return None
-        settings, overlay = self._settings(path), None
+        settings = self._settings(path)
         other_formats = self._ledger.clear(name, settings)
-        if 'overlay' in self.formats:
-            overlay = _begin_overlay(source, self.detector.classes)
-            stream = _drawn(stream, overlay)
-        summary = export_cells(stream, source, self.out_dir, name, formats, self.detector.classes)
-        if overlay:
-            picture = overlay.picture(f'{printable(path.name)}: {summary["cells"]:,} cells')
-            encoded = cv2.imencode('.png', picture[..., ::-1])[1]
-            write_atomically(self.out_dir / f'{name}_overlay.png', encoded.tobytes())
+        summary = export_cells(stream, source, self.out_dir, name, self.formats, self.detector.classes)
         note, seconds = self._note(source, summary, tiled), time.monotonic() - start
         report = dict(summary=summary, note=note, seconds=seconds, settings=settings)
         self._ledger.record(name, dict(report, formats=[*self.formats, *other_formats]))
@@ -166,19 +153,6 @@ class FilePredictor:
             'as many cells as the model can find at once: --tile may find more' if full else '',
         ]
         return '; '.join(part for part in parts if part)
-
-
-def _begin_overlay(source: object, classes: Sequence) -> Overlay:
-    """The overlay without cells; the overview of which it holds a copy does not stay in memory."""
-    overview, shrink = read_overview(source, OVERLAY_SIDE)
-    return Overlay(overview, classes, shrink)
-
-
-def _drawn(stream: Iterable, overlay: Overlay) -> Iterator:
-    """The same stream; its cells are drawn as they pass."""
-    for cells in stream:
-        overlay.add(cells)
-        yield cells
 
 
 def _say_failure(path: Path, error: Exception) -> None:

@@ -15,7 +15,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from torch import nn
 
 from cellseg_mm.utils import UserError
-from cellseg_mm.utils.config import flatten
+from cellseg_mm.utils.config import flatten, inner_dicts
 
 # parts whose classes, scores and numbers are not those of the cells
 OTHER_PARTS = ('backbone', 'rpn_head', 'rpn', 'rpn_proposal')
@@ -122,7 +122,7 @@ def set_num_classes(model: dict, count: int) -> None:
 
 def _class_heads(model: dict) -> list:
     """The parts of a detector's config that name a number of classes."""
-    parts = [part for name, value in model.items() if name not in OTHER_PARTS for part in _dicts(value)]
+    parts = [part for name, value in model.items() if name not in OTHER_PARTS for part in inner_dicts(value)]
     return [part for part in parts if any(key in part for key in CLASS_COUNTS)]
 
 
@@ -153,7 +153,7 @@ def anchor_generator(detector: nn.Module) -> AnchorGenerator | None:
 
 def build_anchor_generator(model: dict) -> AnchorGenerator | None:
     """The same from the detector's config, without building the detector."""
-    configs = (part['anchor_generator'] for part in _dicts(model) if 'anchor_generator' in part)
+    configs = (part['anchor_generator'] for part in inner_dicts(model) if 'anchor_generator' in part)
     generators = map(TASK_UTILS.build, configs)
     return next((generator for generator in generators if isinstance(generator, AnchorGenerator)), None)
 
@@ -186,7 +186,7 @@ def forget_pretrained(model: dict) -> None:
         model (dict): Its config, changed in place.
     """
     model['backbone']['init_cfg'] = None
-    for part in _dicts(model):
+    for part in inner_dicts(model):
         if part.get('pretrained'):
             part['pretrained'] = None
         init_cfg = part.get('init_cfg')
@@ -204,7 +204,7 @@ def train_all(model: dict) -> None:
     for key, value in dict(frozen_stages=-1, norm_eval=False).items():
         if key in backbone or _takes(backbone['type'], key):  # ResNet's norm_eval is True unless the config says else
             backbone[key] = value
-    for part in _dicts(model):
+    for part in inner_dicts(model):
         if part.get('frozen_stages', -1) >= 0:
             part['frozen_stages'] = -1
         if part.get('requires_grad') is False:  # of a norm_cfg
@@ -223,12 +223,3 @@ def _test_options(model: dict) -> Iterator:
     for key, value in flatten(model.get('test_cfg') or {}, 'test_cfg'):
         if not any(part in OTHER_PARTS for part in key.split('.')):
             yield key, value
-
-
-def _dicts(value: object) -> Iterator:
-    """All dicts in a config, from the outside in."""
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    for entry in value if isinstance(value, (list, tuple)) else []:
-        yield from _dicts(entry)

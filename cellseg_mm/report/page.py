@@ -14,9 +14,9 @@ from cellseg_mm.evaluation.ablation_summary import COMPARED, COSTS, METRICS
 from cellseg_mm.evaluation.bootstrap import CONFIDENCE
 from cellseg_mm.evaluation.error_analysis import MISSED, SPURIOUS
 from cellseg_mm.utils import PROJECT_ROOT, diff_configs, load_config
-from cellseg_mm.utils.config import MISSING, flatten
+from cellseg_mm.utils.config import flatten, show_value
 from cellseg_mm.visualization import plot_ablation, plot_curves, validation_losses
-from cellseg_mm.visualization.colors import KIND_COLORS, class_colors
+from cellseg_mm.visualization.colors import KIND_COLORS, class_colors, hex_color
 from cellseg_mm.visualization.error_pictures import plot_precision_recall
 
 from .examples import choose_examples
@@ -89,8 +89,8 @@ def build_page(work_dirs: list) -> str:
         errors=[error_section(run) for run in runs if run.scored],
         examples=examples,
         not_shown=not_shown,
-        class_colors=[_hex(color) for color in class_colors(max((len(run.classes) for run in runs), default=0))],
-        kind_colors={kind: _hex(color) for kind, color in KIND_COLORS.items()},
+        class_colors=[hex_color(color) for color in class_colors(max((len(run.classes) for run in runs), default=0))],
+        kind_colors={kind: hex_color(color) for kind, color in KIND_COLORS.items()},
         all_metrics=all_metrics(runs),
         differences=config_differences(runs),
     )
@@ -98,10 +98,6 @@ def build_page(work_dirs: list) -> str:
 
 def _number(value: float | None, digits: int = 3, sign: str = '') -> str:
     return '-' if value is None or value != value else f'{value:{sign}.{digits}f}'
-
-
-def _hex(color: tuple) -> str:
-    return '#{:02x}{:02x}{:02x}'.format(*color)
 
 
 def _tested(runs: list) -> list:
@@ -221,7 +217,7 @@ def config_differences(runs: list) -> list:
     return [
         dict(
             title=f'{old_name} → {name}',
-            rows=[(key, *map(_value, values)) for key, *values in _differences(old, new)],
+            rows=[(key, *map(show_value, values)) for key, *values in _differences(old, new)],
         )
         for (old_name, old), (name, new) in itertools.pairwise(configs)
     ]
@@ -229,7 +225,3 @@ def config_differences(runs: list) -> list:
 
 def _differences(old: dict, new: dict) -> list:
     return [row for row in diff_configs(old, new) if row[0] != 'work_dir']
-
-
-def _value(value: object) -> str:
-    return value if value is MISSING else repr(value)

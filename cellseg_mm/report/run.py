@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellseg_mm.engine.checkpoint import epochs_done
+from cellseg_mm.engine.checkpoint import best_checkpoint, epochs_done
 from cellseg_mm.evaluation import (
     gather_evidence,
     make_scenes,
@@ -164,9 +164,9 @@ def _unfinished(train_dir: Path, config_path: Path, config: dict, scalars: tuple
 
 
 def _test_command(train_dir: Path, test_dir: Path, config_path: Path | None, config: dict) -> str:
-    best = max(train_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
     done = epochs_done(train_dir)
-    checkpoint = best or (train_dir / f'epoch_{done}.pth' if done else None) or config.get('load_from') or 'CHECKPOINT'
+    last = train_dir / f'epoch_{done}.pth' if done else config.get('load_from')
+    checkpoint = best_checkpoint(train_dir) or last or 'CHECKPOINT'
     command = ['python', 'tools/test.py', config_path or 'CONFIG', checkpoint, '--work-dir', test_dir]
     return shlex.join(map(str, [*command, '--out', test_dir / 'predictions.json']))
 

@@ -11,7 +11,16 @@ from .instance_map import (
 )
 from .instance_map_masks import InstanceMapMasks
 from .mask_codes import mask_codes
-from .run_length import Runs, decode_runs, decode_window, encode_runs, paint_instances, paint_pixels, to_code
+from .run_length import (
+    Runs,
+    decode_runs,
+    decode_window,
+    encode_runs,
+    paint_instances,
+    paint_pixels,
+    pixels_before,
+    to_code,
+)
 
 __all__ = [
     'Cells',
@@ -27,6 +36,7 @@ __all__ = [
     'mask_codes',
     'paint_instances',
     'paint_pixels',
+    'pixels_before',
     'read_layers',
     'relabel',
     'stack_layers',

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .run_length import Runs, decode_runs, encode_runs, paint_instances
+from .run_length import Runs, decode_runs, encode_runs, paint_instances, pixels_before
+
+# Of Cells.shared_areas, so that memory does not grow with the image.
+PAIRS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Cells:
         return len(self.labels)
 
     def select(self, index: np.ndarray) -> 'Cells':
-        """Some of the cells, in the order of ``index``: (N,) bool, or (K,) different indices."""
+        """Some of the cells, in the order of ``index``: (N,) bool, or (K,) indices."""
         index = np.arange(len(self))[index]
         return Cells(
             self.runs.select(index, len(self)), self.labels[index], self.scores[index], self.height, self.width
@@ -56,6 +59,17 @@ class Cells:
         runs = self.runs.resize((self.height, self.width), (height, width))
         return Cells(runs, self.labels, self.scores, height, width)
 
+    def place(self, x: int, y: int, height: int, width: int) -> 'Cells':
+        """The cells of a window in the image, see :meth:`Runs.move`.
+
+        Args:
+            x (int): First column of the window in the image.
+            y (int): First row of the window in the image.
+            height (int): Of the image in px.
+            width (int): Of the image in px.
+        """
+        return Cells(self.runs.move(x, y, self.height, height), self.labels, self.scores, height, width)
+
     def codes(self) -> list:
         """N COCO run-length codes, ``{'size': [H, W], 'counts': str}``."""
         return encode_runs(self.runs, len(self), self.height, self.width)
@@ -64,17 +78,42 @@ class Cells:
         """(N, 4) int64 tight boxes [x1, y1, x2, y2) in px; zeros for a cell without a pixel."""
         return self.runs.boxes(len(self), self.height)
 
-    def windows(self) -> Iterator:
-        """The mask of each cell in turn in its tight box, (h, w) bool, with x and y of its upper left pixel.
+    def areas(self) -> np.ndarray:
+        """(N,) int64 areas in px; 0 for a cell without a pixel."""
+        return self.runs.areas(len(self))
 
-        Memory is that of one box at a time.
+    def centroids(self) -> np.ndarray:
+        """(N, 2) float64 (x, y) in px from the image's upper left corner; nan for a cell without a pixel.
+
+        The centre of the first pixel is (0.5, 0.5).
         """
-        parts = zip(self.boxes().tolist(), self.runs.places_of_each(len(self)), strict=True)
-        for (x1, y1, x2, y2), places in parts:
-            cols, rows = np.divmod(places, self.height)
-            window = np.zeros((y2 - y1, x2 - x1), bool)
-            window[rows - y1, cols - x1] = True
-            yield window, x1, y1
+        return self.runs.centroids(len(self), self.height) + 0.5
+
+    def windows(self) -> Iterator:
+        """The mask of each cell in turn in its tight box, see :meth:`Runs.windows`."""
+        return self.runs.windows(len(self), self.height)
+
+    def shared_areas(self, others: 'Cells', pairs: np.ndarray) -> np.ndarray:
+        """Areas that pairs of a cell and another cell of the same image share.
+
+        Memory is that of :data:`PAIRS_AT_A_TIME` pairs.
+
+        Args:
+            others (Cells): M cells; may be the same.
+            pairs (ndarray): (P, 2) int64, indices of these cells and of the others.
+
+        Returns:
+            ndarray: (P,) int64 px.
+        """
+        shared, size = np.zeros(len(pairs), np.int64), self.height * self.width
+        for begin in range(0, len(pairs), PAIRS_AT_A_TIME):
+            part = slice(begin, begin + PAIRS_AT_A_TIME)
+            first, second = self.runs.select(pairs[part, 0], len(self)), others.runs.select(pairs[part, 1], len(others))
+            # pair by pair in a row, as if each had an image of its own
+            own, other = (runs._replace(start=runs.start + runs.owner * size) for runs in (first, second))
+            inside = pixels_before(other, own.start + own.length) - pixels_before(other, own.start)
+            shared[part] = np.bincount(own.owner, inside, len(shared[part]))
+        return shared
 
     def instance_map(self, min_visible: float = 0.5) -> np.ndarray:
         """(H, W) int32 id map with cell k as k + 1. Where cells overlap, the pixel goes to the higher score.

@@ -90,7 +90,7 @@ def find_runs(instance_map: np.ndarray) -> Runs:
     All are read from the map in one pass, column by column; no mask of a single instance is made.
 
     Args:
-        instance_map (ndarray): (H, W) of integers in 0..N.
+        instance_map (ndarray): (H, W) of integers in 0..N, or a bool mask of one instance.
 
     >>> find_runs(np.array([[1, 1, 0], [1, 0, 2]]))
     Runs(owner=array([0, 1]), start=array([0, 5]), length=array([3, 1]))

@@ -58,12 +58,13 @@ class Runs(NamedTuple):
         """The runs of several parts of one image; the instances of a part follow those of the parts before it.
 
         Args:
-            parts (Sequence[Runs]): K parts, at least one.
+            parts (Sequence[Runs]): K parts.
             counts (Sequence[int]): The number of instances of each.
         """
         offsets = np.cumsum(counts) - counts
-        owner = np.concatenate([part.owner + offset for part, offset in zip(parts, offsets, strict=True)])
-        return cls(owner, *(np.concatenate([getattr(part, name) for part in parts]) for name in ('start', 'length')))
+        none = cls(*np.zeros((3, 0), np.int64))
+        moved = (part._replace(owner=part.owner + offset) for part, offset in zip(parts, offsets, strict=True))
+        return cls(*map(np.concatenate, zip(none, *moved, strict=True)))
 
     def areas(self, num_instances: int) -> np.ndarray:
         """(N,) int64 areas in px; 0 for an instance without a pixel."""
@@ -105,8 +106,7 @@ class Runs(NamedTuple):
         left, right = first_behind(x, 1), first_behind(x + 1, 1)
         top, bottom = first_behind(y, 0), first_behind(y + length, 0)
         copies = np.where(top < bottom, right - left, 0)  # columns
-        index = np.repeat(np.arange(len(x)), copies)
-        column = left[index] + np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
+        index, column = np.repeat(np.arange(len(x)), copies), _ranges(left, copies)
         order = np.lexsort((top[index], column, owner[index]))
         index, column = index[order], column[order]
         return Runs(owner[index], column * new[0] + top[index], (bottom - top)[index])
@@ -138,18 +138,17 @@ class Runs(NamedTuple):
         """The runs of some instances, which become instances 0, 1, ... in that order.
 
         Args:
-            index (ndarray): (K,) different instances.
+            index (ndarray): (K,) instances.
             num_instances (int): N.
         """
         bounds = np.searchsorted(self.owner, np.arange(num_instances + 1))
         counts = np.diff(bounds)[index]
-        chosen = np.repeat(bounds[:-1][index] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        chosen = _ranges(bounds[:-1][index], counts)
         return Runs(np.repeat(np.arange(len(index)), counts), self.start[chosen], self.length[chosen])
 
     def places(self) -> np.ndarray:
         """(P,) int64, the places of all pixels, in the order of the runs."""
-        first = np.repeat(self.start - (np.cumsum(self.length) - self.length), self.length)
-        return first + np.arange(len(first))
+        return _ranges(self.start, self.length)
 
     def places_of_each(self, num_instances: int) -> Iterator:
         """The places of the pixels of each of N instances in turn, (P,) int64. Memory is that of one instance."""
@@ -157,14 +156,45 @@ class Runs(NamedTuple):
         for first, last in itertools.pairwise(bounds):
             yield Runs(None, self.start[first:last], self.length[first:last]).places()
 
+    def windows(self, num_instances: int, height: int) -> Iterator:
+        """The mask of each of N instances in turn in its tight box, (h, w) bool, and x and y of its upper left pixel.
+
+        Memory is that of one box at a time. For an instance without a pixel, h and w are 0.
+
+        Args:
+            num_instances (int): N.
+            height (int): Of the image in px.
+        """
+        boxes = self.boxes(num_instances, height).tolist()
+        for (x1, y1, x2, y2), places in zip(boxes, self.places_of_each(num_instances), strict=True):
+            cols, rows = np.divmod(places, height)
+            window = np.zeros((y2 - y1, x2 - x1), bool)
+            window[rows - y1, cols - x1] = True
+            yield window, x1, y1
+
+    def move(self, x: int, y: int, height: int, new_height: int) -> 'Runs':
+        """The runs of a window's instances in the image.
+
+        Args:
+            x (int): First column of the window in the image.
+            y (int): First row of the window in the image.
+            height (int): Of the window in px.
+            new_height (int): Of the image in px.
+
+        >>> Runs(np.array([0]), np.array([1]), np.array([2])).move(1, 0, height=2, new_height=4)  # (0, 1) and (1, 0)
+        Runs(owner=array([0, 0]), start=array([5, 8]), length=array([1, 1]))
+        """
+        owner, start, length = self.split_at_columns(height)
+        col, row = np.divmod(start, height)
+        return Runs(owner, (col + x) * new_height + row + y, length)
+
     def split_at_columns(self, height: int) -> 'Runs':
         """The same pixels in runs that stay within a column of an image of ``height`` px."""
         first, last = self.start // height, (self.start + self.length - 1) // height
         pieces = last - first + 1
         if (pieces == 1).all():
             return self
-        index = np.repeat(np.arange(len(pieces)), pieces)
-        column = first[index] + np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        index, column = np.repeat(np.arange(len(pieces)), pieces), _ranges(first, pieces)
         start = np.maximum(self.start[index], column * height)
         end = np.minimum(self.start[index] + self.length[index], (column + 1) * height)
         return Runs(self.owner[index], start, end - start)
@@ -251,13 +281,7 @@ def decode_window(code: dict) -> tuple:
     >>> decode_window({'size': [2, 3], 'counts': '312'})  # 3 px of background, then 1 px, then 2 of background
     (array([[ True]]), 1, 1)
     """
-    cols, rows = np.divmod(decode_runs([code]).places(), code['size'][0])
-    if not len(cols):
-        return np.zeros((0, 0), bool), 0, 0
-    x, y = int(cols[0]), int(rows.min())
-    window = np.zeros((rows.max() - y + 1, cols[-1] - x + 1), bool)
-    window[rows - y, cols - x] = True
-    return window, x, y
+    return next(decode_runs([code]).windows(1, code['size'][0]))
 
 
 def encode_runs(runs: Runs, num_instances: int, height: int, width: int) -> list:
@@ -340,6 +364,31 @@ def paint_pixels(flat: np.ndarray, pixels_of_each: Iterable, ids: Iterable, min_
         free = pixels[flat[pixels] == 0]
         if len(free) >= min_visible * len(pixels):
             flat[free] = number
+
+
+def pixels_before(runs: Runs, places: np.ndarray) -> np.ndarray:
+    """How many pixels of runs lie before each of P places, (P,) int64.
+
+    Args:
+        runs (Runs): In the order of their places, without a common pixel; their owners do not count.
+        places (ndarray): (P,) int64.
+
+    >>> pixels_before(Runs(None, np.array([2, 7]), np.array([3, 1])), np.array([1, 4, 9]))
+    array([0, 2, 4])
+    """
+    before = np.cumsum(runs.length) - runs.length
+    run = np.searchsorted(runs.start, places, side='right') - 1
+    return np.where(run < 0, 0, before[run] + np.minimum(places - runs.start[run], runs.length[run]))
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """So many numbers from each start on.
+
+    >>> _ranges(np.array([5, 0, 8]), np.array([2, 0, 3]))
+    array([ 5,  6,  8,  9, 10])
+    """
+    first = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    return first + np.arange(len(first))
 
 
 def _cumulative(values: np.ndarray, owner: np.ndarray) -> np.ndarray:

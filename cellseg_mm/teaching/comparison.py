@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellseg_mm.evaluation.bootstrap import CONFIDENCE
+from cellseg_mm.evaluation.bootstrap import CONFIDENCE, percentile_interval
 from cellseg_mm.utils import markdown_table
 
 FEWEST_BLOCKS = 4  # pieces of tissue, for an interval
+NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,6 @@ def compare_classes(
     after: np.ndarray,
     blocks: np.ndarray,
     num_classes: int,
-    num_resamples: int = 2000,
-    seed: int = 0,
 ) -> Comparison:
     """Compare the classes that cells were given with their true ones.
 
@@ -83,8 +82,6 @@ def compare_classes(
         after (ndarray): (N,) int64, the classes after, each by a classifier that had not seen the cell.
         blocks (ndarray): (N,) int64, the block of each cell.
         num_classes (int): K.
-        num_resamples (int): Number of resamples.
-        seed (int): Seed of the draws.
     """
     right = (after == labels).astype(np.float64)
     old = None if before is None else (before == labels).astype(np.float64)
@@ -93,10 +90,8 @@ def compare_classes(
     sums, counts = np.bincount(index, gain), np.bincount(index)
     low = high = None
     if len(counts) >= FEWEST_BLOCKS:
-        drawn = np.random.default_rng(seed).integers(0, len(counts), (num_resamples, len(counts)))
-        outside = (100 - CONFIDENCE) / 2
-        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-        low, high = np.percentile(means, [outside, 100 - outside]).tolist()
+        drawn = np.random.default_rng(0).integers(0, len(counts), (NUM_RESAMPLES, len(counts)))
+        low, high = percentile_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     confusion = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(confusion, (labels, after), 1)
     return Comparison(

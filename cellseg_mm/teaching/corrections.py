@@ -153,7 +153,7 @@ class State:
         runs = self.cells.runs
         covers = (runs.start <= place) & (place < runs.start + runs.length)
         owners = [owner for owner in runs.owner[covers].tolist() if self.alive[owner]]
-        areas = runs.areas(len(self.cells))
+        areas = self.cells.areas()
         return min(owners, key=lambda owner: areas[owner], default=None)
 
 

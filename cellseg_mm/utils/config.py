@@ -152,6 +152,15 @@ def flatten(value: object, prefix: str = '') -> Iterator:
         yield from flatten(entry, key)
 
 
+def inner_dicts(value: object) -> Iterator:
+    """All dicts in a config, from the outside in."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    for entry in value if isinstance(value, (list, tuple)) else []:
+        yield from inner_dicts(entry)
+
+
 MISSING = '(absent)'
 
 
@@ -169,6 +178,11 @@ def diff_configs(old: dict, new: dict) -> list:
     keys = sorted((old_values.keys() | new_values.keys()) - {ABLATION_VARIABLE})
     rows = [(key, old_values.get(key, MISSING), new_values.get(key, MISSING)) for key in keys]
     return [row for row in rows if _plain(row[1]) != _plain(row[2])]
+
+
+def show_value(value: object) -> str:
+    """A value of :func:`diff_configs` as text."""
+    return value if value is MISSING else repr(value)
 
 
 def _plain(value: object) -> object:

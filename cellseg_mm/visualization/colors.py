@@ -23,3 +23,8 @@ def class_colors(num_classes: int) -> list:
     """One colour for each class: the first four hand-picked, others from matplotlib's tab20."""
     more = [tuple(round(255 * value) for value in colormaps['tab20'](index % 20)[:3]) for index in range(num_classes)]
     return [*CLASS_COLORS, *more][:num_classes]
+
+
+def hex_color(color: tuple) -> str:
+    """A colour for HTML, such as ``'#00eba0'``."""
+    return '#{:02x}{:02x}{:02x}'.format(*color)

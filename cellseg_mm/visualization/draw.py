@@ -82,16 +82,15 @@ def add_caption(image: np.ndarray, title: str, classes: list, colors: list) -> n
     return np.vstack([image, strip])
 
 
-def contact_sheet(rows: list, titles: list, gap: int = 8) -> np.ndarray:
+def contact_sheet(rows: list, titles: list) -> np.ndarray:
     """Lay out pictures in rows under column titles, each in the corner of a field of the largest size.
 
     Args:
         rows (list[list[ndarray]]): R rows of C pictures (H, W, 3), of any sizes.
         titles (list[str]): C column titles.
-        gap (int): White px between fields.
     """
     height, width = np.max([picture.shape[:2] for row in rows for picture in row], axis=0)
-    header = 24
+    header, gap = 24, 8
     sheet = np.full((header + len(rows) * (height + gap), len(titles) * (width + gap), 3), 255, np.uint8)
     for column, title in enumerate(titles):
         origin = (column * (width + gap) + 2, 16)

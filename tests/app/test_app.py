@@ -1,6 +1,5 @@
 """The page itself, driven in a headless browser; the model is a stand-in whose cells are known."""
 
-import csv
 import json
 import os
 import tempfile
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from conftest import read_csv
 from playwright.sync_api import expect
 from pycocotools import mask as mask_utils
 
@@ -31,8 +31,10 @@ class PlantedDetector:
     def __init__(self):
         self.runs = 0
 
-    def open(self, path: str) -> object:
-        return open_image(path, 'bgr' if Path(path).stem == 'swapped' else 'rgb')
+    def open(self, image: object) -> object:
+        if not isinstance(image, (str, Path)):
+            return image
+        return open_image(image, 'bgr' if Path(image).stem == 'swapped' else 'rgb')
 
     def describe_size(self, source: object) -> str:
         return 'shown at half its size' if source.pixel_size else ''
@@ -132,8 +134,7 @@ def test_upload_move_the_threshold_choose_a_class_and_take_the_files_home(page, 
         download.value.save_as(files[suffix])
     features = json.loads(files['.geojson'].read_text('utf-8'))['features']
     assert [feature['properties']['classification']['name'] for feature in features] == ['lymphocyte'] * 4
-    with open(files['.csv'], encoding='utf-8', newline='') as file:
-        assert [float(row['area_px']) for row in csv.DictReader(file)] == [SIDE**2] * 4
+    assert [float(row['area_px']) for row in read_csv(files['.csv'])] == [SIDE**2] * 4
     assert np.bincount(tifffile.imread(files['_labels.tif']).ravel())[1:].tolist() == [SIDE**2] * 4
 
     set_threshold(page, 0.9)
@@ -192,8 +193,7 @@ def test_a_given_pixel_size_replaces_that_of_the_file(page, image_file, detector
     with page.expect_download() as download:
         link.click(timeout=20_000)
     download.value.save_as(tmp_path / 'got.csv')
-    with open(tmp_path / 'got.csv', encoding='utf-8', newline='') as file:
-        assert [float(row['area_um2']) for row in csv.DictReader(file)] == [SIDE**2 / 4] * 5
+    assert [float(row['area_um2']) for row in read_csv(tmp_path / 'got.csv')] == [SIDE**2 / 4] * 5
     clear(page)
     upload(page, said)  # it counts for all images, as --pixel-size does
     shows(page, '5 cells in said, 120 x 60 px, 0.5 um a px')

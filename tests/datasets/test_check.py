@@ -36,7 +36,7 @@ def make_images(*splits, size=(100, 100), unlabelled=()):
     count = len(splits)
     maps = ['' if index in unlabelled else f'{index}.tif' for index in range(count)]
     names = np.array([f'{index}.png' for index in range(count)])
-    return Images(names, np.array(splits), np.tile(size, (count, 1)), np.array(maps))
+    return Images(names, np.array(splits), np.tile(size, (count, 1)), np.array(maps), [[]] * count)
 
 
 def make_cells(*rows):

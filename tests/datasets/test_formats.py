@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import ROOT, build_dataset, read_json
 from mmdet.registry import MODELS
+from mmdet.structures.mask import encode_mask_results
 from mmengine.config import Config
 from pycocotools import mask as mask_utils
 from written_datasets import EVERY, FORMAT_OF
@@ -204,7 +205,7 @@ def test_our_own_export_comes_back_pixel_by_pixel(tmp_path):
     rng = np.random.default_rng(0)
     masks = rng.random((6, 40, 50)) < np.array([0.02, 0.25, 0.6, 0.7, 0.98, 0.62])[:, None, None]
     masks[5, :, :25] = False
-    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    codes = encode_mask_results(masks)
     cells = Cells.from_codes(codes, [0, 1, 0, 1, 0, 1], np.ones(6), 40, 50)
     image = rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)
     for name in ('a', 'b'):

@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_can_be_repeated(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr('cellseg_mm.datasets.synthetic._write_sample', stop)
+        patch.setattr('cellseg_mm.datasets.synthetic.write_sample', stop)
         with pytest.raises(KeyboardInterrupt):
             make_sample_data(tmp_path / 'sample', 8, 64)
     make_sample_data(tmp_path / 'sample', 8, 64)

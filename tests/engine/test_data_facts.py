@@ -2,19 +2,12 @@ import json
 import shutil
 
 import pytest
-from conftest import ROOT, read_json
+from conftest import read_json
 from mmengine.config import Config, ConfigDict
 
 from cellseg_mm.engine import data_facts
 from cellseg_mm.evaluation import read_tested
 from cellseg_mm.utils import UserError, scored_dataset
-
-FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
-
-
-@pytest.fixture
-def cfg():
-    return Config.fromfile(FLAGSHIP)
 
 
 def test_data_root_goes_everywhere(cfg, prepared):

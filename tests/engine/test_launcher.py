@@ -1,17 +1,8 @@
 import pytest
 import torch
-from conftest import ROOT
-from mmengine.config import Config
 
 from cellseg_mm.engine import launcher
 from cellseg_mm.utils import UserError
-
-FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
-
-
-@pytest.fixture
-def cfg():
-    return Config.fromfile(FLAGSHIP)
 
 
 def test_launchers_that_did_not_start_the_process_or_cannot(cfg, monkeypatch):

@@ -3,20 +3,12 @@ import shutil
 
 import pytest
 import torch
-from conftest import ROOT, read_json
-from mmengine.config import Config
+from conftest import FLAGSHIP, ROOT, read_json
 from tiny_detector import CLASSES, MEAN, POINT, STD, WIDTH
 
 from cellseg_mm.engine import data_facts, run_config
 from cellseg_mm.engine.detector import input_pipeline
 from cellseg_mm.utils import UserError
-
-FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
-
-
-@pytest.fixture
-def cfg():
-    return Config.fromfile(FLAGSHIP)
 
 
 def test_configs_and_seeds_that_no_run_can_have(prepared, tmp_path):

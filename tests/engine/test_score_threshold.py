@@ -5,8 +5,6 @@ from mmengine.config import Config
 from cellseg_mm.engine import score_threshold
 from cellseg_mm.utils import UserError
 
-FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
-
 
 def test_a_threshold_below_what_the_model_returns():
     cfg = Config.fromfile(ROOT / 'configs/maskrcnn_r50_fpn_cbam_report.py')

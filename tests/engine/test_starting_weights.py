@@ -12,13 +12,6 @@ from cellseg_mm.engine import checkpoint, data_facts, starting_weights
 from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.utils import UserError
 
-FLAGSHIP = ROOT / 'configs/maskrcnn_r50_fpn_cbam.py'
-
-
-@pytest.fixture
-def cfg():
-    return Config.fromfile(FLAGSHIP)
-
 
 @pytest.mark.parametrize('name', ['maskrcnn_r50', 'maskrcnn_r50_fpn', 'maskrcnn_r50_fpn_cbam'])
 def test_from_scratch_freezes_nothing_in_any_row(name):

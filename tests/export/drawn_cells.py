@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
-from pycocotools import mask as mask_utils
+from mmdet.structures.mask import encode_mask_results
 
 from cellseg_mm.structures import Cells
 
@@ -30,7 +30,7 @@ def draw_masks() -> np.ndarray:
 
 def make_cells(masks: np.ndarray, labels: list | None = None, scores: list | None = None) -> Cells:
     """Cells of (N, H, W) bool masks; classes in turn and falling scores unless given."""
-    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    codes = encode_mask_results(masks)
     labels = np.arange(len(masks)) % len(CLASSES) if labels is None else labels
     scores = np.linspace(0.987654321, 0.3, len(masks)) if scores is None else scores
     return Cells.from_codes(codes, labels, scores, *masks.shape[1:])

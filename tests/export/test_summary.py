@@ -1,7 +1,5 @@
-import csv
-
 import pytest
-from conftest import read_json
+from conftest import read_csv, read_json
 
 from cellseg_mm.export import summarise_counts, write_summary
 
@@ -38,8 +36,7 @@ def test_the_overall_summary_pools_cells_and_areas(tmp_path, mm2, overall_densit
     assert overall['classes']['b'] | dict(cells_per_mm2=0) == dict(
         cells=2, cells_per_megapixel=0.25, cells_per_mm2=0, fraction=0.4
     )
-    with open(tmp_path / 'summary.csv', newline='') as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(tmp_path / 'summary.csv')
     assert [row['file'] for row in rows] == ['one.tif', 'two, cut.tif', 'overall']
     assert [row['a_cells'] for row in rows] == ['3', '0', '3']
     assert [row['b_fraction'] for row in rows] == ['0.25', '1.0', '0.4']

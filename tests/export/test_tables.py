@@ -1,6 +1,5 @@
 """The tables that other programs read, read by these programs."""
 
-import csv
 import importlib.util
 import json
 
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import shapely
-from conftest import read_json
+from conftest import read_csv, read_json
 from drawn_cells import CLASSES, HEIGHT, WIDTH, draw_masks, make_cells, make_source
 
 from cellseg_mm.export import check_formats, export_cells, writer
@@ -31,11 +30,6 @@ def exported(tmp_path_factory):
     out = tmp_path_factory.mktemp('exported')
     export(out, [make_cells(draw_masks())])
     return out
-
-
-def read_csv(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
 
 
 def test_geopandas_reads_the_outlines_classes_and_measurements_of_the_other_formats(exported):

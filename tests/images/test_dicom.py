@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import whole
 from written_slides import write_dicom
 
 from cellseg_mm.datasets.synthetic import draw_tissue
@@ -11,10 +12,6 @@ from cellseg_mm.images import OpenSlideSource, ResampledSource, is_slide_folder,
 from cellseg_mm.utils import UserError
 
 RGB = draw_tissue(np.random.default_rng(5), 512, 1024)[0]
-
-
-def whole(source):
-    return source.read(0, 0, source.width, source.height)
 
 
 @pytest.fixture(scope='module')

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from conftest import whole
 from PIL import Image
 
 from cellseg_mm.datasets.synthetic import draw_tissue
@@ -23,10 +24,6 @@ GREY = RGB[..., 1]
 ALPHA = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 1), dtype=np.uint8)
 GREY_RGB = np.repeat(GREY[..., None], 3, axis=2)
 TILE = dict(tile=(32, 48))
-
-
-def whole(source):
-    return source.read(0, 0, source.width, source.height)
 
 
 def write_png(path, array):

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import whole
 from written_slides import write_ome_zarr
 
 from cellseg_mm.datasets.synthetic import draw_tissue
@@ -17,10 +18,6 @@ zarr = pytest.importorskip('zarr', minversion='3')
 RGB = draw_tissue(np.random.default_rng(5), 301, 452)[0]
 PLANES = RGB.transpose(2, 0, 1)
 VERSIONS = ['0.4', '0.5']
-
-
-def whole(source):
-    return source.read(0, 0, source.width, source.height)
 
 
 def channels(*colors):

@@ -2,15 +2,12 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from conftest import whole
 
 from cellseg_mm.images import ArraySource, ResampledSource, open_image
 from cellseg_mm.images.tiff_source import TiffSource
 
 NOISE = np.random.default_rng(0).integers(0, 256, (301, 407, 3), dtype=np.uint8)
-
-
-def whole(source):
-    return source.read(0, 0, source.width, source.height)
 
 
 def smooth(height, width):

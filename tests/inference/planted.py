@@ -50,7 +50,7 @@ def planted_ids(cells: Cells, ids: np.ndarray) -> np.ndarray:
     found = np.zeros(len(cells), np.int64)
     found[owner] = under
     impure = np.bincount(owner, under != found[owner], len(cells)) > 0
-    whole = np.bincount(ids.ravel())[found] == cells.runs.areas(len(cells))
+    whole = np.bincount(ids.ravel())[found] == cells.areas()
     return np.where(whole & ~impure, found, 0)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from mmdet.structures.mask import encode_mask_results
 from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as mask_utils
@@ -125,7 +126,7 @@ def stained() -> tuple:
 
 def as_cells(masks: np.ndarray, scores: list) -> Cells:
     """Of (N, H, W) bool."""
-    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    codes = encode_mask_results(masks)
     return Cells.from_codes(codes, [0] * len(masks), scores, *masks.shape[1:])
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from pycocotools import mask as mask_utils
+from mmdet.structures.mask import encode_mask_results
 
 from cellseg_mm.models.test_time_augs import MaskVotes
 from cellseg_mm.structures import Cells
@@ -9,8 +9,7 @@ HEIGHT, WIDTH = 40, 51
 
 
 def to_cells(bitmaps, labels, scores):
-    codes = [mask_utils.encode(np.asfortranarray(bitmap.astype(np.uint8))) for bitmap in bitmaps]
-    return Cells.from_codes(codes, labels, scores, HEIGHT, WIDTH)
+    return Cells.from_codes(encode_mask_results(bitmaps), labels, scores, HEIGHT, WIDTH)
 
 
 def rectangle(x, y, width, height):

@@ -2,14 +2,12 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import mask2bbox
+from mmdet.structures.mask import encode_mask_results, mask2bbox
 from mmengine.config import ConfigDict
-from pycocotools import mask as mask_utils
 
 from cellseg_mm.models.dense_heads import chunks, code_boxes, encode_maps, map_codes
 
@@ -99,8 +97,7 @@ def meta(padded, shape, scale):
 
 
 def encode(masks):
-    bitmaps = np.asfortranarray(masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8))
-    return [dict(code, counts=code['counts'].decode()) for code in mask_utils.encode(bitmaps)]
+    return [dict(code, counts=code['counts'].decode()) for code in encode_mask_results(masks.cpu().numpy())]
 
 
 def assert_same(ours, stock, boxes=True, least=3):

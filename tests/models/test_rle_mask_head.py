@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
+from mmdet.structures.mask import encode_mask_results
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from pycocotools import mask as mask_utils
 
 from cellseg_mm.models.mask_heads import paste
 from cellseg_mm.models.mask_heads.paste import paste_runs
@@ -27,8 +27,8 @@ def assert_equals_stock(logits, boxes, labels, shape, kinds=('RLEMaskHead', 'FCN
     heads = [MODELS.build(dict(SETTINGS, type=kind, **(more or {}))) for kind in kinds]
     assert type(heads[1]).__name__ == kinds[1] and type(heads[1]).__module__.startswith('mmdet.')
     ours, stock = (predict(head, logits, boxes, labels, shape, **options) for head in heads)
-    bitmaps = np.asfortranarray(stock.masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8))
-    expected = [dict(code, counts=code['counts'].decode()) for code in mask_utils.encode(bitmaps)]
+    codes = encode_mask_results(stock.masks.cpu().numpy())
+    expected = [dict(code, counts=code['counts'].decode()) for code in codes]
     assert ours.masks == expected
     torch.testing.assert_close(ours.bboxes, stock.bboxes, rtol=0, atol=0)
 

@@ -4,7 +4,7 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as mask_utils
+from mmdet.structures.mask import encode_mask_results
 
 from cellseg_mm.models.test_time_augs import View
 from cellseg_mm.structures import Cells
@@ -14,7 +14,7 @@ VIEWS = list(itertools.product([False, True], range(4)))
 
 def to_cells(bitmaps):
     """From (N, H, W) bool, with labels and scores that differ between cells."""
-    codes = mask_utils.encode(np.asfortranarray(bitmaps.transpose(1, 2, 0).astype(np.uint8)))
+    codes = encode_mask_results(bitmaps)
     number = np.arange(len(bitmaps))
     return Cells.from_codes(codes, number, number / 100, *bitmaps.shape[1:])
 

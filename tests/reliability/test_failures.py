@@ -27,7 +27,7 @@ from cellseg_mm.models.bbox_heads import OneClassBBoxHead
 from cellseg_mm.utils import UserError, write_json
 from cellseg_mm.utils.errors import explain
 
-FLAGSHIP = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+DEMO = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
 
 
 def after_iteration(last_ckpt: str | None, **losses: float) -> None:
@@ -85,7 +85,7 @@ def test_a_set_without_an_image_is_an_error_in_one_line(prepared, tmp_path):
 
 
 def test_fine_tuning_on_other_classes_prints_it(prepared, tmp_path, capsys):
-    cfg = training_config(str(FLAGSHIP), dict(data_root=str(prepared)), str(tmp_path), from_scratch=True)
+    cfg = training_config(str(DEMO), dict(data_root=str(prepared)), str(tmp_path), from_scratch=True)
     meta = dict(dataset_meta=dict(classes=['tumour', 'stroma']))
     save_checkpoint(dict(state_dict={}, meta=meta), str(tmp_path / 'x.pth'))
     start_from_checkpoint(cfg, str(tmp_path / 'x.pth'))
@@ -96,13 +96,13 @@ def test_a_prepared_set_whose_source_has_changed_prints_a_warning(sample, tmp_pa
     source = shutil.copytree(sample, tmp_path / 'source')
     prepare(source, tmp_path / 'cells', workers=1)
     options = dict(data_root=str(tmp_path / 'cells'))
-    training_config(str(FLAGSHIP), options, str(tmp_path / 'work'), from_scratch=True)
+    training_config(str(DEMO), options, str(tmp_path / 'work'), from_scratch=True)
     assert 'has changed' not in capsys.readouterr().out
     next(source.glob('train/*/class1.tif')).touch()
-    training_config(str(FLAGSHIP), options, str(tmp_path / 'work'), from_scratch=True)
+    training_config(str(DEMO), options, str(tmp_path / 'work'), from_scratch=True)
     assert f'its source {source} has changed since it was prepared' in capsys.readouterr().out
     shutil.rmtree(source)  # a set may be used where its source is not
-    training_config(str(FLAGSHIP), options, str(tmp_path / 'work'), from_scratch=True)
+    training_config(str(DEMO), options, str(tmp_path / 'work'), from_scratch=True)
     assert 'has changed' not in capsys.readouterr().out
 
 
@@ -177,6 +177,6 @@ def test_a_small_image_on_a_full_disk_is_an_error(small_disk):
 def test_a_run_whose_checkpoints_do_not_fit_does_not_start(small_disk, prepared, run_tool):
     options = ['--cfg-options', f'data_root={prepared}', 'visualizer.vis_backends=[]']
     # in a process of its own, because the log keeps the disk busy until its process ends
-    result = run_tool('train', FLAGSHIP, '--from-scratch', '--work-dir', small_disk / 'run', *options)
+    result = run_tool('train', DEMO, '--from-scratch', '--work-dir', small_disk / 'run', *options)
     assert result.returncode == 2 and 'Traceback' not in result.stderr
     assert 'error: ' in result.stderr and 'the checkpoints of this run need' in result.stderr

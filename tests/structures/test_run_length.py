@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from mmdet.structures.mask import encode_mask_results
 from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import decode_runs, decode_window, encode_runs, paint_instances, to_code
@@ -17,8 +18,7 @@ masks = shapes.flatmap(
 
 
 def encode(stack):
-    codes = mask_utils.encode(np.asfortranarray(stack.transpose(1, 2, 0)))
-    return [dict(code, counts=code['counts'].decode()) for code in codes]
+    return [dict(code, counts=code['counts'].decode()) for code in encode_mask_results(stack)]
 
 
 @settings(max_examples=200, deadline=None)

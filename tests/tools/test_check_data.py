@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, read_json
 
 from cellseg_mm.datasets import prepare
-from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
+from cellseg_mm.datasets.synthetic import draw_tissue, write_sample
 
 CONFIG = ROOT / 'configs/demo/maskrcnn_r18_fpn.py'
 TITLES = ['files', 'duplicates', 'class balance', 'border', 'sizes', 'empty images']
@@ -36,7 +36,7 @@ def flawless(tmp_path_factory):
     root = tmp_path_factory.mktemp('flawless')
     for index in range(9):
         image, instance_map, labels = draw_tissue(np.random.default_rng([1, index]), 192, 192, 2.0)
-        _write_sample(root / 'source' / ('test' if index < 3 else 'train') / f'{index}', image, instance_map, labels)
+        write_sample(root / 'source' / ('test' if index < 3 else 'train') / f'{index}', image, instance_map, labels)
     prepare(root / 'source', root / 'cells', val_fraction=0.5, workers=1)
     return root / 'cells'
 

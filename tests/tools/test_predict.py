@@ -1,6 +1,5 @@
 """From the command line to files, with a small detector of random weights."""
 
-import csv
 import os
 import re
 import subprocess
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import ROOT, read_json
+from conftest import ROOT, read_csv, read_json
 from processes import context
 from pycocotools import mask as mask_utils
 from tiny_detector import CLASSES, draw
@@ -22,7 +21,7 @@ from cellseg_mm.engine.checkpoint import read_checkpoint
 from cellseg_mm.export import FORMATS
 from cellseg_mm.export.writer import Part, Writer
 from cellseg_mm.images import open_image
-from cellseg_mm.inference import predict_files
+from cellseg_mm.inference.ledger import Ledger
 from cellseg_mm.structures import Cells
 from cellseg_mm.utils import claimed
 from cellseg_mm.visualization import draw_cells
@@ -50,11 +49,6 @@ def masks_of(path: Path) -> tuple:
     annotations = read_json(path)['annotations']
     scores = [entry['score'] for entry in annotations]
     return mask_utils.decode([entry['segmentation'] for entry in annotations]), scores
-
-
-def table(path: Path) -> list:
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
 
 
 def names(folder: Path) -> set:
@@ -93,11 +87,11 @@ def test_all_kinds_of_input_go_through_and_a_bad_file_is_one_line(predict, tiny_
     detector, total = CellInferencer(tiny_checkpoint), 0
     for image, stem in zip(images, stems, strict=True):
         cells = detector(image)
-        cells = cells.select(cells.runs.areas(len(cells)) > 0)
+        cells = cells.select(cells.areas() > 0)
         masks, scores = masks_of(out / f'{stem}_coco.json')
         assert np.array_equal(masks, mask_utils.decode(cells.codes()))
         assert scores == pytest.approx(cells.scores.tolist(), abs=1e-5)
-        rows = table(out / f'{stem}.csv')
+        rows = read_csv(out / f'{stem}.csv')
         assert [row['class'] for row in rows] == [CLASSES[label] for label in cells.labels]
         assert len(read_json(out / f'{stem}.geojson')['features']) == len(cells)
         labels = tifffile.imread(out / f'{stem}_labels.tif')
@@ -106,18 +100,18 @@ def test_all_kinds_of_input_go_through_and_a_bad_file_is_one_line(predict, tiny_
         height = 4 * 128  # without the legend, which has the file's name
         assert np.array_equal(picture[:height], draw_cells(image, cells, CLASSES)[:height])
         total += len(cells)
-    summary = table(out / 'summary.csv')
+    summary = read_csv(out / 'summary.csv')
     assert [Path(row['file']).name for row in summary] == ['a.tif', 'a.tif', 'pages.tif', 'overall']
     assert int(summary[-1]['cells']) == sum(int(row['cells']) for row in summary[:-1]) == total
     assert float(summary[0]['mm2']) == pytest.approx((128 * 0.25e-3) ** 2) and summary[1]['mm2'] == ''
-    assert 'area_um2' in table(out / 'folder_a.csv')[0] and 'area_um2' not in table(out / 'pages.csv')[0]
+    assert 'area_um2' in read_csv(out / 'folder_a.csv')[0] and 'area_um2' not in read_csv(out / 'pages.csv')[0]
 
 
 def test_options_choose_formats_threshold_and_pixel_size(predict, tmp_path):
     path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
     assert predict(path, '--formats', 'csv', '--score-thr', '0.45', '--pixel-size', '0.5')[0] == 0
     assert names(out) == {'x.csv', 'x_summary.json', 'summary.csv', 'summary.json'}
-    rows = table(out / 'x.csv')
+    rows = read_csv(out / 'x.csv')
     assert rows and min(float(row['score']) for row in rows) >= 0.45
     assert all(float(row['area_um2']) == pytest.approx(float(row['area_px']) / 4, abs=1e-3) for row in rows)
     summary = read_json(out / 'summary.json')['overall']
@@ -139,7 +133,7 @@ def test_cells_of_another_pixel_size_come_out_in_the_images_own_px(run_here, tin
     status, printed, _ = run_here('predict', checkpoint, '--out', tmp_path / 'out', *paths, *options)
     assert status == 0 and '1 of 3 images do not say their pixel size and were taken as they are' in printed
     assert re.search(r"fine\.tif: .*; 256x256 px; 0\.25 um a px; shown to the model at the training's 0\.5 um", printed)
-    rows = [table(tmp_path / f'out/{name}.csv') for name in ('own', 'fine')]
+    rows = [read_csv(tmp_path / f'out/{name}.csv') for name in ('own', 'fine')]
     assert len(rows[0]) == len(rows[1]) > 3
     for own, other in zip(*rows, strict=True):
         assert own['class'] == other['class']
@@ -190,8 +184,8 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(predict, tmp_path, monkeypa
         patch.setattr(CellInferencer, '_detect', stop_once)
         assert [predict(done, left, *settings, '--resume')[0] for _ in range(2)] == [130, 0]
     assert calls == [4, 1, 1]  # of five tiles four were there, and the other file was done
-    rows = table(tmp_path / 'out/left.csv')
-    assert predict(left, *settings)[0] == 0 and table(tmp_path / 'out/left.csv') == rows
+    rows = read_csv(tmp_path / 'out/left.csv')
+    assert predict(left, *settings)[0] == 0 and read_csv(tmp_path / 'out/left.csv') == rows
     with monkeypatch.context() as patch:
         patch.setattr(CellInferencer, '_detect', None)
         assert predict(done, left, *settings, '--resume')[0] == 0
@@ -206,12 +200,12 @@ def test_a_rewrite_that_was_stopped_is_never_taken_for_the_run_before_it(predict
     path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
     settings = path, '--formats', 'overlay,csv', '--channel-order', 'rgb'
     assert predict(*settings)[0] == 0
-    rows = table(out / 'x.csv')
+    rows = read_csv(out / 'x.csv')
     with monkeypatch.context() as patch:
-        patch.setattr(predict_files, 'write_atomically', stop)  # of the overlay, after the table
+        patch.setattr(Ledger, 'record', stop)  # after the table
         assert predict(*settings, '--score-thr', '0.5')[0] == 130
-    assert len(table(out / 'x.csv')) < len(rows) and not (out / 'x_summary.json').exists()
-    assert predict(*settings, '--resume')[0] == 0 and table(out / 'x.csv') == rows
+    assert len(read_csv(out / 'x.csv')) < len(rows) and not (out / 'x_summary.json').exists()
+    assert predict(*settings, '--resume')[0] == 0 and read_csv(out / 'x.csv') == rows
 
 
 class CountWriter(Writer):
@@ -237,7 +231,7 @@ def test_a_new_format_is_one_entry_and_its_files_are_kept_by_resume(predict, tmp
     path, out = write(tmp_path / 'x.tif', draw(1, 128, 128)), tmp_path / 'out'
     settings = path, '--channel-order', 'rgb', '--formats', 'count,csv'
     monkeypatch.setitem(FORMATS, 'count', CountWriter)
-    assert predict(*settings)[0] == 0 and int((out / 'x_count.txt').read_text()) == len(table(out / 'x.csv'))
+    assert predict(*settings)[0] == 0 and int((out / 'x_count.txt').read_text()) == len(read_csv(out / 'x.csv'))
     monkeypatch.setattr(CellInferencer, '_detect', None)
     assert predict(*settings, '--resume')[0] == 0
 
@@ -278,13 +272,13 @@ def test_a_name_that_is_no_utf_8_goes_through(predict, tmp_path):
     assert status == 0 and r'Zelle_\udce9.tif: ' in printed and 'error' not in errors
     stem = os.fsdecode(b'Zelle_\xe9')
     assert names(tmp_path / 'out') == {f'{stem}{suffix}' for suffix in SUFFIXES} | {'summary.csv', 'summary.json'}
-    assert Path(table(tmp_path / 'out/summary.csv')[0]['file']).name == r'Zelle_\udce9.tif'
+    assert Path(read_csv(tmp_path / 'out/summary.csv')[0]['file']).name == r'Zelle_\udce9.tif'
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ('x.tif --formats png', '--formats png: choose from overlay,labels,coco,geojson,csv'),
+        ('x.tif --formats png', "unknown format 'png': choose from overlay, labels, coco, geojson, csv"),
         ('x.tif --pixel-size 0', 'invalid pixel size 0: it must be from 0.02 to 20 um'),
         ('x.tif --score-thr 2', '--score-thr 2: scores go from 0 to 1'),
         ('x.tif --tile-size 50', 'the overlap must be 32 px to a third of the tile'),
@@ -360,5 +354,5 @@ def test_several_processes_share_files_and_tiles(tiny_checkpoint, tmp_path):
         assert result.returncode != 0 and result.stderr.count('error: images/bad.png') == 1, result.stderr
     assert names(tmp_path / 'one') == names(tmp_path / 'two')
     for name in ('0', '1', '2', 'large'):
-        assert table(tmp_path / f'one/{name}.csv') == table(tmp_path / f'two/{name}.csv')
+        assert read_csv(tmp_path / f'one/{name}.csv') == read_csv(tmp_path / f'two/{name}.csv')
     assert read_json(tmp_path / 'one/summary.json') == read_json(tmp_path / 'two/summary.json')

@@ -14,11 +14,11 @@ from mmengine.runner import Runner
 from processes import run_script
 
 from cellseg_mm.datasets import prepare
-from cellseg_mm.datasets.synthetic import _write_sample, draw_tissue
+from cellseg_mm.datasets.synthetic import draw_tissue, write_sample
 from cellseg_mm.evaluation import evaluate, read_results
 from cellseg_mm.utils import parse_config_text
 
-FLAGSHIP = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
+DEMO = ROOT / 'configs/demo/maskrcnn_r18_fpn_cbam.py'
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +27,7 @@ def two_images(tmp_path_factory):
     root = tmp_path_factory.mktemp('two')
     for index in range(3):
         image, instance_map, labels = draw_tissue(np.random.default_rng([9, index]), 96, 96)
-        _write_sample(root / 'source' / 'train' / f'image_{index}', image, instance_map, labels)
+        write_sample(root / 'source' / 'train' / f'image_{index}', image, instance_map, labels)
     prepare(root / 'source', root / 'cells', workers=1)
     for split in ('val', 'test'):
         shutil.copy(root / 'cells/annotations/train.json', root / f'cells/annotations/{split}.json')
@@ -150,17 +150,17 @@ def test_mistakes_at_test(overfitted, two_images, one_line_error, tmp_path):
 
 def test_mistakes_at_training(one_line_error, two_images, tmp_path):
     options = ['--cfg-options', f'data_root={two_images}']
-    missing = one_line_error('train', FLAGSHIP, '--cfg-options', f'data_root={tmp_path}')
+    missing = one_line_error('train', DEMO, '--cfg-options', f'data_root={tmp_path}')
     assert 'tools/prepare_data.py SOURCE --out' in missing
     assert 'no such config' in one_line_error('train', tmp_path / 'x.py')
-    assert f'--cfg-options {FLAGSHIP}: not key=value' in one_line_error('train', *options, FLAGSHIP)
-    assert 'backbone weights' in one_line_error('train', FLAGSHIP, '--backbone-weights', tmp_path / 'x', *options)
-    assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--load-from', tmp_path / 'x', *options)
-    assert 'no shipped model has this name' in one_line_error('train', FLAGSHIP, '--load-from', 'lite', *options)
-    assert 'no such checkpoint' in one_line_error('train', FLAGSHIP, '--resume', tmp_path / 'x', *options)
+    assert f'--cfg-options {DEMO}: not key=value' in one_line_error('train', *options, DEMO)
+    assert 'backbone weights' in one_line_error('train', DEMO, '--backbone-weights', tmp_path / 'x', *options)
+    assert 'no such checkpoint' in one_line_error('train', DEMO, '--load-from', tmp_path / 'x', *options)
+    assert 'no shipped model has this name' in one_line_error('train', DEMO, '--load-from', 'lite', *options)
+    assert 'no such checkpoint' in one_line_error('train', DEMO, '--resume', tmp_path / 'x', *options)
     torch.save(dict(state_dict={'encoder.weight': torch.zeros(3)}), tmp_path / 'other.pth')
     other = ['--load-from', tmp_path / 'other.pth', '--work-dir', tmp_path / 'work']
-    assert 'none of its 1 weights has the name' in one_line_error('train', FLAGSHIP, *other, *options)
+    assert 'none of its 1 weights has the name' in one_line_error('train', DEMO, *other, *options)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def config_of_run(two_images, tmp_path, run_here, monkeypatch):
             torch.save(dict(state_dict={}, optimizer={}), work_dir / f'epoch_{epoch}.pth')
         monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: sys.exit(configs.append(cfg)))
         words = ['--work-dir', work_dir, '--cfg-options', f'data_root={two_images}', *options]
-        status, _, err = run_here('train', FLAGSHIP, *arguments, *words)
+        status, _, err = run_here('train', DEMO, *arguments, *words)
         assert not status, err
         return configs[0], work_dir
 
@@ -248,7 +248,7 @@ def test_data_tools(run_tool, one_line_error, tmp_path):
 
 
 def test_browse_augmentation(prepared, run_tool, run_here, one_line_error, tmp_path):
-    result = run_tool('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', prepared, '--images', 2)
+    result = run_tool('browse_augmentation', DEMO, '--out', tmp_path, '--data-root', prepared, '--images', 2)
     assert result.returncode == 0, result.stderr
     assert cv2.imread(str(tmp_path / 'augmentation.png')).std() > 10
     repeated = ROOT / 'configs/consep/maskrcnn_r50.py'
@@ -256,7 +256,7 @@ def test_browse_augmentation(prepared, run_tool, run_here, one_line_error, tmp_p
     status, _, errors = run_here('browse_augmentation', repeated, *arguments)
     assert status == 0, errors
     assert cv2.imread(str(tmp_path / 'x/augmentation.png')).std() > 10
-    assert 'no prepared data' in one_line_error('browse_augmentation', FLAGSHIP, '--out', tmp_path, '--data-root', 'x')
+    assert 'no prepared data' in one_line_error('browse_augmentation', DEMO, '--out', tmp_path, '--data-root', 'x')
 
 
 def test_two_processes_under_torchrun(two_images, tmp_path):

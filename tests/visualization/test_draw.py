@@ -1,5 +1,5 @@
 import numpy as np
-from pycocotools import mask as mask_utils
+from mmdet.structures.mask import encode_mask_results
 
 from cellseg_mm.visualization.colors import class_colors
 from cellseg_mm.visualization.draw import add_caption, contact_sheet, draw_outlines
@@ -44,7 +44,7 @@ def test_contact_sheet_holds_each_picture():
 def test_run_length_codes_draw_as_their_bitmaps_do():
     masks = np.random.default_rng(0).random((4, 20, 30)) < 0.4
     masks[3] = False
-    codes = mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    codes = encode_mask_results(masks)
     image, colors = np.zeros((20, 30, 3), np.uint8), class_colors(4)
     for scale in (1, 3):
         expected = draw_outlines(image, masks, colors, scale)

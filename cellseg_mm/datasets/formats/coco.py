@@ -33,7 +33,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from cellseg_mm.structures import Runs, decode_runs
+from cellseg_mm.structures import Runs, decode_runs, to_code
 from cellseg_mm.utils import UserError, read_json
 
 from .rasterize import lay_instances, rasterize, to_ring
@@ -341,7 +341,4 @@ def read_code(code: dict, shape: tuple, where: str) -> Runs:
         raise UserError(f'{where}: counts must be a string or a list of whole numbers from 0 to {pixels}')
     if sum(counts) != pixels:
         raise UserError(f'{where}: runs over {sum(counts)} px in an image of {pixels}')
-    lengths = np.array(counts, np.int64)
-    starts = np.cumsum(lengths) - lengths
-    kept = np.flatnonzero((np.arange(len(lengths)) % 2 == 1) & (lengths > 0))
-    return Runs(np.zeros(len(kept), np.int64), starts[kept], lengths[kept])
+    return decode_runs([to_code(dict(size=list(shape), counts=counts), *shape)])

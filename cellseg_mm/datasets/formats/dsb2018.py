@@ -11,12 +11,11 @@ mask has the values 0 and one other. There is one class.
 The layout is from ``bioimageloader/collections/_dsb2018.py`` of LaboratoryOpticsBiosciences/bioimageloader.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from cellseg_mm.structures import Runs
+from cellseg_mm.structures import Runs, find_runs
 from cellseg_mm.utils import UserError
 
 from .rasterize import lay_instances
@@ -80,8 +79,8 @@ class DSBSample(Sample):
 
     def read_instances(self, shape: tuple) -> Instances:
         """See :meth:`Sample.read_instances`; the instances are in the order of the files' names."""
-        runs = _to_runs(self._read_mask(path, shape) for path in self.source)
         count = len(self.source)
+        runs = Runs.concatenate([find_runs(self._read_mask(path, shape)) for path in self.source], [1] * count)
         try:
             return lay_instances(runs, [1] * count, [False] * count, *shape)
         except UserError as error:
@@ -94,14 +93,3 @@ class DSBSample(Sample):
         if inside.any() and mask[inside].min() != mask.max():
             raise UserError(f'{path}: has several values; a mask of DSB 2018 is one nucleus, 0 and one other value')
         return inside
-
-
-def _to_runs(masks: Iterable) -> Runs:
-    """The runs of (H, W) masks, which are read one after another."""
-    owners, starts, lengths = ([np.zeros(0, np.int64)] for _ in range(3))
-    for index, mask in enumerate(masks):
-        edges = np.flatnonzero(np.diff(mask.T.ravel().astype(np.int8), prepend=0, append=0))
-        starts.append(edges[::2])
-        lengths.append(edges[1::2] - edges[::2])
-        owners.append(np.full(len(edges) // 2, index))
-    return Runs(*(np.concatenate(arrays) for arrays in (owners, starts, lengths)))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cellseg_mm.structures import Runs
+from cellseg_mm.structures import Runs, pixels_before
 
 # An outline is a region if it encloses so many others, each of at most a quarter of its area: a cell may hold a nucleus
 # or two. If it is MIN_RATIO_AROUND_ONE times larger than all of these, one is enough.
@@ -100,17 +100,10 @@ def look_inside(runs: Runs, names: Sequence, is_ignored: Sequence, may_enclose: 
 
 def _overlap(runs: Runs, index: int, chosen: np.ndarray) -> np.ndarray:
     """(N,) number of pixels that each chosen outline, (N,) bool, shares with the outline at ``index``."""
-    own, others = runs.owner == index, chosen[runs.owner]
-    starts, lengths = runs.start[own], runs.length[own]
-    before = np.cumsum(lengths) - lengths
-
-    def pixels_below(places: np.ndarray) -> np.ndarray:
-        run = np.searchsorted(starts, places, side='right') - 1
-        return np.where(run < 0, 0, before[run] + np.clip(places - starts[run], 0, lengths[run]))
-
-    start = runs.start[others]
-    shared = pixels_below(start + runs.length[others]) - pixels_below(start)
-    return np.bincount(runs.owner[others], shared, len(chosen)).astype(np.int64)
+    own = runs.select(np.array([index]), len(chosen))
+    owner, start, length = (part[chosen[runs.owner]] for part in runs)
+    shared = pixels_before(own, start + length) - pixels_before(own, start)
+    return np.bincount(owner, shared, len(chosen)).astype(np.int64)
 
 
 def find_rules(images: Sequence) -> RegionRules:

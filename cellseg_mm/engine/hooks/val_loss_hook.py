@@ -1,37 +1,21 @@
 import copy
 import math
-import random
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import numpy as np
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from cellseg_mm.datasets.cell_dataset import fixed_randomness
 from cellseg_mm.engine.precision import training_precision
+from cellseg_mm.models import bare_detector
 from cellseg_mm.utils import inner_dataset_configs, scored_dataset
 
 WINDOW_SHARE = 0.1  # windows of a validation loss, as a share of an epoch's training windows
 UNAUGMENTED = ('LoadImageFromFile', 'LoadRecentImage', 'LoadCellAnnotations', 'RandomWindow', 'ApplyAffine', 'Resize')
 UNAUGMENTED += ('PackDetInputs',)
-
-
-@contextmanager
-def untouched_randomness(seed: int) -> Iterator:
-    """Within the block random numbers follow ``seed``; after it Python's, numpy's and torch's streams are as before."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def loss_dataloader(val_dataloader: dict) -> dict:
@@ -108,11 +92,11 @@ class ValLossHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Compute and log."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        with untouched_randomness(runner.seed), training_precision(runner):
+        with fixed_randomness(runner.seed), torch.random.fork_rng(), training_precision(runner):
+            torch.manual_seed(runner.seed)
             if self._dataloader is None:
                 self._prefix, self._dataloader = self._build(runner)
-            losses = mean_losses(model, self._dataloader)
+            losses = mean_losses(bare_detector(runner.model), self._dataloader)
         losses = {f'{self._prefix}{name}': value for name, value in losses.items()}
         runner.visualizer.add_scalars({f'val/{name}': value for name, value in losses.items()}, step=runner.epoch + 1)
         runner.logger.info(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import shapely
-from pycocotools import mask as mask_utils
 
 from cellseg_mm.structures import Cells, Runs
 
@@ -55,7 +54,7 @@ class MaskVotes:
     def add(self, cells: Cells) -> None:
         """Merge the cells of a view, mapped back to the image; cells without a pixel are left out."""
         self._num_views += 1
-        cells = cells.select(cells.runs.areas(len(cells)) > 0)
+        cells = cells.select(cells.areas() > 0)
         merged = self._match(cells)
         is_new = merged < 0
         merged[is_new] = len(self._labels) + np.arange(np.count_nonzero(is_new))
@@ -105,12 +104,13 @@ def _like_pairs(cells: Cells, others: Cells) -> np.ndarray:
     pairs = shapely.STRtree(shapely.box(*other_boxes.T)).query(shapely.box(*boxes.T)).T
     own, other = pairs.T
     sides = np.minimum(boxes[own, 2:], other_boxes[other, 2:]) - np.maximum(boxes[own, :2], other_boxes[other, :2])
-    areas = cells.runs.areas(len(cells))[own], others.runs.areas(len(others))[other]
+    areas = np.stack([cells.areas()[own], others.areas()[other]])
     # the intersection lies in both boxes, the union holds the larger cell: most pairs fail whatever their masks
-    possible = sides.prod(axis=1) >= IOU_THR * np.maximum(*areas)
-    pairs = pairs[possible & (cells.labels[own] == others.labels[other])]
-    codes, other_codes = cells.codes(), others.codes()
-    iou = np.array([mask_utils.iou([codes[own]], [other_codes[other]], [0])[0, 0] for own, other in pairs])
+    possible = sides.prod(axis=1) >= IOU_THR * areas.max(axis=0)
+    possible &= cells.labels[own] == others.labels[other]
+    pairs, areas = pairs[possible], areas[:, possible]
+    shared = cells.shared_areas(others, pairs)
+    iou = shared / (areas.sum(axis=0) - shared)
     return pairs[np.argsort(-iou, kind='stable')][: np.count_nonzero(iou >= IOU_THR)]
 
 

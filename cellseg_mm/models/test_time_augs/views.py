@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellseg_mm.structures import Cells, Runs
+from cellseg_mm.structures import Cells, Runs, find_runs
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,13 @@ class View:
     def restore(self, cells: Cells) -> Cells:
         """Map cells of the flipped and turned image, at its own size whatever ``scale`` is, back to the image."""
         height, width = (cells.height, cells.width) if self.turns % 2 == 0 else (cells.width, cells.height)
-        parts = [np.zeros((3, 0), np.int64)]
-        for owner, (window, x, y) in enumerate(cells.windows()):
+        parts = []
+        for window, x, y in cells.windows():
             rows, columns = cells.height, cells.width
             for _ in range(self.turns):  # a quarter turn clockwise
                 x, y, rows, columns = rows - y - window.shape[0], x, columns, rows
                 window = np.rot90(window, -1)
             if self.flip:
                 x, window = columns - x - window.shape[1], window[:, ::-1]
-            start, length = _window_runs(window, x, y, height)
-            parts.append(np.stack([np.full_like(start, owner), start, length]))
-        return Cells(Runs(*np.concatenate(parts, axis=1)), cells.labels, cells.scores, height, width)
-
-
-def _window_runs(window: np.ndarray, x: int, y: int, height: int) -> tuple:
-    """Start and length, (R,) int64, of the runs of a mask (h, w) at (x, y) in an image of this height."""
-    columns = np.pad(window.T, ((0, 0), (1, 1)))
-    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
-    place = (x + column) * height + y + row
-    return place[::2], place[1::2] - place[::2]
+            parts.append(find_runs(window).move(x, y, window.shape[0], height))
+        return Cells(Runs.concatenate(parts, [1] * len(cells)), cells.labels, cells.scores, height, width)
