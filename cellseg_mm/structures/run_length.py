@@ -371,14 +371,16 @@ def pixels_before(runs: Runs, places: np.ndarray) -> np.ndarray:
 
     Args:
         runs (Runs): In the order of their places, without a common pixel; their owners do not count.
-        places (ndarray): (P,) int64.
+        places (ndarray): (P,) int64, from 0 on.
 
     >>> pixels_before(Runs(None, np.array([2, 7]), np.array([3, 1])), np.array([1, 4, 9]))
     array([0, 2, 4])
     """
-    before = np.cumsum(runs.length) - runs.length
-    run = np.searchsorted(runs.start, places, side='right') - 1
-    return np.where(run < 0, 0, before[run] + np.minimum(places - runs.start[run], runs.length[run]))
+    # an empty run in front, so that no place lies before the first
+    start, length = (np.append(0, part) for part in (runs.start, runs.length))
+    before = np.cumsum(length) - length
+    run = np.searchsorted(start, places, side='right') - 1
+    return before[run] + np.minimum(places - start[run], length[run])
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -107,3 +107,4 @@ def test_areas_in_common_are_those_of_the_bitmaps(monkeypatch):
     monkeypatch.setattr('cellseg_mm.structures.cells.PAIRS_AT_A_TIME', 4)
     assert cells.shared_areas(other_cells, pairs[::-1]).tolist() == expected[::-1]
     assert cells.shared_areas(other_cells, pairs[:0]).tolist() == []
+    assert cells.shared_areas(other_cells, np.array([[0, 4]])).tolist() == [0]  # with a cell without a pixel
