@@ -250,6 +250,13 @@ def test_an_ablation(prepared, tmp_path):
     assert [row[header.index('PQ')] for row in shown] == [f'{row["figures"]["PQ"]["mean"]:.3f}' for row in rows]
     _, (name, *differences) = page.table('Differences to the row above')
     assert name == 'cbam' and differences[2] == '{:+.3f} [{:+.3f}, {:+.3f}]'.format(*rows[1]['differences']['PQ'])
+    cells = f'{len(read_json(prepared / "annotations/test.json")["annotations"]):,}'
+    images = str(len(read_json(prepared / 'annotations/test.json')['images']))
+    score = f'{SCORE_THR:.2f}'
+    assert [[name, *rest] for name, _, *rest in page.table('Runs')[1:]] == [
+        ['plain, seed 0', images, cells, score],
+        ['cbam, seed 0', images, cells, score],
+    ]
     assert page.table('plain, seed 0 → cbam, seed 0')[1:] == [['placement', "'plain'", "'cbam'"]]
     assert [title for title, _ in page.pictures()[0]] == ['ground truth', 'plain, seed 0', 'cbam, seed 0']
     assert 'cbam, seed 1 is not in the table' in page.text and not page.commands()
@@ -259,6 +266,7 @@ def test_an_ablation(prepared, tmp_path):
     page = Page(build_page([out]))
     assert page.table('All metrics')[0] == ['metric', 'cbam, seed 0', 'plain, seed 0']
     assert 'cbam, seed 1: The run was not tested' in page.text
+    assert page.table('Runs')[2][2:] == ['not tested', '', '']
 
 
 def test_an_ablation_of_which_some_runs_have_no_log(prepared, tmp_path):

@@ -182,7 +182,10 @@ def test_score(made, root, run, tmp_path):
     assert len(set(map(len, [header, *rows]))) == 1
 
     content = read_json(root / 'gt.json')
-    content['images'][1]['id'] = 99
+    old, content['images'][1]['id'] = content['images'][1]['id'], 99
+    content['annotations'] = [
+        cell | dict(image_id=99) if cell['image_id'] == old else cell for cell in content['annotations']
+    ]
     (tmp_path / 'gt.json').write_text(json.dumps(content))
     status, printed = run('score', made, tmp_path / 'gt.json')
     assert status == 2 and printed.err.count('\n') == 1
