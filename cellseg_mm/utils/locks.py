@@ -42,8 +42,8 @@ def locked(path: Path, busy: str | None = None) -> Iterator[IO]:
 def claimed(path: Path, busy: str) -> Iterator:
     """Keep other processes out within the block, by a file that is removed at its end.
 
-    Unlike :func:`locked`, the claim ends with this process, whatever children it leaves. Where there are no such locks,
-    as on Windows and some network drives, nothing is kept out.
+    Unlike :func:`locked`, the claim ends with this process, even if its children go on. Windows and some network drives
+    have no such locks; there, nothing is kept out.
 
     Args:
         path (Path): Of the file; its folder is made where it is missing.
